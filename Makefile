@@ -1,0 +1,35 @@
+# Every recipe quotes its paths: a clone may lie in a folder with spaces.
+PY := .venv/bin/python
+TEST_WORKERS ?= 2
+
+.PHONY: help venv test-venv demo search-demo test lint docs clean
+
+help: ## Show the commands
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/:/'
+
+venv: ## Make .venv with everything mmpanoptic needs
+	@bash tools/dev/setup_env.sh runtime
+
+test-venv: ## The same with the test tools
+	@bash tools/dev/setup_env.sh tests
+
+search-demo: venv ## Search an architecture in miniature: all stages (about 5 minutes on 2 cores)
+	@$(PY) tools/dev/search_demo.py
+
+demo: venv ## Train, test and look at a tiny model on generated data (about 4 minutes on 2 cores)
+	@$(PY) tools/dev/demo.py
+
+test: test-venv ## Lint, type check and run the tests
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile
+
+lint: test-venv ## Mend what ruff can mend
+	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format .
+
+docs: test-venv ## Build docs/_build/html; a warning is an error
+	@$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs: open docs/_build/html/index.html"
+
+clean: ## Remove what the commands made, except .venv and work_dirs
+	@rm -rf build dist docs/_build .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,119 @@
+"""Build script: the wheel carries configs and tools as ``mmpanoptic/.mim``, as mmdet's does."""
+
+import re
+import shutil
+import sys
+import zlib
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+
+try:
+    import pybind11
+except ImportError:  # the package works without its compiled solver
+    pybind11 = None
+
+ROOT = Path(__file__).parent.resolve()
+SHIPPED = ("configs", "tools")
+AMWC = Path("mmpanoptic", "ops", "amwc")  # relative: setuptools refuses absolute sources
+
+
+def read_version():
+    text = (ROOT / "mmpanoptic" / "version.py").read_text(encoding="utf-8")
+    return re.search(r'__version__ = "(.+)"', text).group(1)
+
+
+def read_requirements(name):
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    stripped = (line.split("#")[0].strip() for line in lines)
+    return [line for line in stripped if line]
+
+
+class BuildWithConfigs(build_py):
+    """Copy configs and tools into the package; an editable install reads them from the clone."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        target = Path(self.build_lib) / "mmpanoptic" / ".mim"
+        shutil.rmtree(target, ignore_errors=True)
+        for folder in SHIPPED:
+            shutil.copytree(
+                ROOT / folder, target / folder, ignore=shutil.ignore_patterns("__pycache__")
+            )
+
+
+def warn_of_missing_solver(reason):
+    sys.stderr.write(
+        f"WARNING: the AMWC solver was not built ({reason}). COPS needs it; everything else works. "
+        "Install a C++17 compiler and pybind11, then install mmpanoptic again.\n"
+    )
+
+
+class BuildSolver(build_ext):
+    """Compile the AMWC solver with the flags of the compiler at hand."""
+
+    # The published solver's sums are reproduced only if a * b + c is not fused.
+    GNU = ("-std=c++17", "-O3", "-fvisibility=hidden", "-pthread", "-ffp-contract=off")
+    MSVC = ("/std:c++17", "/O2", "/EHsc")
+
+    def build_extension(self, ext):
+        gnu = self.compiler.compiler_type != "msvc"
+        ext.extra_compile_args = list(self.GNU if gnu else self.MSVC)
+        ext.extra_link_args = ["-pthread"] if gnu else []
+        try:
+            super().build_extension(ext)  # setuptools passes over a failure: ext is optional
+        finally:
+            if not Path(self.build_lib, self.get_ext_filename(ext.name)).exists():
+                warn_of_missing_solver("there is no working C++ compiler")
+
+
+def solver_extension():
+    """The AMWC solver, stamped with a checksum of its sources so that an old build is noticed."""
+    if pybind11 is None:
+        warn_of_missing_solver("pybind11 is absent")
+        return []
+    sources = sorted([*(ROOT / AMWC).glob("*.h"), *(ROOT / AMWC).glob("*.cpp")])
+    checksum = zlib.crc32(b"".join(path.read_bytes() for path in sources))
+    return [
+        Extension(
+            "mmpanoptic.ops.amwc._solver",
+            [(AMWC / "bindings.cpp").as_posix()],
+            depends=[(AMWC / path.name).as_posix() for path in sources],
+            include_dirs=[pybind11.get_include()],
+            define_macros=[("MMPANOPTIC_AMWC_SOURCES", f'"{checksum:08x}"')],
+            language="c++",
+            optional=True,
+        )
+    ]
+
+
+setup(
+    name="mmpanoptic",
+    version=read_version(),
+    description="Panoptic segmentation toolbox in the OpenMMLab style",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=("mmpanoptic", "mmpanoptic.*")),
+    package_data={"mmpanoptic": ["**/*.json", "**/*.pyi", "py.typed"]},
+    ext_modules=solver_extension(),
+    install_requires=read_requirements("runtime"),
+    extras_require={
+        "torch": ["torch>=2.6"],
+        "optional": read_requirements("optional"),
+        "tests": read_requirements("tests"),
+        "docs": read_requirements("docs"),
+    },
+    cmdclass={"build_py": BuildWithConfigs, "build_ext": BuildSolver},
+    zip_safe=False,
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)
