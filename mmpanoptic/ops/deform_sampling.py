@@ -1,0 +1,305 @@
+"""Deformable convolution: sampling, products and gradients.
+
+Deformable ConvNets (arXiv 1703.06211) and Deformable ConvNets v2 (arXiv 1811.11168): every tap of
+the kernel reads the map at an offset of its own; v2 multiplies what it reads by a mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .gather import gather_weighted, pixel_table, scatter_weighted
+from .precision import compute_dtype
+
+MAX_VALUES = 1 << 24
+"""Upper bound on the sampled feature values that are held at once."""
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Geometry of a convolution, (rows, columns) each."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    deform_groups: int
+
+    @property
+    def taps(self) -> int:
+        """Points that the kernel reads."""
+        return self.kernel[0] * self.kernel[1]
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Sampling points of some output positions; corners are in the order tl, tr, bl, br."""
+
+    index: Tensor  # (n, taps, deform groups, 4) int64 rows of the table (B * H * W * groups, C)
+    weight: Tensor  # the same shape, bilinear weights
+    weight_dy: Tensor  # their derivatives with respect to the point's row
+    weight_dx: Tensor  # and column
+    mask: Tensor | None  # (n, taps, deform groups)
+
+
+def check_shapes(
+    input: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, conv: Convolution
+) -> None:
+    """Compare shapes: the memory layout of a wrong offset would be read without complaint.
+
+    Args:
+        input: (B, C, H, W).
+        offset: (B, 2 * deform groups * taps, Ho, Wo).
+        mask: (B, deform groups * taps, Ho, Wo).
+        weight: (C_out, C / groups, kernel rows, kernel columns).
+        conv: Geometry.
+
+    Raises:
+        ValueError: If the shapes do not belong together.
+    """
+    size = tuple(
+        (extent + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+        for extent, padding, dilation, kernel, stride in zip(
+            input.shape[2:], conv.padding, conv.dilation, conv.kernel, conv.stride, strict=True
+        )
+    )
+    expected = {"offset": (offset, 2), "mask": (mask, 1)}
+    for name, (tensor, per_tap) in expected.items():
+        shape = (input.size(0), per_tap * conv.deform_groups * conv.taps, *size)
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise ValueError(
+                f"deformable convolution: {name} has shape {tuple(tensor.shape)}, but input "
+                f"{tuple(input.shape)} with {conv} needs {shape}"
+            )
+    if input.size(1) % conv.deform_groups or input.size(1) != weight.size(1) * conv.groups:
+        raise ValueError(
+            f"deformable convolution: the input has {input.size(1)} channels, which neither fit "
+            f"{conv.deform_groups} deform groups nor weights of shape {tuple(weight.shape)} in "
+            f"{conv.groups} groups; check in_channels, groups and deform_groups"
+        )
+
+
+class Problem:
+    """Inputs of a deformable convolution in the layout of the computation."""
+
+    def __init__(
+        self, input: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, conv: Convolution
+    ) -> None:
+        check_shapes(input, offset, mask, weight, conv)
+        self.dtype = compute_dtype(input, weight)
+        self.conv = conv
+        self.shape = input.shape
+        self.size = offset.shape[2:]
+        self.channels = input.size(1) // conv.deform_groups
+        self.table = pixel_table(input, self.dtype).view(-1, self.channels)
+        taps, deform_groups = conv.taps, conv.deform_groups
+        # (B, Ho * Wo, taps, deform groups, 2): row and column
+        offset = offset.to(self.dtype).view(input.size(0), deform_groups, taps, 2, -1)
+        self.offset = offset.permute(0, 4, 2, 1, 3)
+        self.mask = None
+        if mask is not None:
+            mask = mask.to(self.dtype).view(input.size(0), deform_groups, taps, -1)
+            self.mask = mask.permute(0, 3, 2, 1)
+        # (groups, taps * C / groups, C_out / groups)
+        out = weight.size(0) // conv.groups
+        grouped = weight.to(self.dtype).view(conv.groups, out, weight.size(1), taps)
+        self.weight = grouped.permute(0, 3, 2, 1).reshape(conv.groups, -1, out)
+
+    def chunks(self) -> Iterator[tuple[int, slice]]:
+        """Yield image and output positions so that what is sampled stays within the bound."""
+        per_position = self.conv.taps * self.shape[1]
+        step = max(1, MAX_VALUES // max(1, per_position))
+        positions = self.size[0] * self.size[1]
+        for image in range(self.shape[0]):
+            for begin in range(0, positions, step):
+                yield image, slice(begin, min(begin + step, positions))
+
+    def _points(self, image: int, positions: slice) -> tuple[Tensor, Tensor]:
+        """Return rows and columns (n, taps, deform groups) of the sampling points."""
+        conv, device = self.conv, self.table.device
+        position = torch.arange(positions.start, positions.stop, device=device)[:, None]
+        tap = torch.arange(conv.taps, device=device)
+        offset = self.offset[image, positions]
+        cells = (
+            (position // self.size[1], tap // conv.kernel[1]),
+            (
+                position % self.size[1],
+                tap % conv.kernel[1],
+            ),
+        )
+        points = []
+        for axis, (cell, step) in enumerate(cells):
+            regular = cell * conv.stride[axis] - conv.padding[axis] + step * conv.dilation[axis]
+            points.append(regular[..., None] + offset[..., axis])
+        return points[0], points[1]
+
+    def samples(self, image: int, positions: slice) -> _Samples:
+        """Locate the sampling points of output positions.
+
+        Points that are a whole pixel or more outside the map count as zero and have no gradient.
+        """
+        height, width = self.shape[2:]
+        y, x = self._points(image, positions)
+        inside = (y > -1) & (x > -1) & (y < height) & (x < width)
+        y, x = torch.where(inside, y, 0), torch.where(inside, x, 0)
+        top, left = y.floor(), x.floor()
+        dy, dx = y - top, x - left
+        group = torch.arange(self.conv.deform_groups, device=y.device)
+        corners = []
+        for down in (0, 1):
+            for right in (0, 1):
+                row, column = top.long() + down, left.long() + right
+                valid = inside & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+                row, column = row.clamp(0, height - 1), column.clamp(0, width - 1)
+                pixel = (image * height + row) * width + column
+                vertical, horizontal = (dy if down else 1 - dy), (dx if right else 1 - dx)
+                parts = (
+                    vertical * horizontal,
+                    horizontal * (2 * down - 1),
+                    vertical * (2 * right - 1),
+                )
+                corners.append(
+                    (pixel * self.conv.deform_groups + group, *(part * valid for part in parts))
+                )
+        index, weight, weight_dy, weight_dx = (
+            torch.stack(parts, -1) for parts in zip(*corners, strict=True)
+        )
+        mask = None if self.mask is None else self.mask[image, positions]
+        return _Samples(index, weight, weight_dy, weight_dx, mask)
+
+    def grouped(self, columns: Tensor) -> Tensor:
+        """Arrange columns (n, taps, C) as (groups, n, taps * C / groups) for the products."""
+        count, taps, _ = columns.shape
+        groups = self.conv.groups
+        return columns.view(count, taps, groups, -1).permute(2, 0, 1, 3).reshape(groups, count, -1)
+
+    def ungrouped(self, columns: Tensor) -> Tensor:
+        """Undo :meth:`grouped`, result (n * taps * deform groups, C / deform groups)."""
+        groups, count = columns.shape[:2]
+        columns = columns.view(groups, count, self.conv.taps, -1).permute(1, 2, 0, 3)
+        return columns.reshape(-1, self.channels)
+
+    def grouped_grad(self, grad_output: Tensor, image: int, positions: slice) -> Tensor:
+        """Return gradients of outputs as (groups, n, C_out / groups)."""
+        grad = grad_output[image].flatten(1)[:, positions].to(self.dtype)
+        return grad.view(self.conv.groups, -1, grad.size(1)).transpose(1, 2)
+
+
+def forward(problem: Problem, output: Tensor, bias: Tensor | None) -> None:
+    """Compute the convolution.
+
+    Args:
+        problem: Inputs.
+        output: (B, C_out, Ho, Wo), contiguous, overwritten.
+        bias: (C_out,).
+    """
+    for image, positions in problem.chunks():
+        samples = problem.samples(image, positions)
+        weight = (
+            samples.weight if samples.mask is None else samples.weight * samples.mask[..., None]
+        )
+        columns = gather_weighted(problem.table, samples.index.view(-1, 4), weight.reshape(-1, 4))
+        columns = columns.view(positions.stop - positions.start, problem.conv.taps, -1)
+        result = (problem.grouped(columns) @ problem.weight).transpose(1, 2).flatten(0, 1)
+        if bias is not None:
+            result = result + bias.to(result.dtype)[:, None]
+        output[image].view(output.size(1), -1)[:, positions] = result.to(output.dtype)
+
+
+@dataclass
+class Gradients:
+    """Gradients, in the layout of the computation; None: not wanted."""
+
+    table: Tensor | None = None  # (B * H * W * deform groups, C)
+    offset: Tensor | None = None  # (B, deform groups, taps, 2, Ho * Wo)
+    mask: Tensor | None = None  # (B, deform groups, taps, Ho * Wo)
+    weight: Tensor | None = None  # (groups, taps * C / groups, C_out / groups)
+
+
+def backward(problem: Problem, grad_output: Tensor, grads: Gradients) -> None:
+    """Compute the gradients that are wanted.
+
+    Args:
+        problem: Inputs.
+        grad_output: (B, C_out, Ho, Wo).
+        grads: Zeros to start with, changed in place.
+    """
+    for image, positions in problem.chunks():
+        samples = problem.samples(image, positions)
+        grad = problem.grouped_grad(grad_output, image, positions)
+        weight = (
+            samples.weight if samples.mask is None else samples.weight * samples.mask[..., None]
+        )
+        if grads.weight is not None:
+            columns = gather_weighted(problem.table, samples.index.view(-1, 4), weight.view(-1, 4))
+            columns = columns.view(positions.stop - positions.start, problem.conv.taps, -1)
+            grads.weight += problem.grouped(columns).transpose(1, 2) @ grad
+        if grads.table is not None:
+            columns = problem.ungrouped(grad @ problem.weight.transpose(1, 2)).contiguous()
+            source = torch.arange(columns.size(0), device=columns.device).repeat_interleave(4)
+            scatter_weighted(grads.table, columns, samples.index.view(-1), source, weight.view(-1))
+            _point_gradients(problem, samples, columns, grads, (image, positions))
+
+
+def _point_gradients(
+    problem: Problem,
+    samples: _Samples,
+    columns: Tensor,
+    grads: Gradients,
+    where: tuple[int, slice],
+) -> None:
+    """Set the gradients of offsets and masks from those of the sampled values (N, C)."""
+    image, positions = where
+    corners = samples.index.view(-1, 4).unbind(1)
+    # What each corner's feature vector contributes: its product with the gradient of the sample.
+    products = torch.stack([(problem.table[row] * columns).sum(1) for row in corners], -1)
+    products = products.view(samples.weight.shape)
+    if grads.offset is not None:
+        for axis, derivative in enumerate((samples.weight_dy, samples.weight_dx)):
+            slope = (products * derivative).sum(-1)
+            if samples.mask is not None:
+                slope = slope * samples.mask
+            grads.offset[image, :, :, axis, positions] = slope.permute(2, 1, 0)
+    if grads.mask is not None:
+        slope = (products * samples.weight).sum(-1)
+        grads.mask[image, :, :, positions] = slope.permute(2, 1, 0)
+
+
+def weight_like(gradient: Tensor, weight: Tensor, conv: Convolution) -> Tensor:
+    """Arrange a gradient as the weights are.
+
+    Args:
+        gradient: (groups, taps * C / groups, C_out / groups).
+        weight: (C_out, C / groups, kernel rows, kernel columns).
+        conv: Geometry.
+    """
+    grouped = gradient.view(conv.groups, conv.taps, weight.size(1), -1).permute(0, 3, 2, 1)
+    return grouped.reshape(weight.shape)
+
+
+def empty_gradients(
+    problem: Problem, inputs: bool = False, mask: bool = False, weight: bool = False
+) -> Gradients:
+    """Return zeros for the gradients that are wanted.
+
+    Args:
+        problem: Inputs.
+        inputs: Want those of input and offset.
+        mask: Want that of the mask; needs ``inputs``.
+        weight: Want that of the weights.
+    """
+    conv = problem.conv
+    points = (problem.shape[0], conv.deform_groups, conv.taps)
+    positions = problem.size[0] * problem.size[1]
+    table = problem.table
+    return Gradients(
+        table=torch.zeros_like(table) if inputs else None,
+        offset=table.new_zeros(*points, 2, positions) if inputs else None,
+        mask=table.new_zeros(*points, positions) if mask else None,
+        weight=torch.zeros_like(problem.weight) if weight else None,
+    )

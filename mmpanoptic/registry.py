@@ -1,0 +1,134 @@
+"""Registries of mmpanoptic, children of mmengine's.
+
+A registry imports its modules on first use and only as far as a name needs: it walks through its
+``locations`` until the name is registered. Names with another scope (``mmdet.ResNet``) go to
+mmengine's usual look-up and import nothing of ours.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+from mmengine import registry as mmengine_registry
+from mmengine.registry import Registry
+
+
+class StagedRegistry(Registry):
+    """Import ``locations`` one after another until a name is found.
+
+    Differences from the original (``mmengine.registry.Registry``): mmengine imports every location
+    at the first look-up. One optional or heavy part (mmdet's detectors, say) would then be paid
+    for by every model. A name that a parent registry already holds (``BN``, ``ReLU``) is taken
+    from there without importing anything, so names here must not shadow mmengine's.
+    """
+
+    def import_from_location(self) -> None:
+        """Do nothing: look-ups import what they need, see :meth:`get`."""
+
+    def import_all(self) -> None:
+        """Import every location, so that the registry's content is complete."""
+        for location in self._locations:
+            import_module(location)
+
+    def get(self, key: str) -> Any:
+        """Look a class up, importing locations as needed.
+
+        Args:
+            key (str): Name, with or without scope prefix.
+
+        Returns:
+            type | None: The registered class or function; None if nobody knows it.
+        """
+        scope, name = self.split_scope_key(key)
+        if scope in (None, self.scope) and not self._inherits(name, scope):
+            for location in self._locations:
+                if name in self._module_dict:
+                    break
+                import_module(location)
+        return super().get(key)
+
+    def _inherits(self, name: str, scope: str | None) -> bool:
+        if scope is not None:
+            return False
+        parent = self.parent
+        while parent is not None:
+            if name in parent.module_dict:
+                return True
+            parent = parent.parent
+        return False
+
+
+def _child(name: str, *locations: str) -> StagedRegistry:
+    """Create the child of ``mmengine.registry.<name>`` with our scope."""
+    parent = getattr(mmengine_registry, name)
+    return StagedRegistry(
+        parent.name,
+        parent=parent,
+        scope="mmpanoptic",
+        locations=[f"mmpanoptic.{location}" for location in locations],
+    )
+
+
+RUNNERS = _child("RUNNERS", "engine.runner")
+RUNNER_CONSTRUCTORS = _child("RUNNER_CONSTRUCTORS", "engine")
+LOOPS = _child("LOOPS", "engine", "nas")
+HOOKS = _child("HOOKS", "engine", "nas")
+OPTIMIZERS = _child("OPTIMIZERS", "engine")
+OPTIM_WRAPPERS = _child("OPTIM_WRAPPERS", "engine")
+OPTIM_WRAPPER_CONSTRUCTORS = _child("OPTIM_WRAPPER_CONSTRUCTORS", "engine", "nas")
+PARAM_SCHEDULERS = _child("PARAM_SCHEDULERS", "engine")
+LOG_PROCESSORS = _child("LOG_PROCESSORS", "engine")
+
+STRATEGIES = _child("STRATEGIES")
+FUNCTIONS = _child("FUNCTIONS")
+
+DATASETS = _child("DATASETS", "datasets")
+DATA_SAMPLERS = _child("DATA_SAMPLERS", "datasets")
+TRANSFORMS = _child("TRANSFORMS", "datasets.transforms")
+
+# In the order in which a look-up tries them: rooms that need only mmengine and mmcv come first,
+# rooms that build on mmdet's or mmsegmentation's models last.
+MODELS = _child(
+    "MODELS",
+    "models.data_preprocessors",
+    "models.segmentors.panoptic_segmentor",
+    "models.segmentors.cops",
+    "models.segmentors.panoptic_tta",
+    "models.segmentors.image_classifier",
+    "models.backbones",
+    "models.semantic_heads",
+    "models.instance_heads",
+    "models.fusion_heads",
+    "models.losses",
+    "models.necks",
+    "models.backbones.efficientnet",
+    "models.instance_heads.solov2",
+    "models.roi_heads",
+    "models.semantic_heads.searchable_head",
+    "models.segmentors.two_stage",
+    "models.segmentors.two_stage_tta",
+    "models.segmentors.auto_panoptic",
+)
+TASK_UTILS = _child("TASK_UTILS", "models.task_modules")
+WEIGHT_INITIALIZERS = _child("WEIGHT_INITIALIZERS")
+MODEL_WRAPPERS = _child("MODEL_WRAPPERS")
+
+METRICS = _child("METRICS", "evaluation")
+EVALUATOR = _child("EVALUATOR", "evaluation")
+VISUALIZERS = _child("VISUALIZERS", "visualization")
+VISBACKENDS = _child("VISBACKENDS", "visualization")
+INFERENCERS = _child("INFERENCERS", "apis")
+
+
+def registries() -> list[StagedRegistry]:
+    """List all registries of this module."""
+    module = vars(sys.modules[__name__])
+    return [value for value in module.values() if isinstance(value, StagedRegistry)]
+
+
+def register_all_modules() -> None:
+    """Import every registered part, as ``register_all_modules`` of the OpenMMLab packages does."""
+    for registry in registries():
+        registry.import_all()

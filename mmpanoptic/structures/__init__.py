@@ -1,0 +1,39 @@
+"""Boxed masks, label tables, segment ids, run lengths, panoptic maps: torch and NumPy only."""
+
+from .boxed_masks import BoxedMasks
+from .ids import MAX_ID, VOID_ID, bgr2id, id2rgb, rgb2id
+from .label_table import IGNORE_LABEL, Label, LabelTable, distinct_color
+from .panoptic import (
+    SegmentInfo,
+    index_lookup,
+    make_panoptic_data,
+    semantic_map,
+    to_mmdet_panoptic,
+)
+from .relations import OVERLAP_FIELD, occluder_matrix, relation_matrix
+from .runs import Runs, find_runs, lookup_sorted, segment_statistics
+
+__all__ = [
+    "BoxedMasks",
+    "MAX_ID",
+    "VOID_ID",
+    "bgr2id",
+    "id2rgb",
+    "rgb2id",
+    "IGNORE_LABEL",
+    "Label",
+    "LabelTable",
+    "distinct_color",
+    "OVERLAP_FIELD",
+    "occluder_matrix",
+    "relation_matrix",
+    "Runs",
+    "find_runs",
+    "lookup_sorted",
+    "segment_statistics",
+    "SegmentInfo",
+    "index_lookup",
+    "make_panoptic_data",
+    "semantic_map",
+    "to_mmdet_panoptic",
+]

@@ -1,0 +1,71 @@
+"""Segment ids and the colours that carry them in COCO-panoptic PNGs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+VOID_ID = 0
+"""Segment id of pixels without a label."""
+
+MAX_ID = (1 << 24) - 1
+"""Largest segment id that fits into three 8-bit channels."""
+
+
+def rgb2id(color: np.ndarray) -> np.ndarray:
+    """Decode colours into segment ids, ``id = R + 256 G + 65536 B``.
+
+    Args:
+        color (np.ndarray): uint8, ``(..., 3)`` in RGB order.
+
+    Returns:
+        np.ndarray: int32 ids, shape ``(...)``.
+
+    Raises:
+        ValueError: If ``color`` is not uint8 with three channels.
+    """
+    if color.dtype != np.uint8 or color.shape[-1:] != (3,):
+        raise ValueError(
+            f"expected a uint8 array of shape (..., 3) in RGB order, got {color.dtype} "
+            f"{color.shape}; decode the PNG unchanged and drop an alpha channel first"
+        )
+    # Widen before the shifts: 256 * uint8 overflows in numpy >= 2.
+    wide = color.astype(np.int32)
+    return wide[..., 0] | (wide[..., 1] << 8) | (wide[..., 2] << 16)
+
+
+def bgr2id(color: np.ndarray) -> np.ndarray:
+    """Decode an OpenCV image ``(H, W, 3)`` or ``(H, W, 4)`` (BGR, BGRA) into int32 ids ``(H, W)``.
+
+    One SIMD channel shuffle and a view instead of per-pixel arithmetic; alpha is dropped.
+
+    Args:
+        color (np.ndarray): uint8, ``(H, W, 3)`` or ``(H, W, 4)`` as ``cv2.imread`` returns it.
+
+    Returns:
+        np.ndarray: int32 ids ``(H, W)``.
+    """
+    import cv2
+
+    code = cv2.COLOR_BGRA2RGBA if color.shape[2] == 4 else cv2.COLOR_BGR2RGBA
+    packed = cv2.cvtColor(color, code).view("<i4")[..., 0]
+    packed &= MAX_ID
+    return packed.astype(np.int32, copy=False)
+
+
+def id2rgb(ids: np.ndarray) -> np.ndarray:
+    """Encode segment ids as colours; the inverse of :func:`rgb2id`.
+
+    Args:
+        ids (np.ndarray): Integer ids ``(...)``, each in ``[0, 2**24 - 1]``.
+
+    Returns:
+        np.ndarray: uint8 colours ``(..., 3)`` in RGB order.
+
+    Raises:
+        ValueError: If an id does not fit into 24 bits.
+    """
+    ids = np.asarray(ids)
+    if ids.size and (ids.min() < 0 or ids.max() > MAX_ID):
+        raise ValueError(f"segment ids must lie in [0, {MAX_ID}], got [{ids.min()}, {ids.max()}]")
+    wide = ids.astype(np.uint32)
+    return np.stack([wide & 255, (wide >> 8) & 255, wide >> 16], axis=-1).astype(np.uint8)

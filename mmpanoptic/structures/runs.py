@@ -1,0 +1,107 @@
+"""Run lengths of id maps: one pass per image instead of one pass per segment."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Runs(NamedTuple):
+    """Maximal stretches of equal values inside the rows of a 2-D map.
+
+    A run never crosses a row border, so boxes and centroids follow from its ends alone.
+
+    Attributes:
+        start (np.ndarray): int64 ``(R,)``, flat index of the first pixel.
+        length (np.ndarray): int64 ``(R,)``, number of pixels.
+        value (np.ndarray): ``(R,)``, the map's value, in the map's dtype.
+        shape (tuple[int, int]): ``(H, W)`` of the map.
+    """
+
+    start: np.ndarray
+    length: np.ndarray
+    value: np.ndarray
+    shape: tuple[int, int]
+
+    @property
+    def row(self) -> np.ndarray:
+        """Row index of each run, int64 ``(R,)``."""
+        return self.start // self.shape[1]
+
+    @property
+    def column(self) -> np.ndarray:
+        """Column index of the first pixel of each run, int64 ``(R,)``."""
+        return self.start % self.shape[1]
+
+    def expand(self, per_run: np.ndarray) -> np.ndarray:
+        """Paint one value per run into a map ``(H, W)`` of the dtype of ``per_run`` ``(R,)``."""
+        return np.repeat(per_run, self.length).reshape(self.shape)
+
+
+def find_runs(ids: np.ndarray) -> Runs:
+    """Cut an id map into its row-wise runs.
+
+    Args:
+        ids (np.ndarray): Integer map ``(H, W)``.
+
+    Returns:
+        Runs: In row-major order.
+    """
+    height, width = ids.shape
+    flat = ids.ravel()
+    if not flat.size:
+        empty = np.zeros(0, np.int64)
+        return Runs(empty, empty, flat, (height, width))
+    change = np.empty(flat.size, bool)
+    np.not_equal(flat[1:], flat[:-1], out=change[1:])
+    change[::width] = True
+    start = np.flatnonzero(change)
+    length = np.diff(start, append=flat.size)
+    return Runs(start, length, flat[start], (height, width))
+
+
+def lookup_sorted(keys: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Find each value's position in a sorted array.
+
+    Args:
+        keys (np.ndarray): Sorted unique integers ``(K,)``.
+        values (np.ndarray): Integers ``(N,)``.
+
+    Returns:
+        np.ndarray: int64 ``(N,)``; -1 where a value is not among the keys.
+    """
+    if not len(keys):
+        return np.full(len(values), -1, np.int64)
+    position = np.searchsorted(keys, values)
+    position[position == len(keys)] = 0
+    return np.where(keys[position] == values, position, -1)
+
+
+def segment_statistics(
+    index: np.ndarray, runs: Runs, num_segments: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute area and box of every segment from runs.
+
+    Args:
+        index (np.ndarray): int64 ``(R,)``, segment of each run in ``[0, num_segments)``; runs
+            with a negative index belong to no segment.
+        runs (Runs): The runs of the map.
+        num_segments (int): Number of segments S.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: int64 areas ``(S,)`` in pixels and int64 boxes ``(S, 4)``
+        as ``x, y, w, h`` (``x + w`` is exclusive). A segment without pixels has area 0 and the
+        box ``0, 0, 0, 0``.
+    """
+    used = index >= 0
+    index, length = index[used], runs.length[used]
+    row, column = runs.row[used], runs.column[used]
+    area = np.zeros(num_segments, np.int64)
+    np.add.at(area, index, length)
+    low = np.full((num_segments, 2), np.iinfo(np.int64).max)
+    high = np.zeros((num_segments, 2), np.int64)
+    np.minimum.at(low, index, np.stack([column, row], 1))
+    np.maximum.at(high, index, np.stack([column + length, row + 1], 1))
+    low[area == 0] = 0
+    return area, np.concatenate([low, high - low], axis=1)

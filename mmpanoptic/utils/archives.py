@@ -1,0 +1,206 @@
+"""Files inside zip archives, read without unpacking.
+
+A path may go through an archive as through a folder: ``data/coco/train2017.zip/train2017/1.jpg``.
+Where all of an archive lies in one folder, that folder may be left out: ``train2017.zip/1.jpg``.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import posixpath
+import struct
+import zipfile
+import zlib
+from functools import lru_cache
+from pathlib import Path
+from typing import NoReturn
+
+_SUFFIX = ".zip"
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra field
+_LOCAL_SIGNATURE = b"PK\x03\x04"
+_ENCRYPTED = 0x1
+_FOREIGN = "__MACOSX/"  # what macOS adds to every archive, beside the content
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Read a file, which may lie in a zip archive.
+
+    Safe in threads and in worker processes, forked or not: no file position is shared.
+
+    Args:
+        path: The file, or ``<archive>.zip/<member>``.
+
+    Returns:
+        bytes: The content.
+
+    Raises:
+        FileNotFoundError: If there is no such file, archive or member.
+        OSError: If the file cannot be read, or the archive is damaged, encrypted, or compressed
+            otherwise than by deflate.
+    """
+    parts = split_archive_path(path)
+    if parts is None:
+        return Path(path).read_bytes()
+    return _open(parts[0]).read(parts[1])
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Tell whether there is such a file, which may lie in a zip archive.
+
+    Args:
+        path: The file, or ``<archive>.zip/<member>``.
+
+    Raises:
+        OSError: If the archive is damaged.
+    """
+    parts = split_archive_path(path)
+    if parts is None:
+        return os.path.isfile(path)
+    return os.path.isfile(parts[0]) and _open(parts[0]).find(parts[1]) is not None
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Tell whether there is such a folder, which may be a zip archive or lie in one.
+
+    Args:
+        path: A folder, ``<archive>.zip`` or ``<archive>.zip/<folder>``.
+
+    Raises:
+        OSError: If the archive is damaged.
+    """
+    parts = split_archive_path(path)
+    if parts is None:
+        return os.path.isdir(path)
+    return os.path.isfile(parts[0]) and _open(parts[0]).has_folder(parts[1])
+
+
+def file_stamp(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return size and time of change (ns) of a file, or of the archive in which it lies.
+
+    Args:
+        path: The file, or ``<archive>.zip/<member>``.
+
+    Raises:
+        OSError: If there is no such file or archive.
+    """
+    parts = split_archive_path(path)
+    stat = os.stat(path if parts is None else parts[0])
+    return stat.st_size, stat.st_mtime_ns
+
+
+def open_archive_of(path: str | os.PathLike[str]) -> bool:
+    """Read the table of contents of an archive, so that processes forked later have it.
+
+    Args:
+        path: A folder, or ``<archive>.zip``, or a folder in it.
+
+    Returns:
+        bool: Whether the path leads to an archive.
+
+    Raises:
+        OSError: If it does and the archive is missing or damaged.
+    """
+    parts = split_archive_path(path)
+    if parts is not None:
+        _open(parts[0])
+    return parts is not None
+
+
+def split_archive_path(path: str | os.PathLike[str]) -> tuple[str, str] | None:
+    """Divide a path into archive and member.
+
+    Args:
+        path: Any path.
+
+    Returns:
+        tuple[str, str] | None: Path of the archive and the member's name with ``/``, empty for the
+        archive itself; None if no part of the path ends in ``.zip``, or that is a folder.
+    """
+    text = os.fspath(path)
+    if os.sep != "/":
+        text = text.replace(os.sep, "/")
+    if _SUFFIX not in text.lower():  # almost always so: cheap for every image that is read
+        return None
+    parts = text.split("/")
+    for count, part in enumerate(parts, 1):
+        archive = "/".join(parts[:count])
+        if part.lower().endswith(_SUFFIX) and not os.path.isdir(archive):
+            member = posixpath.normpath("/".join(parts[count:]))
+            return archive, "" if member == "." else member
+    return None
+
+
+class _Archive:
+    """A mapped archive and its table of contents."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+                entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except zipfile.BadZipFile as error:
+            self._fail(f"the archive {path} is damaged or no zip file ({error}); fetch it again")
+        self._entries = {entry.filename: entry for entry in entries}
+        own = [name for name in self._entries if not name.startswith(_FOREIGN)]
+        top = {name.partition("/")[0] + "/" for name in own}
+        self._folder = top.pop() if len(top) == 1 and all("/" in name for name in own) else ""
+
+    def find(self, member: str) -> zipfile.ZipInfo | None:
+        return self._entries.get(member) or self._entries.get(self._folder + member)
+
+    def has_folder(self, member: str) -> bool:
+        prefix = f"{member}/" if member else ""
+        starts = (prefix, self._folder + prefix)
+        return any(name.startswith(starts) for name in self._entries)
+
+    def read(self, member: str) -> bytes:
+        """Return a member's content; missing, encrypted and damaged members raise."""
+        entry = self.find(member)
+        if entry is None:
+            text = f"the archive {self.path} has no member {member!r}"
+            if self._entries:
+                text += f"; its names are like {next(iter(self._entries))!r}"
+            raise FileNotFoundError(errno.ENOENT, text)
+        if entry.flag_bits & _ENCRYPTED:
+            self._fail(f"{member!r} in {self.path} is encrypted; unpack the archive")
+        signature, name_size, extra_size = _LOCAL_HEADER.unpack_from(self._map, entry.header_offset)
+        start = entry.header_offset + _LOCAL_HEADER.size + name_size + extra_size
+        data = self._map[start : start + entry.compress_size]
+        if entry.compress_type == zipfile.ZIP_DEFLATED:
+            data = self._inflate(data, entry)
+        elif entry.compress_type != zipfile.ZIP_STORED:
+            self._fail(
+                f"{member!r} in {self.path} is compressed by another method than deflate "
+                f"({entry.compress_type}); pack it again with 'zip -0 -r'"
+            )
+        if signature != _LOCAL_SIGNATURE or zlib.crc32(data) != entry.CRC:
+            self._fail(f"{member!r} in {self.path} is damaged; fetch the archive again")
+        return data
+
+    def _inflate(self, data: bytes, entry: zipfile.ZipInfo) -> bytes:
+        try:  # bounded: a forged entry does not fill the memory
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, max(1, entry.file_size))
+        except zlib.error as error:
+            self._fail(f"{entry.filename!r} in {self.path} is damaged ({error}); fetch it again")
+
+    def _fail(self, text: str) -> NoReturn:
+        raise OSError(errno.EIO, text)
+
+
+def _open(path: str) -> _Archive:
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(errno.ENOENT, f"there is no archive {path}") from None
+    return _open_version(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=32)
+def _open_version(path: str, size: int, mtime: int) -> _Archive:
+    """Open an archive once per version; a changed file is another one."""
+    if not size:
+        raise OSError(errno.EIO, f"the archive {path} is empty; fetch it again")
+    return _Archive(path)

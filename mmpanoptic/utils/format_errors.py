@@ -1,0 +1,159 @@
+"""Problems of panoptic files and maps, as data and as one exception class."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+PROBLEM_KINDS: dict[str, str] = {
+    "missing_file": "check the folder and the file_name field",
+    "corrupt_png": "write the file again",
+    "corrupt_json": "write the file again",
+    "corrupt_image": "restore the image file",
+    "bad_image_mode": "convert the image to 8-bit grey or colour",
+    "bad_png_mode": (
+        "write 8-bit RGB with id = R + 256 G + 65536 B; grey, palette and 16-bit files carry "
+        "no such ids"
+    ),
+    "bad_label_png": (
+        "write one number per pixel as a grey PNG of 8 or 16 bits or a palette PNG, without colours"
+    ),
+    "size_mismatch": (
+        "image, annotation and prediction have one size; nothing may be padded or resized"
+    ),
+    "missing_field": "add the field to the JSON",
+    "bad_field": "correct the field in the JSON",
+    "bad_id": "use whole numbers from 1 to 2**24 - 1, unique inside an image",
+    "zero_id": "number segments from 1; 0 is void and must not be listed",
+    "duplicate_segment_id": "give every segment of an image an id of its own",
+    "duplicate_category": "list every category once",
+    "duplicate_image": "list every image once",
+    "missing_image": "add the image to the JSON's images, with an id of equal value and type",
+    "empty_annotation": "annotate the image or take it out of the JSON",
+    "unsafe_path": "file names are relative to the prefix folder and stay inside it",
+    "category_mismatch": (
+        "classes of the metainfo and categories of the JSON must agree in id, name and isthing"
+    ),
+    "duplicate_prediction": "keep one prediction per image",
+    "missing_prediction": "predict every image of the ground truth, with an equal image_id",
+    "png_id_not_in_json": "list the segment in segments_info or paint its pixels with 0 (void)",
+    "json_id_not_in_png": "drop the segment from segments_info or paint it into the PNG",
+    "unknown_category": "use the ids of the JSON's categories, not contiguous labels",
+    "wrong_area": "recompute area as the number of the segment's pixels in the PNG",
+    "wrong_box": "recompute bbox as [x, y, width, height] of the segment's pixels in the PNG",
+    "impossible_iou": (
+        "PQ, SQ and RQ are meaningless until area is the number of the segment's pixels in the "
+        "PNG and no segment has id 0"
+    ),
+    "empty_group": "no class of the group occurs in the data",
+}
+"""Machine-readable kinds of problems and what to do about each."""
+
+
+@dataclass(frozen=True)
+class FormatProblem:
+    """One problem of one image or file.
+
+    Attributes:
+        kind (str): A key of :data:`PROBLEM_KINDS`.
+        detail (str): What is wrong.
+        file (str | None): Path of the PNG or JSON concerned.
+        image_id (Any): The JSON's ``image_id``; None if the problem is not about one image.
+        segment_ids (tuple): Ids of the segments concerned.
+    """
+
+    kind: str
+    detail: str
+    file: str | None = None
+    image_id: Any = None
+    segment_ids: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in PROBLEM_KINDS:
+            raise ValueError(f"unknown kind of problem {self.kind!r}; add it to PROBLEM_KINDS")
+
+    def __str__(self) -> str:
+        place = f"image {self.image_id!r}: " if self.image_id is not None else ""
+        file = f" ({self.file})" if self.file else ""
+        return f"[{self.kind}] {place}{self.detail}{file}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the problem as plain values for JSON."""
+        return {
+            "kind": self.kind,
+            "detail": self.detail,
+            "file": self.file,
+            "image_id": self.image_id,
+            "segment_ids": list(self.segment_ids),
+        }
+
+
+class PanopticFormatError(ValueError):
+    """Panoptic files or maps break the format.
+
+    Args:
+        problems (Iterable[FormatProblem]): All problems found, at least one.
+
+    Attributes:
+        problems (tuple[FormatProblem, ...]): In the order in which they were found.
+        kind (str): Kind of the first problem.
+        kinds (list[str]): All kinds, sorted.
+    """
+
+    MAX_SHOWN = 20
+    """Problems that the message spells out; all are in ``problems``."""
+
+    def __init__(self, problems: Iterable[FormatProblem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self.problems)
+        self.kind = self.problems[0].kind
+        self.kinds = sorted({problem.kind for problem in self.problems})
+
+    def __str__(self) -> str:
+        return describe_problems(self.problems, self.MAX_SHOWN)
+
+
+def format_error(
+    kind: str, detail: str, file: str | os.PathLike[str] | None = None, image_id: Any = None
+) -> PanopticFormatError:
+    """Make the error of a single problem.
+
+    Args:
+        kind: A key of :data:`PROBLEM_KINDS`.
+        detail: What is wrong.
+        file: The file concerned.
+        image_id: The JSON's ``image_id``.
+
+    Returns:
+        PanopticFormatError: To raise.
+    """
+    name = None if file is None else os.fspath(file)
+    return PanopticFormatError([FormatProblem(kind, detail, name, image_id)])
+
+
+class PanopticFormatWarning(UserWarning):
+    """Panoptic files are odd, but can be evaluated."""
+
+
+def describe_problems(problems: Iterable[FormatProblem], max_shown: int = 20) -> str:
+    """Write problems as text: the list, and for each kind the number and what to do.
+
+    Args:
+        problems: At least one.
+        max_shown: Longest list to spell out.
+
+    Returns:
+        str: Several lines.
+    """
+    problems = list(problems)
+    counts = Counter(problem.kind for problem in problems)
+    noun = "problem" if len(problems) == 1 else "problems"
+    lines = [f"{len(problems)} {noun} in the panoptic data:"]
+    lines += [f"  {problem}" for problem in problems[:max_shown]]
+    if len(problems) > max_shown:
+        lines.append(f"  ... and {len(problems) - max_shown} more")
+    lines += [f"{kind} x {count}: {PROBLEM_KINDS[kind]}" for kind, count in counts.items()]
+    return "\n".join(lines)
