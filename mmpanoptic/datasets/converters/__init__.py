@@ -1,0 +1,1 @@
+"""Logic of the commands in ``tools/dataset_converters``."""

@@ -1,0 +1,181 @@
+"""Maps of converters: sizes, segments, run-length codes."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmpanoptic.structures import find_runs, segment_statistics
+from mmpanoptic.structures.runs import Runs, lookup_sorted
+from mmpanoptic.utils.archives import read_bytes, split_archive_path
+from mmpanoptic.utils.format_errors import format_error
+from mmpanoptic.utils.jobs import write_file
+from mmpanoptic.utils.panoptic_png import encode_panoptic_png
+from mmpanoptic.utils.png_bytes import RGB, RGBA, decode_pixels, read_header, read_png
+
+
+def read_two_channels(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a PNG whose red is a class and whose green is the number of an instance.
+
+    Args:
+        path: The file.
+
+    Returns:
+        np.ndarray: uint8 ``(H, W, 2)``.
+
+    Raises:
+        PanopticFormatError: Of kind ``missing_file``, ``corrupt_png`` or ``bad_png_mode``.
+    """
+    data = read_png(path)
+    header = read_header(data, path)
+    if header.depth != 8 or header.color_type not in (RGB, RGBA):
+        detail = f"expected an 8-bit RGB PNG with R = class, G = instance number, got {header}"
+        raise format_error("bad_png_mode", detail, path)
+    return decode_pixels(data, path)[..., [2, 1]]  # OpenCV gives BGR
+
+
+def write_panoptic_png(path: Path, ids: np.ndarray) -> None:
+    """Write segment ids ``(H, W)`` as a panoptic PNG, whole or not at all."""
+    write_file(path, encode_panoptic_png(ids))
+
+
+def read_image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Read height and width of an image from its header, without decoding the pixels.
+
+    An orientation tag is obeyed, as the image readers do.
+
+    Raises:
+        PanopticFormatError: If the file is missing or no image.
+    """
+    from PIL import Image
+
+    try:
+        source = path if split_archive_path(path) is None else io.BytesIO(read_bytes(path))
+        with Image.open(source) as image:
+            width, height = image.size
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except FileNotFoundError as error:
+        detail = f"cannot read the image: {error.strerror}"
+        raise format_error("missing_file", detail, path) from error
+    except OSError as error:
+        raise format_error("corrupt_png", f"not a readable image: {error}", path) from error
+    return (width, height) if turned else (height, width)
+
+
+def describe_segments(ids: np.ndarray) -> list[dict[str, Any]]:
+    """Describe every non-zero value of a map.
+
+    Args:
+        ids (np.ndarray): Integer map ``(H, W)``, 0 = void.
+
+    Returns:
+        list[dict]: ``dict(id, area, bbox)`` by ascending id; bbox is ``[x, y, w, h]``.
+    """
+    runs = find_runs(ids)
+    values = np.unique(runs.value)
+    values = values[values != 0]
+    area, box = segment_statistics(lookup_sorted(values, runs.value), runs, len(values))
+    return [
+        {"id": int(value), "area": int(a), "bbox": [int(side) for side in b]}
+        for value, a, b in zip(values, area, box, strict=True)
+    ]
+
+
+def relabel(
+    ids: np.ndarray,
+    keys: Sequence[int] | np.ndarray,
+    values: Sequence[int] | np.ndarray,
+    void: int,
+) -> np.ndarray:
+    """Replace every value of a map through a table.
+
+    Args:
+        ids (np.ndarray): Integer map ``(H, W)``.
+        keys: Sorted unique values.
+        values: What replaces each key.
+        void: What replaces all other values.
+
+    Returns:
+        np.ndarray: int64 ``(H, W)``.
+    """
+    runs = find_runs(ids)
+    table = np.array([*values, void], np.int64)  # position -1 is the last entry
+    return runs.expand(table[lookup_sorted(np.asarray(keys, np.int64), runs.value)])
+
+
+class MaskEncoder:
+    """COCO run-length codes of all segments of a map, from one pass over it.
+
+    Args:
+        ids (np.ndarray): Integer map ``(H, W)``.
+    """
+
+    def __init__(self, ids: np.ndarray) -> None:
+        self._size = [int(side) for side in ids.shape]
+        # COCO's codes run down the columns: the rows of the transposed map.
+        self._runs: Runs = find_runs(np.ascontiguousarray(ids.T))
+
+    def encode(self, value: int | Sequence[int]) -> dict[str, Any]:
+        """Encode the mask of one value, or of several together.
+
+        Returns:
+            dict: ``size`` ``[H, W]`` and text ``counts``, as pycocotools writes them.
+        """
+        from pycocotools import mask as coco_mask
+
+        runs = self._runs
+        chosen = np.isin(runs.value, value)
+        edges = np.stack([runs.start[chosen], (runs.start + runs.length)[chosen]], 1).ravel()
+        # A stretch that goes on in the next column is one run of COCO's code.
+        meets = np.flatnonzero(edges[1:-1:2] == edges[2::2])
+        edges = np.delete(edges, np.concatenate([2 * meets + 1, 2 * meets + 2]))
+        counts = np.diff(edges, prepend=0)
+        rest = self._size[0] * self._size[1] - (int(edges[-1]) if len(edges) else 0)
+        if rest or not len(edges):
+            counts = np.append(counts, rest)
+        height, width = self._size
+        code = coco_mask.frPyObjects(
+            {"size": self._size, "counts": [int(count) for count in counts]}, height, width
+        )
+        return {"size": self._size, "counts": code["counts"].decode("ascii")}
+
+
+def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """Paint a COCO segmentation.
+
+    Args:
+        segmentation: Polygons (list of flat ``x, y`` lists), or a run-length code with list,
+            text or bytes ``counts``.
+        height: Of the image.
+        width: Of the image.
+
+    Returns:
+        np.ndarray: bool ``(H, W)``.
+
+    Raises:
+        ValueError: If it is none of these, or a code of another size.
+    """
+    from pycocotools import mask as coco_mask
+
+    if isinstance(segmentation, list):
+        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+        if not polygons or len(polygons) < len(segmentation):
+            raise ValueError("a polygon needs at least three points")
+        code = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    elif isinstance(segmentation, dict) and "counts" in segmentation:
+        if list(segmentation.get("size", ())) != [height, width]:
+            raise ValueError(
+                f"the run-length code is for the size {segmentation.get('size')} "
+                f"(height, width), the image has [{height}, {width}]"
+            )
+        code = segmentation
+        if isinstance(code["counts"], list):
+            code = coco_mask.frPyObjects(code, height, width)
+    else:
+        raise ValueError("expected polygons or a run-length code with size and counts")
+    return coco_mask.decode(code).astype(bool)

@@ -1,0 +1,97 @@
+"""Finding the label table of a dataset, with or without building it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.fileio import join_path
+from mmengine.utils import is_abs
+
+from mmpanoptic.registry import DATASETS
+from mmpanoptic.structures import LabelTable
+from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
+
+from .panoptic_json import load_json_object, read_categories
+
+
+def table_from_metainfo(metainfo: Mapping[str, Any]) -> LabelTable | None:
+    """Build the table from metainfo alone.
+
+    Args:
+        metainfo (Mapping): The dataset's merged metainfo.
+
+    Returns:
+        LabelTable | None: None if the annotation file has to be asked, because ``dataset_ids``
+        or ``isthing`` are left out.
+    """
+    if "classes" in metainfo and "dataset_ids" in metainfo and "isthing" in metainfo:
+        return LabelTable.from_metainfo(metainfo)
+    return None
+
+
+def table_from_categories(categories: Any, file: str, metainfo: Mapping[str, Any]) -> LabelTable:
+    """Build the table from the categories of the annotation file.
+
+    Args:
+        categories (list[dict]): From the JSON.
+        file (str): The JSON's path, for messages.
+        metainfo (Mapping): May name the ``classes`` in another order; nothing else is read.
+
+    Returns:
+        LabelTable: In the order of ``classes``, else in that of the JSON.
+
+    Raises:
+        PanopticFormatError: If a category is wrong, or ``classes`` are not the JSON's names.
+    """
+    table = read_categories(categories, file)
+    if "classes" not in metainfo:
+        return table
+    wanted = list(metainfo["classes"])
+    names = [label.name for label in table]
+    if sorted(wanted) != sorted(names):
+        unknown = [name for name in wanted if name not in names]
+        left_out = [name for name in names if name not in wanted]
+        detail = (
+            "metainfo['classes'] and the JSON's categories differ: not in the JSON: "
+            f"{unknown or 'none'}; not in the metainfo: {left_out or 'none'}"
+        )
+        raise PanopticFormatError([FormatProblem("category_mismatch", detail, file)])
+    entries = {entry["name"]: entry for entry in table.to_categories()}
+    return LabelTable.from_categories([entries[name] for name in wanted])
+
+
+def read_label_table(dataset_cfg: Mapping[str, Any]) -> LabelTable:
+    """Read the label table of a dataset config without building the dataset.
+
+    Args:
+        dataset_cfg (Mapping): Config of a :class:`PanopticDataset` (or a subclass), or of a
+            wrapper (``RepeatDataset``, ``ConcatDataset``, ``ClassBalancedDataset``) around one.
+
+    Returns:
+        LabelTable: From its metainfo, else from the categories of its ``ann_file``.
+
+    Raises:
+        ValueError: If the config names no classes: neither metainfo nor an annotation file.
+    """
+    inner = dataset_cfg.get("dataset") or dataset_cfg.get("datasets")
+    if inner:
+        return read_label_table(inner[0] if isinstance(inner, list | tuple) else inner)
+    kind = dataset_cfg.get("type")
+    cls = DATASETS.get(kind) if isinstance(kind, str) else kind
+    if hasattr(cls, "read_table"):
+        return cls.read_table(dataset_cfg)
+    metainfo = {**getattr(cls, "METAINFO", {}), **(dataset_cfg.get("metainfo") or {})}
+    table = table_from_metainfo(metainfo)
+    if table is not None:
+        return table
+    file = dataset_cfg.get("ann_file")
+    if not file:
+        raise ValueError(
+            f"the dataset config of type {kind!r} tells no classes: give it metainfo with classes, "
+            "dataset_ids and isthing, or an ann_file whose categories can be read"
+        )
+    root = dataset_cfg.get("data_root")
+    path = file if is_abs(file) or not root else join_path(root, file)
+    content = load_json_object(path, getattr(cls, "ANN_FILE_HINT", ""))
+    return table_from_categories(content.get("categories"), path, metainfo)

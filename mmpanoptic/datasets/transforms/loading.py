@@ -1,0 +1,229 @@
+"""Loading of images and panoptic annotations."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine.logging import print_log
+from PIL import Image
+
+from mmpanoptic.registry import TRANSFORMS
+from mmpanoptic.structures import SegmentInfo, find_runs, lookup_sorted
+from mmpanoptic.utils.archives import read_bytes
+from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError, format_error
+from mmpanoptic.utils.panoptic_png import read_panoptic_png
+
+from .source_grid import SourceGrid
+
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
+_UNLISTED = ("error", "warn", "ignore")
+
+
+@TRANSFORMS.register_module()
+class LoadImage(BaseTransform):
+    """Load an image as uint8 BGR, from ``img_path`` or from an array under ``img``.
+
+    The path may go through a zip archive (:mod:`mmpanoptic.utils.archives`).
+
+    Grey images get three equal channels, an alpha channel is dropped, and the EXIF orientation is
+    applied. What cannot be shown in 8 bits without a choice (16-bit and float images) is refused.
+
+    Differences from the original (``mmcv.transforms.LoadImageFromFile``): arrays are accepted; a
+    missing, truncated or undecodable file, or one whose size differs from the annotation's,
+    raises an error that names it.
+
+    Added keys: ``img``, ``img_shape``, ``ori_shape``, ``scale_factor``, ``flip``,
+    ``flip_direction``; ``height`` and ``width`` where they are absent.
+
+    Args:
+        apply_orientation (bool): Turn the image as its EXIF data say.
+    """
+
+    def __init__(self, apply_orientation: bool = True) -> None:
+        self.apply_orientation = apply_orientation
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Load the image.
+
+        Args:
+            results (dict): With ``img_path``, or ``img`` (uint8 ``(H, W)``, ``(H, W, 1)``,
+                ``(H, W, 3)`` BGR or ``(H, W, 4)`` BGRA).
+
+        Returns:
+            dict: ``results`` with the added keys.
+
+        Raises:
+            PanopticFormatError: Of kind ``missing_file``, ``corrupt_image``, ``bad_image_mode``
+                or ``size_mismatch``.
+        """
+        path, image_id = results.get("img_path"), results.get("img_id")
+        if results.get("img") is not None:
+            img = _to_bgr(np.asarray(results["img"]), path or "<array>", image_id)
+        else:
+            img = self._read(path, image_id)
+        height, width = img.shape[:2]
+        expected = (results.setdefault("height", height), results.setdefault("width", width))
+        if expected != (height, width):
+            detail = (
+                f"the image has {height} x {width} pixels (height x width), the annotation says "
+                f"{expected[0]} x {expected[1]}"
+            )
+            raise format_error("size_mismatch", detail, path or "<array>", image_id)
+        results.update(img=img, img_shape=(height, width), ori_shape=(height, width))
+        results.update(scale_factor=(1.0, 1.0), flip=False, flip_direction=None)
+        return results
+
+    def _read(self, path: str, image_id: Any) -> np.ndarray:
+        try:
+            data = read_bytes(path)
+        except OSError as error:
+            kind = "missing_file" if isinstance(error, FileNotFoundError) else "corrupt_image"
+            detail = f"cannot read the image: {error.strerror}"
+            raise format_error(kind, detail, path, image_id) from error
+        if _looks_truncated(data):
+            _check_complete(data, path, image_id)
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+        if not self.apply_orientation:
+            flags |= cv2.IMREAD_IGNORE_ORIENTATION
+        try:
+            img = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        except cv2.error as error:
+            detail = f"cannot decode the image: {error.err}"
+            raise format_error("corrupt_image", detail, path, image_id) from error
+        if img is None:
+            detail = f"cannot decode the image ({len(data)} bytes)"
+            raise format_error("corrupt_image", detail, path, image_id)
+        return _to_bgr(img, path, image_id)
+
+
+def _looks_truncated(data: bytes) -> bool:
+    """Tell whether the end mark is missing; OpenCV fills the rest of such an image with grey."""
+    tail = data[-4096:]
+    if data.startswith(_JPEG):
+        return b"\xff\xd9" not in tail
+    return data.startswith(_PNG) and b"IEND" not in tail
+
+
+def _check_complete(data: bytes, path: str, image_id: Any) -> None:
+    """Decode with Pillow, which refuses truncated files (and accepts other odd endings)."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        detail = f"the image is damaged: {error}"
+        raise format_error("corrupt_image", detail, path, image_id) from error
+
+
+def _to_bgr(img: np.ndarray, path: str, image_id: Any) -> np.ndarray:
+    """Bring an 8-bit image to three channels."""
+    if img.dtype != np.uint8:
+        detail = f"the image has the type {img.dtype}, expected 8 bits per channel"
+        raise format_error("bad_image_mode", detail, path, image_id)
+    if img.ndim == 2:
+        img = img[..., None]
+    if img.ndim != 3 or img.shape[2] not in (1, 3, 4) or not img.size:
+        detail = f"the image has the shape {img.shape}, expected (H, W) or (H, W, 1, 3 or 4)"
+        raise format_error("bad_image_mode", detail, path, image_id)
+    if img.shape[2] == 1:
+        return np.repeat(img, 3, axis=2)
+    return np.ascontiguousarray(img[..., :3])
+
+
+@TRANSFORMS.register_module()
+class LoadPanopticAnnotations(BaseTransform):
+    """Load the panoptic PNG as ONE index map: 0 is void, k is the k-th entry of segments_info.
+
+    The geometry moves this map only; semantic labels, boxes and masks are derived when packing.
+
+    Added keys: ``gt_seg_map`` (uint8, or uint16 from 255 segments on, ``(H, W)``); ``source_grid``
+    if the sample has ``instances``.
+
+    Args:
+        unlisted_ids (str): What to do with ids in the PNG that ``segments_info`` does not list:
+            "error", "warn" or "ignore"; their pixels become void.
+    """
+
+    def __init__(self, unlisted_ids: str = "error") -> None:
+        if unlisted_ids not in _UNLISTED:
+            choices = ", ".join(_UNLISTED)
+            raise ValueError(f"unlisted_ids must be one of {choices}, got {unlisted_ids!r}")
+        self.unlisted_ids = unlisted_ids
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Load the annotation.
+
+        Args:
+            results (dict): With ``seg_map_path``, ``segments_info``, ``height`` and ``width``;
+                and ``panoptic_cache``, if the dataset has one.
+
+        Returns:
+            dict: ``results`` with the added keys.
+
+        Raises:
+            PanopticFormatError: Of a kind of :func:`read_panoptic_png`, or ``size_mismatch`` or
+                ``png_id_not_in_json``.
+        """
+        path = results["seg_map_path"]
+        cache, segments = results.pop("panoptic_cache", None), results["segments_info"]
+        index_map = cache.get(path, [s["id"] for s in segments]) if cache is not None else None
+        if index_map is None:
+            index_map = self._decode(path, results)
+        results["gt_seg_map"] = index_map
+        if results.get("instances") is not None:
+            results["source_grid"] = SourceGrid.identity(*index_map.shape)
+        return results
+
+    def _decode(self, path: str, results: dict[str, Any]) -> np.ndarray:
+        image_id = results.get("img_id")
+        ids = read_panoptic_png(path)
+        expected = (results["height"], results["width"])
+        if ids.shape != expected:
+            detail = (
+                f"the PNG has {ids.shape[0]} x {ids.shape[1]} pixels (height x width), the JSON "
+                f"says {expected[0]} x {expected[1]}"
+            )
+            raise format_error("size_mismatch", detail, path, image_id)
+        index_map, unlisted = index_segments(ids, results["segments_info"])
+        if len(unlisted) and self.unlisted_ids != "ignore":
+            self._report(unlisted, path, image_id)
+        return index_map
+
+    def _report(self, unlisted: np.ndarray, path: str, image_id: Any) -> None:
+        numbers = tuple(unlisted.tolist())
+        detail = f"segments_info does not list the ids {numbers[:5]}"
+        if len(numbers) > 5:
+            detail += f" and {len(numbers) - 5} more"
+        problem = FormatProblem("png_id_not_in_json", detail, path, image_id, numbers)
+        if self.unlisted_ids == "error":
+            raise PanopticFormatError([problem])
+        print_log(str(problem), "current", logging.WARNING)
+
+
+def index_segments(
+    ids: np.ndarray, segments_info: Sequence[SegmentInfo]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Replace segment ids by positions in a list; one pass over the pixels.
+
+    Args:
+        ids (np.ndarray): Segment ids ``(H, W)``.
+        segments_info (Sequence[SegmentInfo]): The listed segments.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: The index map ``(H, W)`` (0 = void or not listed, k = k-th
+        segment), uint8 if that suffices, else uint16; and the ids, ascending, that are neither 0
+        nor listed.
+    """
+    listed = np.array([segment["id"] for segment in segments_info], np.int64)
+    order = np.argsort(listed)
+    runs = find_runs(ids)
+    position = lookup_sorted(listed[order], runs.value)
+    index = np.append(order + 1, 0)[position]  # position -1 reads the appended 0
+    unlisted = np.unique(runs.value[(position < 0) & (runs.value != 0)])
+    dtype = np.uint8 if len(listed) < 256 else np.uint16
+    return runs.expand(index.astype(dtype)), unlisted

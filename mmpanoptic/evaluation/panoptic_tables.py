@@ -1,0 +1,55 @@
+"""Panoptic quality as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .panoptic_quality import Categories, PanopticQuality
+from .tables import render_table
+
+_GROUPS = {"All": "", "Things": "_th", "Stuff": "_st"}
+
+
+def metric_values(quality: PanopticQuality) -> dict[str, float]:
+    """Name the averages as mmdet does: ``PQ``, ``SQ``, ``RQ``, ``PQ_th``, ..., in percent."""
+    return {
+        key.upper() + suffix: 100 * quality.averages[group][key]
+        for group, suffix in _GROUPS.items()
+        for key in ("pq", "sq", "rq")
+    }
+
+
+def group_table(quality: PanopticQuality) -> str:
+    """Draw the averages over all, thing and stuff classes, in percent."""
+    rows = [
+        [group, *(100 * values[key] for key in ("pq", "sq", "rq")), int(values["n"])]
+        for group, values in quality.averages.items()
+    ]
+    return render_table("Panoptic quality", ["", "PQ", "SQ", "RQ", "classes"], rows)
+
+
+def class_table(quality: PanopticQuality, categories: Categories) -> str:
+    """Draw the values of each class, in percent, and its counts; a dash where it never occurs."""
+    rows: list[list[object]] = []
+    for position, (key, values) in enumerate(quality.per_class.items()):
+        name = categories.names[position]
+        counts = quality.per_category_stats.get(key)
+        kind = "thing" if categories.isthing[position] else "stuff"
+        if counts is None:
+            rows.append([name, kind, None, None, None, 0, 0, 0])
+            continue
+        percent = [100 * values[part] for part in ("pq", "sq", "rq")]
+        rows.append([name, kind, *percent, *(counts[part] for part in ("tp", "fp", "fn"))])
+    header = ["class", "kind", "PQ", "SQ", "RQ", "TP", "FP", "FN"]
+    return render_table("Panoptic quality by class", header, rows)
+
+
+def worst_table(per_image: Sequence[Mapping[str, Any]], count: int) -> str:
+    """Draw the images with the lowest PQ, worst first; images without any segment are left out."""
+    ranked = sorted((image for image in per_image if image["n"]), key=lambda image: image["pq"])
+    rows = [
+        [image["file_name"], str(image["image_id"]), *(100 * image[k] for k in ("pq", "sq", "rq"))]
+        for image in ranked[:count]
+    ]
+    return render_table("Worst images", ["file", "image_id", "PQ", "SQ", "RQ"], rows)

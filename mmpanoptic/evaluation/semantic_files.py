@@ -1,0 +1,103 @@
+"""Mean IoU of folders of label maps."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mmpanoptic.utils.jobs import run
+from mmpanoptic.utils.label_png import read_label_png
+
+from .matching_files import list_files, match_predictions, require_same_size
+from .semantic_counts import SparseCounts, add_counts
+from .semantic_iou import confusion_matrix
+
+_SHIFTED = {"none": (False, False), "truth": (True, False), "both": (True, True)}
+REDUCE_ZERO_LABEL = tuple(_SHIFTED)
+"""Which maps use 0 for void and 1 for the first class."""
+
+
+@dataclass(frozen=True)
+class LabelMapFolders:
+    """Two folders of label maps.
+
+    Attributes:
+        truth: Folder of the ground truth, searched with its sub-folders.
+        prediction: Folder of the predictions, likewise.
+        truth_suffix: End of the names of the ground truth; what precedes it is the image's id.
+        prediction_suffix: End of the names of the predictions, which start with the id.
+    """
+
+    truth: str | os.PathLike[str]
+    prediction: str | os.PathLike[str]
+    truth_suffix: str = ".png"
+    prediction_suffix: str = ".png"
+
+
+class _Pair(NamedTuple):
+    truth: Path
+    prediction: Path
+
+
+def evaluate_semantic_files(
+    folders: LabelMapFolders,
+    num_classes: int,
+    reduce_zero_label: str = "none",
+    nproc: int = 1,
+    label: str | None = None,
+) -> tuple[np.ndarray, int]:
+    """Count pixels by ground truth and prediction.
+
+    Args:
+        folders: Where the maps lie.
+        num_classes: C. Ground truth outside ``[0, C)`` is void.
+        reduce_zero_label: One of :data:`REDUCE_ZERO_LABEL`; there 0 becomes void, and 1 class 0.
+        nproc: Number of processes.
+        label: Text of the progress bar; without it none is shown.
+
+    Returns:
+        tuple[np.ndarray, int]: int64 ``(C, C + 1)``, see
+        :func:`~mmpanoptic.evaluation.semantic_iou.confusion_matrix`; number of images.
+
+    Raises:
+        FileNotFoundError: If a folder is absent or empty.
+        ValueError: If a file is wrong, or an image has no prediction or several.
+    """
+    if num_classes < 1:
+        raise ValueError(f"the number of classes must be at least 1, got {num_classes}")
+    if reduce_zero_label not in _SHIFTED:
+        raise ValueError(
+            f"reduce_zero_label must be one of {', '.join(_SHIFTED)}, got {reduce_zero_label!r}"
+        )
+    pairs = _pairs(folders)
+    count = partial(_count_pair, num_classes=num_classes, shifted=_SHIFTED[reduce_zero_label])
+    parts = list(run(count, pairs, nproc, label))
+    return add_counts(parts, (num_classes, num_classes + 1)), len(pairs)
+
+
+def _pairs(folders: LabelMapFolders) -> list[_Pair]:
+    truths: dict[str, Path] = {}
+    for path in list_files(folders.truth, folders.truth_suffix):
+        image_id = path.name.removesuffix(folders.truth_suffix)
+        if image_id in truths:
+            raise ValueError(
+                f"{truths[image_id]} and {path} have the same name; images need names of their own"
+            )
+        truths[image_id] = path
+    files = list_files(folders.prediction, folders.prediction_suffix)
+    found = match_predictions(list(truths), files, folders.prediction_suffix)
+    return [_Pair(path, found[image_id]) for image_id, path in truths.items()]
+
+
+def _count_pair(pair: _Pair, num_classes: int, shifted: tuple[bool, bool]) -> SparseCounts:
+    truth, prediction = read_label_png(pair.truth), read_label_png(pair.prediction)
+    require_same_size(truth, prediction, pair.truth, pair.prediction)
+    # A shift by one turns void into -1, which is outside the classes.
+    rows = truth.astype(np.int64) - shifted[0]
+    columns = prediction.astype(np.int64) - shifted[1]
+    return SparseCounts.from_dense(confusion_matrix(rows, columns, num_classes))

@@ -1,0 +1,72 @@
+"""Make panoptic, instance and semantic annotations of ADE20K (ADEChallengeData2016).
+
+Three numberings of the panoptic JSON are in use: mmdet's (things 0..99, stuff 100..149, the
+default here), Mask2Former's (scene-parsing value - 1) and scenic's (1..150).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmpanoptic.datasets.converters.ade20k import (
+    SPLITS,
+    find_splits,
+    make_instances,
+    make_panoptic,
+    make_semantic,
+)
+from mmpanoptic.datasets.converters.cli import make_parser, report
+from mmpanoptic.datasets.converters.incremental import Summary
+from mmpanoptic.datasets.label_sets_ade20k import FLAVOURS
+
+EXAMPLES = """
+  %(prog)s data/ADEChallengeData2016 --nproc 8
+  %(prog)s $DETECTRON2_DATASETS/ADEChallengeData2016 --flavour mask2former \\
+      --only panoptic instances semantic
+"""
+KINDS = ("panoptic", "instances", "semantic")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__, EXAMPLES)
+    parser.add_argument("root", type=Path, metavar="ROOT", help="folder ADEChallengeData2016")
+    parser.add_argument("--out-dir", type=Path, help="default ROOT")
+    parser.add_argument("--flavour", choices=FLAVOURS, default="mmdet", help="default mmdet")
+    parser.add_argument(
+        "--only", nargs="+", choices=KINDS, default=["panoptic"], help="default: panoptic"
+    )
+    parser.add_argument("--split", nargs="+", choices=SPLITS, help="default: those that are there")
+    parser.add_argument(
+        "--published-areas",
+        action="store_true",
+        help="areas and boxes of stuff as the published converters count them (too large), for "
+        "numbers that compare with theirs",
+    )
+    return parser.parse_args(argv)
+
+
+def convert(args: argparse.Namespace) -> Iterator[Summary]:
+    """Convert what the arguments ask for."""
+    out = args.out_dir or args.root
+    for split in args.split or find_splits(args.root):
+        if "panoptic" in args.only:
+            areas, nproc = args.published_areas, args.nproc
+            yield make_panoptic(args.root, out, split, args.flavour, areas, nproc)
+        if "instances" in args.only:
+            yield make_instances(args.root, out, split, args.flavour, args.nproc)
+        if "semantic" in args.only:
+            yield make_semantic(args.root, out, split, args.nproc)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Convert and say what was done; return the exit status."""
+    args = parse_args(argv)
+    return report(lambda: convert(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

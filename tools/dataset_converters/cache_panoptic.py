@@ -1,0 +1,53 @@
+"""Cache the panoptic PNGs of a set as run lengths, in one file beside their folder.
+
+Datasets use the file by themselves. It is checked against size and time of every PNG it serves:
+a changed PNG is decoded again until the cache is renewed with the same command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmpanoptic.datasets.converters.caching import cache_pngs
+from mmpanoptic.datasets.converters.cli import make_parser, report
+from mmpanoptic.datasets.converters.panoptic_source import load_source
+
+EXAMPLES = """
+  %(prog)s data/coco/annotations/panoptic_train2017.json --nproc 8
+  %(prog)s data/cityscapes/gtFine/cityscapes_panoptic_{train,val}.json
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__, EXAMPLES)
+    parser.add_argument("json", type=Path, nargs="+", metavar="PANOPTIC_JSON")
+    parser.add_argument("--png-dir", type=Path, help="default: the JSON's path without .json")
+    return parser.parse_args(argv)
+
+
+def convert(args: argparse.Namespace) -> Iterator[object]:
+    """Cache every set."""
+    if args.png_dir and len(args.json) > 1:
+        raise ValueError("--png-dir goes with one JSON")
+    for path in args.json:
+        summary, left_out = cache_pngs(load_source(path, args.png_dir), args.nproc)
+        yield summary
+        if left_out:
+            yield (
+                f"  {len(left_out)} PNGs do not fit the JSON and are not in the cache, such as "
+                f"{left_out[0]}; see tools/dataset_converters/check.py"
+            )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Cache and say what was done; return the exit status."""
+    args = parse_args(argv)
+    return report(lambda: convert(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
