@@ -1,0 +1,16 @@
+"""What a user calls."""
+
+from .configs import find_config, get_config, list_configs
+from .inferencer import PanopticInferencer, build_test_pipeline
+from .model import init_model
+from .panoptic_result import PanopticResult
+
+__all__ = [
+    "PanopticInferencer",
+    "PanopticResult",
+    "build_test_pipeline",
+    "find_config",
+    "get_config",
+    "init_model",
+    "list_configs",
+]

@@ -1,0 +1,108 @@
+"""Building a model for inference from config and checkpoint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from mmpanoptic.engine.config import label_table_of, resolve_config
+from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import LabelTable
+from mmpanoptic.utils.checkpoint import CheckpointError, load_checkpoint
+
+from .configs import get_config
+
+
+def init_model(
+    config: str | os.PathLike[str] | Config,
+    checkpoint: str | os.PathLike[str] | None = None,
+    device: str | torch.device | None = None,
+    cfg_options: Mapping[str, Any] | None = None,
+    trust: bool = False,
+) -> nn.Module:
+    """Build a model and load its weights.
+
+    The label table comes from the checkpoint if it has one, so that a machine for inference needs
+    no dataset; else from the dataset of the config.
+
+    Args:
+        config: Path, name of a shipped config, or a loaded config.
+        checkpoint: Path or URL, see :func:`mmpanoptic.utils.checkpoint.load_checkpoint`; None
+            leaves the weights random.
+        device: Default: the first CUDA device if there is one, else the CPU.
+        cfg_options (Mapping | None): Values that replace those of the config, as
+            ``{"model.backbone.depth": 50}``.
+        trust (bool): Accept bookkeeping classes of other toolboxes in the checkpoint.
+
+    Returns:
+        nn.Module: In evaluation mode, with the attributes ``cfg`` (resolved) and ``dataset_meta``.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+        CheckpointError: If the checkpoint cannot be read or does not fit the model.
+    """
+    cfg = config.copy() if isinstance(config, Config) else get_config(config)
+    if cfg_options:
+        cfg.merge_from_dict(dict(cfg_options))
+    content = load_checkpoint(checkpoint, trust=trust) if checkpoint is not None else {}
+    meta = _dataset_meta(content)
+    cfg = resolve_config(cfg, dataset_meta=meta)
+    if meta is None:
+        meta = label_table_of(cfg).to_metainfo()
+    init_default_scope("mmpanoptic")
+    model = MODELS.build(cfg.model)
+    if checkpoint is not None:
+        _load_weights(model, content, checkpoint)
+    model.cfg, model.dataset_meta = cfg, meta
+    return model.to(choose_device(device)).eval()
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """Return the given device, or the first CUDA device, or the CPU.
+
+    Raises:
+        ValueError: If the device's name is unknown, or it is a CUDA device and there is none.
+    """
+    if device is None:
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {device!r}; use cpu, cuda or cuda:N") from error
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {device} is not there: torch {torch.__version__} sees "
+            f"{torch.cuda.device_count()} CUDA devices; use --device cpu"
+        )
+    return chosen
+
+
+def _dataset_meta(content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Take the label table out of a checkpoint; other toolboxes store less than a table."""
+    meta = content.get("meta")
+    found = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
+    if not isinstance(found, Mapping) or "dataset_ids" not in found or "isthing" not in found:
+        return None
+    return {**found, **LabelTable.from_metainfo(found).to_metainfo()}
+
+
+def _load_weights(
+    model: nn.Module, content: Mapping[str, Any], checkpoint: str | os.PathLike[str]
+) -> None:
+    """Load weights; every name and shape must fit."""
+    weights = content.get("state_dict", content)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        shown = "\n".join(line[:300] for line in lines[1:6])
+        raise CheckpointError(
+            f"{checkpoint} does not fit the model of the config (another config, or other "
+            f"classes?):\n{shown}"
+        ) from error

@@ -1,0 +1,20 @@
+"""Training and testing: runner, loops, hooks, checkpoints."""
+
+from .checkpoint_hook import AtomicCheckpointHook
+from .data_summary_hook import DataErrorSummaryHook
+from .loops import EpochTrainLoop, IterTrainLoop
+from .optim_wrapper import AutocastOptimWrapper
+from .stop_hooks import NonFiniteLossError, NonFiniteLossHook, StopSignalHook
+from .visualization_hook import PanopticVisualizationHook
+
+__all__ = [
+    "EpochTrainLoop",
+    "IterTrainLoop",
+    "AtomicCheckpointHook",
+    "DataErrorSummaryHook",
+    "NonFiniteLossHook",
+    "NonFiniteLossError",
+    "StopSignalHook",
+    "PanopticVisualizationHook",
+    "AutocastOptimWrapper",
+]

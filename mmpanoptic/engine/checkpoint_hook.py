@@ -1,0 +1,198 @@
+"""Write checkpoints at intervals, never at the expense of one that is still needed."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import re
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmengine.dist import is_main_process, master_only
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import CheckpointHook
+
+from mmpanoptic.registry import HOOKS
+
+from ..utils.checkpoint import POINTER, load_checkpoint, save_checkpoint
+from ..utils.files import atomic_write
+
+if TYPE_CHECKING:
+    from .runner import PanopticRunner
+
+INTERRUPTED = "interrupted_iter_{}.pth"
+"""Name of the checkpoint that a stopped run leaves."""
+
+_REMAINS = re.compile(r"^\.(epoch|iter|best|interrupted)_.*\.pth$")
+
+
+class _PatientBackend(LocalBackend):
+    """Local files whose removal waits until :meth:`flush`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pending: list[Path] = []
+
+    def remove(self, filepath: str | Path) -> None:
+        """Remember a file to be removed."""
+        self.pending.append(Path(filepath))
+
+    def flush(self, keep: Iterable[str | None]) -> None:
+        """Remove the remembered files, except those in ``keep``."""
+        kept = {Path(path) for path in keep if path}
+        for path in self.pending:
+            if path not in kept:
+                with suppress(FileNotFoundError):
+                    path.unlink()
+        self.pending.clear()
+
+
+@HOOKS.register_module()
+class AtomicCheckpointHook(CheckpointHook):
+    """Save checkpoints periodically; at every moment a whole one is on the disk.
+
+    Differences from the original (``mmengine.hooks.CheckpointHook``): the pointer file
+    ``last_checkpoint`` is written atomically; old and formerly best checkpoints are removed after
+    the new ones are written, not before; two checkpoints are kept by default, so that a damaged
+    newest one has a predecessor; published files are named by the SHA-256 of their content, as
+    ``torch.hub`` checks it; ``save_best`` knows that PQ, SQ and RQ are better when greater.
+
+    Args:
+        interval (int): Epochs or iterations between checkpoints; -1 for none.
+        by_epoch (bool): Whether ``interval`` counts epochs.
+        max_keep_ckpts (int): Number of checkpoints to keep; -1 for all. With 1 there is nothing
+            to fall back on.
+        **kwargs: As in the original, which ignores names that it does not know; here they are an
+            error.
+
+    Raises:
+        TypeError: If there is no such argument.
+    """
+
+    _default_greater_keys = [*CheckpointHook._default_greater_keys, "PQ", "SQ", "RQ"]
+
+    def __init__(
+        self, interval: int = -1, by_epoch: bool = True, max_keep_ckpts: int = 2, **kwargs: Any
+    ) -> None:
+        known = inspect.signature(CheckpointHook.__init__).parameters
+        unknown = sorted(kwargs.keys() - known.keys())
+        if unknown:
+            raise TypeError(
+                f"AtomicCheckpointHook has no argument {', '.join(unknown)}; known are "
+                f"{', '.join(name for name in known if name not in ('self', 'kwargs'))}"
+            )
+        super().__init__(interval, by_epoch, max_keep_ckpts=max_keep_ckpts, **kwargs)
+
+    def before_train(self, runner: PanopticRunner) -> None:
+        """Take over what earlier runs kept, and clear away half-written files of killed ones.
+
+        Args:
+            runner (PanopticRunner): The runner.
+        """
+        name = os.path.basename(runner.work_dir.rstrip(os.sep))
+        self.out_dir = os.path.join(self.out_dir, name) if self.out_dir else runner.work_dir
+        self.file_backend = _PatientBackend()
+        runner.logger.info(f"Checkpoints will be saved to {self.out_dir}")
+        info = runner.message_hub.runtime_info
+        kept = info.get("keep_ckpt_ids", []) if self.max_keep_ckpts > 0 else []
+        self.keep_ckpt_ids = deque(kept[-self.max_keep_ckpts :], max(self.max_keep_ckpts, 0))
+        if self.save_best and len(self.key_indicators) == 1:
+            self.best_ckpt_path = info.get("best_ckpt")
+        elif self.save_best:
+            names = self.key_indicators
+            self.best_ckpt_path_dict = {name: info.get(f"best_ckpt_{name}") for name in names}
+        if is_main_process():
+            outdated = (self._path_of(step) for step in kept[: -self.max_keep_ckpts])
+            self._clear_away(outdated)
+
+    def _path_of(self, step: int) -> Path:
+        return Path(self.out_dir, self.filename_tmpl.format(step))
+
+    def _clear_away(self, outdated: Iterable[Path]) -> None:
+        """Remove outdated checkpoints and half-written files."""
+        folder = Path(self.out_dir)
+        files = folder.iterdir() if folder.is_dir() else ()
+        for path in [*outdated, *(path for path in files if _REMAINS.match(path.name))]:
+            path.unlink(missing_ok=True)
+
+    def save_interrupted(self, runner: PanopticRunner) -> None:
+        """Write a checkpoint after the current iteration, whatever the interval.
+
+        It goes away as soon as there are two regular checkpoints after it.
+
+        Args:
+            runner (PanopticRunner): The runner.
+        """
+        name = INTERRUPTED.format(runner.iter + 1)
+        runner.save_checkpoint(self.out_dir, name, by_epoch=False)
+        self._point_to(runner, os.path.join(self.out_dir, name))
+
+    def _save_checkpoint_with_step(
+        self, runner: PanopticRunner, step: int, meta: dict[str, Any]
+    ) -> None:
+        """Write the checkpoint, then the pointer, then remove what is outdated."""
+        if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
+            if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
+                self.file_backend.remove(self._path_of(self.keep_ckpt_ids.popleft()))
+            self.keep_ckpt_ids.append(step)
+            runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = os.path.join(self.out_dir, name)
+        runner.message_hub.update_info("last_ckpt", self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            **self.args,
+        )
+        self._point_to(runner, self.last_ckpt)
+        self._remove_interrupted()
+        self._flush()
+
+    def _save_best_checkpoint(self, runner: PanopticRunner, metrics: dict[str, Any]) -> None:
+        """Write the best checkpoint, then remove its predecessor."""
+        super()._save_best_checkpoint(runner, metrics)
+        self._flush()
+
+    @master_only
+    def _point_to(self, runner: PanopticRunner, path: str) -> None:
+        with atomic_write(os.path.join(runner.work_dir, POINTER)) as temporary:
+            temporary.write_text(path, encoding="utf-8")
+
+    def _remove_interrupted(self) -> None:
+        """Remove checkpoints of stopped runs if two newer ones can replace them."""
+        if self.max_keep_ckpts < 2 or len(self.keep_ckpt_ids) < 2:
+            return
+        regular = [self._path_of(step) for step in self.keep_ckpt_ids]
+        times = sorted(path.stat().st_mtime_ns for path in regular if path.exists())
+        for path in Path(self.out_dir).glob(INTERRUPTED.format("*")):
+            if len(times) >= 2 and path.stat().st_mtime_ns < times[-2]:
+                self.file_backend.remove(path)
+
+    def _flush(self) -> None:
+        best = getattr(self, "best_ckpt_path_dict", None) or {}
+        keep = [self.last_ckpt, getattr(self, "best_ckpt_path", None), *best.values()]
+        if is_main_process():
+            self.file_backend.flush(keep)
+        else:
+            self.file_backend.pending.clear()
+
+    @master_only
+    def _publish_model(self, runner: PanopticRunner, ckpt_path: str) -> None:
+        """Write the published keys to a file that is named by its hash."""
+        content = load_checkpoint(ckpt_path)
+        published = {key: content[key] for key in content if key in self.published_keys}
+        stem = Path(ckpt_path).with_suffix("")
+        unnamed = stem.with_name(f".{stem.name}-unnamed.pth")
+        save_checkpoint(published, unnamed)
+        digest = hashlib.sha256(unnamed.read_bytes()).hexdigest()[:8]
+        target = stem.with_name(f"{stem.name}-{digest}.pth")
+        os.replace(unnamed, target)
+        runner.logger.info(f"The checkpoint {ckpt_path} is published as {target}")

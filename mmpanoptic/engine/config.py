@@ -1,0 +1,104 @@
+"""Fill the placeholders of a config: its own variables and the dataset's class counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from ..datasets import read_label_table
+from ..structures import LabelTable
+
+CLASS_COUNTS: dict[str, Callable[[LabelTable], Any]] = {
+    "num_classes": len,
+    "num_things": lambda table: table.num_things,
+    "num_stuff": lambda table: table.num_stuff,
+    "thing_labels": lambda table: table.thing_labels,
+    "stuff_labels": lambda table: table.stuff_labels,
+}
+"""Placeholders that stand for a number or list of the dataset's label table."""
+
+DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+
+_PLACEHOLDER = re.compile(r"\$(\w+)(?:\+(\d+))?")
+
+
+def resolve_config(cfg: Config, dataset_meta: Mapping[str, Any] | None = None) -> Config:
+    """Replace every string ``"$name"`` of a config by the value it stands for.
+
+    ``$num_classes``, ``$num_things``, ``$num_stuff``, ``$thing_labels`` and ``$stuff_labels`` come
+    from the dataset's label table; any other name is a top-level variable of the config, so that
+    ``--cfg-options data_root=... max_iters=...`` reaches every place. ``"$max_iters+1"`` adds.
+
+    Args:
+        cfg (Config): Whole config; changed in place.
+        dataset_meta (Mapping | None): Label table as metainfo, from a checkpoint for instance.
+            Without it the table comes from the first dataloader of the config: its metainfo, or
+            the categories of its annotation file.
+
+    Returns:
+        Config: ``cfg`` without placeholders. No file is read if none needs the label table.
+
+    Raises:
+        ValueError: If a placeholder has an unknown name, or there is no dataset to ask.
+    """
+    variables = {key: value for key, value in cfg.items() if key not in CLASS_COUNTS}
+    for key, value in variables.items():
+        cfg[key] = _replace(value, variables, key, keep=set(CLASS_COUNTS))
+    if not _has_placeholder(cfg.get("model")):
+        return cfg
+    table = LabelTable.from_metainfo(dataset_meta) if dataset_meta else label_table_of(cfg)
+    counts = {name: count(table) for name, count in CLASS_COUNTS.items()}
+    cfg.model = _replace(cfg.model, counts, "model", keep=set())
+    return cfg
+
+
+def label_table_of(cfg: Config) -> LabelTable:
+    """Read the label table of the first dataset that a resolved config names.
+
+    Raises:
+        ValueError: If the config has no dataloader.
+    """
+    for name in DATALOADERS:
+        dataloader = cfg.get(name)
+        if dataloader and dataloader.get("dataset"):
+            return read_label_table(dataloader["dataset"])
+    raise ValueError(
+        f"the model's class counts come from a dataset, but the config has none of "
+        f"{', '.join(DATALOADERS)}; add one, or write numbers in place of "
+        f"{', '.join('$' + name for name in CLASS_COUNTS)}"
+    )
+
+
+def _is_placeholder(node: Any) -> bool:
+    return isinstance(node, str) and _PLACEHOLDER.fullmatch(node) is not None
+
+
+def _has_placeholder(node: Any) -> bool:
+    if isinstance(node, Mapping):
+        return any(_has_placeholder(value) for value in node.values())
+    if isinstance(node, list | tuple):
+        return any(_has_placeholder(value) for value in node)
+    return _is_placeholder(node)
+
+
+def _replace(node: Any, values: Mapping[str, Any], place: str, keep: set[str]) -> Any:
+    """Rebuild a config node with the placeholders replaced, except the names in ``keep``."""
+    if isinstance(node, Mapping):
+        items = {k: _replace(v, values, f"{place}.{k}", keep) for k, v in node.items()}
+        return ConfigDict(items)
+    if isinstance(node, list | tuple):
+        items = [_replace(v, values, f"{place}[{i}]", keep) for i, v in enumerate(node)]
+        return type(node)(items)
+    if not _is_placeholder(node):
+        return node
+    name, addend = _PLACEHOLDER.fullmatch(node).groups()  # type: ignore[union-attr]
+    if name in keep:
+        return node
+    if name not in values or values[name] == node:
+        known = ", ".join(f"${key}" for key in (*CLASS_COUNTS, *sorted(values)))
+        raise ValueError(f"{place} = {node!r} names nothing; known here: {known}")
+    value = _replace(values[name], values, place, keep)  # a variable may hold placeholders, too
+    return value + int(addend) if addend else value

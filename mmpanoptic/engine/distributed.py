@@ -1,0 +1,62 @@
+"""Process groups on machines without a GPU."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import subprocess
+from typing import Any
+
+import torch.distributed as dist
+
+_RANK_VARIABLES = {
+    "pytorch": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+    "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+    "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+}
+
+
+def init_cpu_process_group(launcher: str, timeout: float | None = None, **_: Any) -> None:
+    """Start the process group with gloo.
+
+    mmengine's ``init_dist`` selects a CUDA device first, which a machine without one cannot.
+
+    Args:
+        launcher (str): ``pytorch`` (torchrun), ``slurm`` or ``mpi``.
+        timeout (float | None): Seconds that a collective operation may take.
+        **_: Other settings of ``env_cfg.dist_cfg`` (the backend), which concern GPUs.
+
+    Raises:
+        ValueError: If the launcher is unknown, or its environment variables are missing.
+    """
+    if launcher not in _RANK_VARIABLES:
+        raise ValueError(f"unknown launcher {launcher!r}; known: {', '.join(_RANK_VARIABLES)}")
+    names = _RANK_VARIABLES[launcher]
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        raise ValueError(
+            f"launcher {launcher!r} needs the environment variables {', '.join(missing)}; start "
+            "the program by tools/dist_train.sh or tools/slurm_train.sh, or use --launcher none"
+        )
+    for target, name in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), names, strict=True):
+        os.environ[target] = os.environ[name]
+    os.environ.setdefault("MASTER_PORT", "29500")
+    if "MASTER_ADDR" not in os.environ:
+        os.environ["MASTER_ADDR"] = _first_node() if launcher == "slurm" else "127.0.0.1"
+    options = {} if timeout is None else {"timeout": datetime.timedelta(seconds=timeout)}
+    dist.init_process_group("gloo", **options)
+
+
+def close_process_group() -> None:
+    """End the process group after every process has arrived here; do nothing without one.
+
+    A process that ends while another one still talks to it can take that one down with it.
+    """
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def _first_node() -> str:
+    command = ["scontrol", "show", "hostnames", os.environ["SLURM_NODELIST"]]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0]  # noqa: S603
