@@ -1,0 +1,136 @@
+"""Fusion head of models without an instance branch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+from mmengine.structures import PixelData
+from torch import Tensor
+
+from mmpanoptic.models.layers import ResizedLogits
+from mmpanoptic.models.layers.flips import flipped_dims
+from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import SegmentInfo, make_panoptic_data
+
+from .augmented import MeanLogits
+from .panoptic_merge import segment_statistics
+
+
+@MODELS.register_module()
+class SemanticOnlyHead(BaseModule):
+    """Take the most likely class of every pixel; a semantic model (DeepLabV3+) ends here.
+
+    Each class that occurs also becomes one segment of ``pred_panoptic_seg``, so that the
+    inferencer and the visualizer serve semantic models unchanged. Things that are several are one
+    segment then; panoptic quality of such a map says little, mIoU is the measure.
+
+    Args:
+        num_classes (int): Number of classes C.
+        thing_labels (Sequence[int]): Contiguous labels of the things.
+        stride (int): Pixels per cell of the semantic head's output.
+    """
+
+    def __init__(self, num_classes: int, thing_labels: Sequence[int] = (), stride: int = 4) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.thing_labels = frozenset(thing_labels)
+        self.stride = stride
+
+    @torch.no_grad()
+    def predict(
+        self, sem_outputs: Tensor, ins_outputs: Any, batch_img_metas: Sequence[Mapping[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Form the results of a batch, one image after the other to bound the memory.
+
+        Args:
+            sem_outputs (Tensor): Logits ``(N, C, h, w)`` at ``stride``.
+            ins_outputs (None): There is no instance head.
+            batch_img_metas (Sequence[Mapping]): ``img_shape`` (height and width without padding)
+                and ``ori_shape`` (size of the result, ``img_shape`` if absent) of each image.
+
+        Returns:
+            list[dict]: ``pred_sem_seg`` and ``pred_panoptic_seg`` of each image.
+        """
+        with torch.autocast(sem_outputs.device.type, enabled=False):
+            return [
+                self.predict_single(self.resize_logits(logits, meta))
+                for logits, meta in zip(sem_outputs, batch_img_metas, strict=True)
+            ]
+
+    @torch.no_grad()
+    def predict_augmented(
+        self,
+        sem_outputs: Sequence[Tensor],
+        ins_outputs: Sequence[Any],
+        metas: Sequence[Mapping[str, Any]],
+    ) -> dict[str, Any]:
+        """Form the result of one image from the mean of several augmentations of it.
+
+        Args:
+            sem_outputs (Sequence[Tensor]): Logits ``(C, h, w)`` of each augmentation.
+            ins_outputs (Sequence[None]): There is no instance head.
+            metas (Sequence[Mapping]): ``img_shape`` and ``ori_shape`` as in :meth:`predict`, and
+                ``flip`` and ``flip_direction``, of each.
+
+        Returns:
+            dict: See :meth:`predict`.
+        """
+        with torch.autocast(sem_outputs[0].device.type, enabled=False):
+            pairs = zip(sem_outputs, metas, strict=True)
+            parts = [self.resize_logits(logits, meta) for logits, meta in pairs]
+            flips = [flipped_dims(meta) for meta in metas]
+            return self.predict_single(MeanLogits(parts, flips))
+
+    def resize_logits(self, logits: Tensor, meta: Mapping[str, Any]) -> ResizedLogits:
+        """Enlarge the logits of one image, cut the padding off and resize to the result's size.
+
+        Args:
+            logits (Tensor): ``(C, h, w)``.
+            meta (Mapping): See :meth:`predict`.
+
+        Returns:
+            ResizedLogits: Of size ``(C, H, W)``.
+        """
+        img_shape = tuple(meta["img_shape"][:2])
+        out_shape = tuple(meta.get("ori_shape", img_shape)[:2])
+        return ResizedLogits(logits, self.stride, img_shape, out_shape)
+
+    def predict_single(self, logits: ResizedLogits | MeanLogits) -> dict[str, Any]:
+        """Form the result of one image.
+
+        Args:
+            logits (ResizedLogits | MeanLogits): ``(C, H, W)`` at the size of the result.
+
+        Returns:
+            dict: See :meth:`predict`.
+        """
+        semantic = logits.classes()
+        pred_sem_seg = PixelData()
+        pred_sem_seg.sem_seg = semantic[None]
+        return {
+            "pred_sem_seg": pred_sem_seg,
+            "pred_panoptic_seg": make_panoptic_data(*self._segments_of_classes(semantic)),
+        }
+
+    def _segments_of_classes(self, semantic: Tensor) -> tuple[Tensor, list[SegmentInfo]]:
+        """Number the classes that occur from 1, in ascending order."""
+        of_class = segment_statistics((semantic + 1).int(), self.num_classes)
+        number = (of_class.area > 0).cumsum(0)
+        columns = torch.cat([of_class.area[:, None], of_class.box], dim=1)
+        segments: list[SegmentInfo] = []
+        for label, (area, x0, y0, x1, y1) in enumerate(columns.tolist()):
+            if area:
+                segments.append(
+                    SegmentInfo(
+                        id=len(segments) + 1,
+                        label=label,
+                        isthing=label in self.thing_labels,
+                        score=1.0,
+                        area=area,
+                        bbox=[x0, y0, x1 - x0, y1 - y0],
+                    )
+                )
+        return number[semantic].int(), segments

@@ -1,0 +1,207 @@
+"""Panoptic quality as a loss, sent back through the multiway cut into its costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank
+from torch import Tensor, nn
+
+from mmpanoptic.models.layers.multicut import CutProblem, CutSolver
+from mmpanoptic.models.layers.multicut_segments import (
+    LABEL_DIVISOR,
+    CutSegments,
+    foreground_probability,
+    segments_of_cut,
+)
+from mmpanoptic.registry import MODELS
+
+from .multicut_gradient import SolvedImage, estimate_gradients
+from .panoptic_quality_loss import panoptic_quality_loss
+from .segment_matching import NO_SEGMENT, MatchedChannels, match_segments
+
+
+class _AttachGradient(torch.autograd.Function):
+    """Give a scalar a gradient that was computed elsewhere."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, gradients: list[Tensor], *costs: Tensor) -> Tensor:
+        """Return the loss; ``gradients`` are those at ``costs``."""
+        ctx.save_for_backward(*gradients)
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:
+        """Scale the stored gradients."""
+        (scale,) = grad_outputs
+        return (None, None, *(scale * gradient for gradient in ctx.saved_tensors))
+
+
+@MODELS.register_module()
+class MulticutLoss(nn.Module):
+    """Solve the cut, compare its segments with the ground truth, send the loss back.
+
+    COPS (arXiv:2106.03188), section 5. The asymmetric multiway cut of the costs gives masks; a
+    surrogate of panoptic quality compares them with the ground truth. For the backward pass every
+    segment, found or missed, becomes a class of its own in a symmetric multiway cut, whose costs
+    the loss gradient perturbs by a random step; the change of the solution per step is the gradient
+    at the costs.
+
+    Differences from the original: steps are drawn anew for each image and iteration (there, all
+    images of a batch, and with data workers all iterations, shared them); matching, loss and
+    gradients are computed on the device; solves run in threads, not forked processes; an image
+    without segments is allowed. The gradient is computed in the forward pass, from the unscaled
+    loss: a loss scaler or an accumulation of batches would change the perturbation.
+
+    Args:
+        num_classes (int): Number of classes C.
+        thing_labels (Sequence[int]): Contiguous labels of the things.
+        distances (Sequence[int]): Distances of the edges, as in the affinity head.
+        intervals (Sequence[int] | None): Their sampling intervals; 1 by default.
+        label_divisor (int): Of the codes of the panoptic target.
+        loss_weight (float): Factor of the loss. It scales the perturbation as well, so it belongs
+            together with the steps.
+        step_range (Sequence[float]): Smallest and largest step.
+        num_steps (int): Steps drawn for each image.
+        stuff_area (float): Area limit of stuff in pixels of the image.
+        instance_area (float): Area limit of things in pixels of the image.
+        stuff_area_downsampling (float): The published limits in training are a quarter of
+            ``instance_area`` and a quarter of ``stuff_area`` divided by this, in cells.
+        ignore_area (int): Things with fewer than a quarter of this many cells form no segment.
+        solver (dict | None): Options of the solver, ``mmpanoptic.ops.amwc.SolverOptions``.
+        num_threads (int | None): Threads of the solver; None takes one for each core.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        thing_labels: Sequence[int],
+        distances: Sequence[int],
+        intervals: Sequence[int] | None = None,
+        label_divisor: int = LABEL_DIVISOR,
+        loss_weight: float = 10.0,
+        step_range: Sequence[float] = (1.0, 5000.0),
+        num_steps: int = 5,
+        stuff_area: float = 2048,
+        instance_area: float = 200,
+        stuff_area_downsampling: float = 4,
+        ignore_area: int = 12,
+        solver: dict | None = None,
+        num_threads: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.solver = CutSolver("MulticutLoss", distances, intervals, solver, num_threads)
+        low, high = step_range
+        if not 0 < low <= high or num_steps < 1:
+            raise ValueError(
+                f"MulticutLoss: step_range must be positive and ascending and num_steps at least "
+                f"1, got {list(step_range)} and {num_steps}"
+            )
+        isthing = torch.zeros(num_classes, dtype=torch.bool)
+        isthing[list(thing_labels)] = True
+        self.register_buffer("isthing", isthing, persistent=False)
+        self.isthing: Tensor
+        self.thing_flags = [label in set(thing_labels) for label in range(num_classes)]
+        self.num_classes = num_classes
+        self.label_divisor = label_divisor
+        self.loss_weight = loss_weight
+        self.step_range = (float(low), float(high))
+        self.num_steps = num_steps
+        self.stuff_area = stuff_area / 4 / stuff_area_downsampling
+        self.instance_area = instance_area / 4
+        self.min_cells = ignore_area // 4
+
+    def forward(
+        self, outputs: Any, targets: Any, steps: np.ndarray | None = None
+    ) -> dict[str, Tensor]:
+        """Compute the loss of a batch.
+
+        Args:
+            outputs (AffinityOutputs): ``node_costs`` ``(N, C, h, w)`` and ``edge_costs``.
+            targets (AffinityTargets): Ground truth at the resolution of the costs.
+            steps (np.ndarray | None): Steps ``(N, num_steps)``; drawn from the global generator of
+                torch by default, so a seed fixes them.
+
+        Returns:
+            dict[str, Tensor]: ``loss_multicut``, and ``soft_pq``, the surrogate of the quality.
+        """
+        # The gradient is computed here, where a low precision would reach it.
+        with torch.autocast(outputs.node_costs.device.type, enabled=False):
+            return self._compute(outputs, targets, steps)
+
+    def _compute(self, outputs: Any, targets: Any, steps: np.ndarray | None) -> dict[str, Tensor]:
+        node, edges = outputs.node_costs.detach(), [e.detach() for e in outputs.edge_costs]
+        problems = [
+            CutProblem(costs, [part[number] for part in edges]) for number, costs in enumerate(node)
+        ]
+        cuts = self.solver.solve_asymmetric(problems, self.thing_flags)
+        segments = [
+            segments_of_cut(cut.labels, cut.components, self.isthing, self.min_cells)
+            for cut in cuts
+        ]
+        matched = [
+            match_segments(part, truth, weight, self.thing_flags, self.label_divisor)
+            for part, truth, weight in zip(segments, targets.panoptic, targets.weight, strict=True)
+        ]
+        loss, mask_grad = self._loss_of_masks(segments, matched, targets)
+        result = {"loss_multicut": loss * self.loss_weight, "soft_pq": 1 - loss}
+        if not torch.is_grad_enabled() or not outputs.node_costs.requires_grad:
+            return result
+        steps = self.draw_steps(len(node)) if steps is None else steps
+        labels = [one.label for one in matched]
+        solved = zip(problems, cuts, labels, mask_grad, steps, strict=True)
+        found = estimate_gradients([SolvedImage(*one) for one in solved], self.solver)
+        gradients = [torch.stack([one.node for one in found]) * targets.weight[:, None]]
+        for number, weight in enumerate(targets.edge_weights):
+            gradients.append(torch.stack([one.edges[number] for one in found]) * weight)
+        result["loss_multicut"] = _AttachGradient.apply(
+            result["loss_multicut"], gradients, outputs.node_costs, *outputs.edge_costs
+        )
+        return result
+
+    def draw_steps(self, num_images: int) -> np.ndarray:
+        """Draw the steps of a batch, independently for each process and image.
+
+        Args:
+            num_images (int): Images of the batch.
+
+        Returns:
+            np.ndarray: float64 ``(num_images, num_steps)``.
+        """
+        seed = int(torch.randint(1 << 62, ()))
+        generators = [
+            np.random.default_rng([seed, get_rank(), number]) for number in range(num_images)
+        ]
+        return np.stack([g.uniform(*self.step_range, self.num_steps) for g in generators])
+
+    def _loss_of_masks(
+        self, segments: Sequence[CutSegments], matched: Sequence[MatchedChannels], targets: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the surrogate and, times the loss's weight, its gradient at the masks."""
+        channels = max(1, *(len(one.label) for one in matched))
+        label = targets.panoptic.new_full((len(matched), channels), -1)
+        truth = torch.full_like(label, NO_SEGMENT)
+        for row, one in enumerate(matched):
+            label[row, : len(one.label)] = one.label
+            truth[row, : len(one.truth)] = one.truth
+        number = torch.arange(channels, device=label.device)[None, :, None, None]
+        index = torch.stack([part.index for part in segments])[:, None]
+        with torch.enable_grad():
+            masks = (index == number).to(targets.weight.dtype).requires_grad_()
+            isthing = self.isthing.index_select(0, label.clamp(min=0).flatten()).view(label.shape)
+            foreground = foreground_probability(
+                masks.sum((2, 3)), isthing, self.instance_area, self.stuff_area
+            )
+            soft = panoptic_quality_loss(
+                masks,
+                targets.panoptic[:, None] == truth[:, :, None, None],
+                targets.weight,
+                label,
+                foreground,
+                self.num_classes,
+            )
+            (gradient,) = torch.autograd.grad(soft.loss * self.loss_weight, masks)
+        return soft.loss.detach(), gradient
