@@ -1,0 +1,19 @@
+"""Architecture search: spaces, samplers, search loops, costs and stores."""
+
+from .loops import EvolutionSearchLoop, PathPrioritySearchLoop, RandomSearchLoop
+from .optim import SupernetOptimWrapperConstructor
+from .path_hook import SupernetPathHook
+from .slicing import build_subnet, slice_supernet
+from .space import DecisionGroup, SearchSpace
+
+__all__ = [
+    "DecisionGroup",
+    "EvolutionSearchLoop",
+    "PathPrioritySearchLoop",
+    "RandomSearchLoop",
+    "SearchSpace",
+    "SupernetOptimWrapperConstructor",
+    "SupernetPathHook",
+    "build_subnet",
+    "slice_supernet",
+]

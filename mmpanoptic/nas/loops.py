@@ -1,0 +1,262 @@
+"""The searches: path priority, evolution, random."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..registry import LOOPS
+from .budget import best_in_ranges
+from .sampling import fair_table
+from .scoring import SCORERS, best_architectures, rank_scores, ridge_scores
+from .search_loop import Generation, SearchLoop
+from .space import Architecture
+
+MAX_TRIES = 10_000
+"""Draws in a row that may break the constraints or repeat a candidate before a search gives up."""
+
+
+def ranked(history: Sequence[Generation]) -> list[tuple[Architecture, float]]:
+    """List the evaluated architectures, the fittest first; each once, failed ones left out."""
+    found = {arch: value for generation in history for arch, value in generation}
+    valid = [(arch, value) for arch, value in found.items() if value is not None]
+    return sorted(valid, key=lambda candidate: -candidate[1])
+
+
+def best_evaluated(history: Sequence[Generation], number: int) -> list[Architecture]:
+    """Take the fittest evaluated architectures.
+
+    Raises:
+        RuntimeError: If every evaluation failed.
+    """
+    found = [arch for arch, _ in ranked(history)[:number]]
+    if not found:
+        raise RuntimeError(
+            "every candidate of the search failed; the log and the records of the search's folder "
+            "hold the tracebacks"
+        )
+    return found
+
+
+@LOOPS.register_module()
+class PathPrioritySearchLoop(SearchLoop):
+    """Path-priority search: score every choice by the candidates that it is part of.
+
+    Auto-Panoptic (arXiv:2010.16119), section 3.3. Each cycle evaluates one fair window of
+    candidates, which together use every choice equally often. The found network takes the best
+    choice of every decision, the k-th exported one the k-th best. Under constraints the candidates
+    are the same, and the network with the greatest sum of scores within the limits is taken; the
+    other exported ones are the fittest candidates within them.
+
+    Differences from the original: fitness is not rounded; an interrupted search goes on and scores
+    all its cycles; a candidate that fails loses its points instead of ending the search.
+
+    Args:
+        cycles (int): Number of fair windows.
+        scorer (str): ``rank`` gives points by the rank within the cycle, as published; ``ridge``
+            fits an additive model of the fitness, which needs fewer candidates.
+        ridge_penalty (float): See :func:`~mmpanoptic.nas.scoring.ridge_scores`.
+        strict_legacy_ties (bool): See :func:`~mmpanoptic.nas.scoring.rank_choices`.
+        **kwargs: As in :class:`SearchLoop` (runner, dataloader, space, fitness, calibration, ...).
+
+    Raises:
+        ValueError: If the scorer is unknown or ``cycles`` is not positive.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        cycles: int = 5,
+        scorer: str = "rank",
+        ridge_penalty: float = 1.0,
+        strict_legacy_ties: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if scorer not in SCORERS or cycles < 1:
+            raise ValueError(
+                f"scorer must be one of {', '.join(SCORERS)} and cycles at least 1, got "
+                f"{scorer!r} and {cycles}"
+            )
+        self.cycles, self.scorer, self.ridge_penalty = cycles, scorer, ridge_penalty
+        self.strict_legacy_ties = strict_legacy_ties
+
+    def propose(self, history: list[Generation]) -> list[Architecture] | None:
+        """Give the next cycle; all cycles follow from the seed."""
+        if len(history) == self.cycles:
+            return None
+        rng = np.random.RandomState(self.seed % 2**32)
+        tables = [fair_table(self.space, rng) for _ in range(len(history) + 1)]
+        return [self.space.validate(row) for row in tables[-1].tolist()]
+
+    def choose(self, history: list[Generation]) -> tuple[list[Architecture], dict[str, Any]]:
+        """Combine the best choices, within the constraints if there are any."""
+        valid = [[(a, f) for a, f in generation if f is not None] for generation in history]
+        best_evaluated(history, 1)  # an error if all failed
+        if self.scorer == "rank":
+            scores = rank_scores(self.space, valid)
+        else:
+            everything = [candidate for cycle in valid for candidate in cycle]
+            scores = ridge_scores(self.space, everything, self.ridge_penalty)
+        if self.constraints:
+            first = best_in_ranges(self.costs, scores, self.constraints)  # type: ignore[arg-type]
+            others = [arch for arch, _ in ranked(history) if self.allowed(arch) and arch != first]
+            models = [first, *others]
+        else:
+            models = best_architectures(self.space, scores, self.strict_legacy_ties)
+        details = {"scorer": self.scorer, "scores": [values.tolist() for values in scores]}
+        return models[: self.top_k], details
+
+
+@LOOPS.register_module()
+class RandomSearchLoop(SearchLoop):
+    """Evaluate random architectures and keep the best: the baseline of every search.
+
+    Args:
+        candidates (int): Number of different architectures.
+        **kwargs: As in :class:`SearchLoop` (runner, dataloader, space, fitness, calibration, ...).
+
+    Raises:
+        ValueError: If ``candidates`` is not positive.
+    """
+
+    def __init__(self, *args: Any, candidates: int = 60, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if candidates < 1:
+            raise ValueError(f"candidates must be at least 1, got {candidates}")
+        self.candidates = candidates
+
+    def propose(self, history: list[Generation]) -> list[Architecture] | None:
+        """Draw all candidates at once."""
+        if history:
+            return None
+        rng = np.random.RandomState(self.seed % 2**32)
+        return draw_new(self, rng, lambda: self.space.sample(rng), self.candidates, set())
+
+    def choose(self, history: list[Generation]) -> tuple[list[Architecture], dict[str, Any]]:
+        """Take the fittest candidates."""
+        return best_evaluated(history, self.top_k), {}
+
+
+@LOOPS.register_module()
+class EvolutionSearchLoop(SearchLoop):
+    """Evolution as in DetNAS: the best candidates so far are mutated and crossed.
+
+    DetNAS (arXiv:1903.10979), section 3.3. The first generation is random. Each next one holds
+    ``mutations`` of random parents, of which every decision is drawn anew with probability
+    ``mutation_prob``, ``crossovers`` that take every decision from one of two parents, and random
+    candidates. Candidates outside of the constraints or known already are drawn again.
+
+    Differences from the original: no message broker; the search ends with an error instead of
+    never when nothing new is allowed; candidates follow from seed and results, so that a search
+    can be resumed.
+
+    Args:
+        generations (int): Number of generations.
+        population (int): Candidates per generation.
+        parents (int): Best candidates so far that have offspring.
+        mutations (int): Mutated candidates per generation.
+        crossovers (int): Crossed candidates per generation.
+        mutation_prob (float): Probability that a decision mutates.
+        **kwargs: As in :class:`SearchLoop` (runner, dataloader, space, fitness, calibration, ...).
+
+    Raises:
+        ValueError: If the numbers do not fit.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        generations: int = 20,
+        population: int = 50,
+        parents: int = 10,
+        mutations: int = 20,
+        crossovers: int = 20,
+        mutation_prob: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if min(generations, population, parents) < 1 or mutations + crossovers > population:
+            raise ValueError(
+                "evolution needs generations, population and parents of at least 1 and mutations "
+                f"+ crossovers <= population, got {generations}, {population}, {parents}, "
+                f"{mutations} + {crossovers}"
+            )
+        self.generations, self.population, self.parents = generations, population, parents
+        self.mutations, self.crossovers = mutations, crossovers
+        self.mutation_prob = mutation_prob
+
+    def propose(self, history: list[Generation]) -> list[Architecture] | None:
+        """Breed the next generation from all earlier ones."""
+        if len(history) == self.generations:
+            return None
+        rng = np.random.RandomState([self.seed % 2**32, len(history)])
+        known = {arch for generation in history for arch, _ in generation}
+        born: list[Architecture] = []
+        if history:
+            parents = best_evaluated(history, self.parents)
+            born += draw_new(self, rng, lambda: self._mutate(rng, parents), self.mutations, known)
+            born += draw_new(self, rng, lambda: self._cross(rng, parents), self.crossovers, known)
+        rest = self.population - len(born)
+        return born + draw_new(self, rng, lambda: self.space.sample(rng), rest, known)
+
+    def choose(self, history: list[Generation]) -> tuple[list[Architecture], dict[str, Any]]:
+        """Take the fittest candidates of all generations."""
+        return best_evaluated(history, self.top_k), {}
+
+    def _mutate(self, rng: np.random.RandomState, parents: Sequence[Architecture]) -> Architecture:
+        parent = parents[rng.randint(len(parents))]
+        return tuple(
+            int(rng.randint(count)) if rng.random_sample() < self.mutation_prob else choice
+            for choice, count in zip(parent, self.space.num_choices, strict=True)
+        )
+
+    @staticmethod
+    def _cross(rng: np.random.RandomState, parents: Sequence[Architecture]) -> Architecture:
+        first, second = (parents[rng.randint(len(parents))] for _ in range(2))
+        return tuple(
+            a if rng.random_sample() < 0.5 else b for a, b in zip(first, second, strict=True)
+        )
+
+
+def draw_new(
+    loop: SearchLoop,
+    rng: np.random.RandomState,
+    draw: Any,
+    number: int,
+    known: set[Architecture],
+) -> list[Architecture]:
+    """Draw different architectures that keep the constraints.
+
+    Args:
+        loop (SearchLoop): Knows space and constraints.
+        rng (RandomState): For the replacement of draws that stay without success.
+        draw (Callable): Draws an architecture.
+        number (int): How many are wanted.
+        known (set): Architectures that do not count as new; the drawn ones are added.
+
+    Returns:
+        list[Architecture]: ``number`` architectures. Where ``draw`` finds nothing new, as with
+        equal parents, random ones take their place.
+
+    Raises:
+        RuntimeError: If random ones are not found either.
+    """
+    found: list[Architecture] = []
+    for source in (draw, lambda: loop.space.sample(rng)):
+        tries = 0
+        while len(found) < number and tries < MAX_TRIES:
+            arch = source()
+            tries += 1
+            if arch not in known and loop.allowed(arch):
+                known.add(arch)
+                found.append(arch)
+                tries = 0
+    if len(found) < number:
+        raise RuntimeError(
+            f"{MAX_TRIES} random architectures in a row were known already or outside of the "
+            f"constraints {loop.constraints}; widen them or ask for fewer candidates"
+        )
+    return found
