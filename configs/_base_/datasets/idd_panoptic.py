@@ -1,0 +1,31 @@
+# Indian Driving Dataset in COCO-panoptic format. Classes and ids are read from the JSON; the paper counts 17
+# stuff classes and 9 things (recalled).
+_base_ = "./panoptic_loaders.py"
+
+dataset_type = "PanopticDataset"
+data_root = "data/idd_panoptic"
+train_ann_file = "annotations/panoptic_train.json"
+train_img = "train/"
+train_seg = "annotations/panoptic_train/"
+val_ann_file = "annotations/panoptic_val.json"
+val_img = "val/"
+val_seg = "annotations/panoptic_val/"
+batch_size = 4
+num_workers = 8
+
+train_pipeline = [
+    dict(type="LoadImage"),
+    dict(type="LoadPanopticAnnotations"),
+    dict(
+        type="ResizeCrop",
+        resize=dict(type="ResizeScaleJitter", target_size=(720, 1280), ratio_range=(0.5, 2.0)),
+        crop=dict(type="RandomCrop", crop_size=(720, 1280)),
+    ),
+    dict(type="PanopticRandomFlip", prob=0.5),
+    dict(type="PackPanopticInputs", with_instances="$with_instances"),
+]
+test_pipeline = [
+    dict(type="LoadImage"),
+    dict(type="ResizeShortestEdge", short_edge=720, max_size=1280),
+    dict(type="PackPanopticInputs"),
+]

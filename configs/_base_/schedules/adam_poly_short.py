@@ -1,0 +1,7 @@
+# The short schedule of the small models on generated data: minutes on two CPU cores.
+_base_ = "./adam_poly.py"
+
+max_iters = 500
+warmup_iters = 50
+base_lr = 3e-3
+checkpoint_interval = 250

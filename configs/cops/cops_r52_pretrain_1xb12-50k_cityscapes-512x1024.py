@@ -1,0 +1,27 @@
+"""COPS, ResNet-52, Cityscapes, first stage: the heads learn from their own losses, 50k iterations.
+
+Paper: Combinatorial Optimization for Panoptic Segmentation, NeurIPS 2021, https://arxiv.org/abs/2106.03188
+Reproduces: COPS's Cityscapes-PanopticSegmentation/panoptic_affinity_pretrain
+Published: - (the start of cops_r52_e2e_1xb24-20k_cityscapes-512x1024.py)
+Measured: not yet
+Hardware: 1 GPU
+Command: python tools/train.py configs/cops/cops_r52_pretrain_1xb12-50k_cityscapes-512x1024.py
+"""
+
+_base_ = [
+    "../_base_/datasets/cityscapes_panoptic.py",
+    "../_base_/schedules/adam_poly.py",
+    "../_base_/default_runtime.py",
+    "./cops.py",
+]
+
+# From tools/model_converters/r52.py; None trains from random weights.
+load_from = "checkpoints/imagenet_r52.pth"
+
+batch_size = 12
+max_iters = 50000
+base_lr = 1e-4
+checkpoint_interval = 5000
+eval_batch_size = 1
+val_dataloader = dict(batch_size="$eval_batch_size")
+test_dataloader = dict(batch_size="$eval_batch_size")

@@ -1,0 +1,29 @@
+"""Panoptic-DeepLab, HRNet-W48, depthwise-separable convolutions, COCO, 200k iterations at batch 64.
+
+Paper: Panoptic-DeepLab, CVPR 2020, https://arxiv.org/abs/1911.10194
+Reproduces: bowenc0221's panoptic_deeplab_H_48_os16_mg124_poly_200k_bs64_crop_640_640_coco_dsconv
+Published: PQ 37.8, SQ 78.1, RQ 46.9, box AP 21.6, mask AP 22.3 (val2017, single scale), trained with --cfg-options max_size_train=640
+Measured: not yet
+Hardware: 16 GPUs of 16 GB
+Command: tools/dist_train.sh configs/panoptic_deeplab/panoptic-deeplab_h48-dsconv_16xb4-200k_coco-640x640.py 16
+"""
+
+_base_ = [
+    "../_base_/datasets/coco_panoptic.py",
+    "../_base_/schedules/adam_poly.py",
+    "../_base_/default_runtime.py",
+    "./panoptic-deeplab_h48.py",
+]
+
+# From tools/model_converters/hrnet.py; None trains from random weights.
+load_from = "checkpoints/imagenet_hrnet_w48.pth"
+max_iters = 200000
+base_lr = 5e-4
+heads = dict(separable=True, pool_crop_size=(640, 640))
+
+model = dict(
+    data_preprocessor=dict(pad_size_divisor=640),
+    semantic_head=dict(loss=dict(top_k=1.0), **heads),
+    instance_head=dict(sigma=8.0, **heads),
+    fusion_head=dict(stuff_area=4096, nms_kernel=41),
+)

@@ -1,0 +1,19 @@
+"""Panoptic-DeepLab, HRNet-W48, regular convolutions, Cityscapes, 90k iterations at batch 32.
+
+Paper: Panoptic-DeepLab, CVPR 2020, https://arxiv.org/abs/1911.10194
+Reproduces: bowenc0221's panoptic_deeplab_H_48_os16_mg124_poly_90k_bs32_crop_512_1024
+Published: PQ 63.3, SQ 82.2, RQ 76.0, mIoU 80.3, AP 35.9 (Cityscapes val, single scale)
+Measured: not yet
+Hardware: 8 GPUs
+Command: tools/dist_train.sh configs/panoptic_deeplab/panoptic-deeplab_h48_8xb4-90k_cityscapes-512x1024.py 8
+"""
+
+_base_ = [
+    "../_base_/datasets/cityscapes_panoptic.py",
+    "../_base_/schedules/adam_poly.py",
+    "../_base_/default_runtime.py",
+    "./panoptic-deeplab_h48.py",
+]
+
+# From tools/model_converters/hrnet.py; None trains from random weights.
+load_from = "checkpoints/imagenet_hrnet_w48.pth"

@@ -1,0 +1,33 @@
+"""RAP: relation-aware head on a trained thin Panoptic FPN, generated dataset.
+
+Paper: RAP, relation-aware panoptic segmentation
+Reproduces: nothing published; shows within minutes that the head learns who lies in front
+Published: -
+Measured: see docs/relations.md
+Hardware: 2 CPU cores
+Command: python tools/train.py configs/rap/rap_r18-tiny_relation-finetune_1xb8-1k_shapes.py
+"""
+
+_base_ = [
+    "../_base_/datasets/shapes_panoptic.py",
+    "../_base_/schedules/adam_poly_short.py",
+    "../_base_/default_runtime.py",
+    "./panoptic-fpn_r18-tiny.py",
+]
+
+max_iters = 1000
+base_lr = 6e-4
+with_instances = True
+# From tools/dataset_converters/coco_relations.py --matching segment_id --front depth.
+train_instances = "annotations/instances_train_with_relation.json"
+train_dataloader = dict(dataset=dict(instances_file="$train_instances", filter_unrelated=True))
+load_from = "work_dirs/panoptic-fpn_r18-tiny_1xb8-500_shapes/iter_500.pth"
+
+model = dict(
+    train_extra_heads_only=True,
+    roi_head=dict(
+        type="RelationRoIHead",
+        relation_head=dict(type="RelationHead", in_channels=64, channels=64, fc_channels=256),
+    ),
+    fusion_head=dict(type="RelationFusionHead", score_thr=0.5, overlap_thr=0.5),
+)
