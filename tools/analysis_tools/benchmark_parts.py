@@ -1,0 +1,264 @@
+#!/usr/bin/env python
+"""Time parts of mmpanoptic against plain re-statements of the published procedures.
+
+A part is a module ``parts/<name>.py`` with
+
+- ``DESCRIPTION`` and ``BASELINE``: what is timed, and against what;
+- ``make_inputs(size, **case)``: a dict; ``size`` is "default" or "small";
+- ``baseline(inputs)`` and ``ours(inputs)``: the two ways to the same result;
+- ``check(expected, got)``: raises AssertionError where the results disagree;
+- optionally ``CASES``: keyword arguments of ``make_inputs`` by the name of the case;
+- optionally ``note(expected, got)``: a line on both results, printed below the table.
+
+Baseline and ours run in turn in one process. Seconds are medians of wall time. Peak memory is the
+growth of the resident set during one more run of each (VmHWM of Linux; a dash elsewhere).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import importlib.util
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS_FOLDER = Path(__file__).resolve().parent / "parts"
+NEEDED = ("DESCRIPTION", "BASELINE", "make_inputs", "baseline", "ours", "check")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class PartError(Exception):
+    """A part does not exist, is incomplete, or its results disagree."""
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    names = ", ".join(find_parts(PARTS_FOLDER))
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog=f"parts: {names or 'none'}"
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help="default: all")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="default: 1")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="default: 5")
+    parser.add_argument("--size", choices=("default", "small"), default="default")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
+    parser.add_argument("--parts-folder", type=Path, default=PARTS_FOLDER, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    for name in ("threads", "repeats"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be at least 1, got {getattr(args, name)}")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the parts, print a table, write JSON; 1 if a part fails or disagrees."""
+    args = parse_args(argv)
+    sys.path.insert(0, str(ROOT))  # parts use the re-statements in tests/reference
+    try:
+        parts = select_parts(find_parts(args.parts_folder), args.parts)
+        set_threads(args.threads)
+        modules = {name: load_part(name, path) for name, path in parts.items()}
+    except PartError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    figures, failures = [], 0
+    for name, module in modules.items():
+        for case, options in getattr(module, "CASES", {"": {}}).items():
+            label = f"{name}[{case}]" if case else name
+            try:
+                figures.append(measure(label, module, options, args.size, args.repeats))
+            except PartError as error:
+                failures += 1
+                print(f"error: {error}", file=sys.stderr)
+    report(figures, args)
+    return 1 if failures else 0
+
+
+def report(figures: list[dict[str, Any]], args: argparse.Namespace) -> None:
+    """Print the table and write the JSON."""
+    from mmpanoptic.utils import write_json
+
+    machine = describe_machine()
+    print(format_table(figures))
+    text = ", ".join(f"{key} {value}" for key, value in machine.items())
+    print(f"{args.threads} thread(s), size {args.size}, median of {args.repeats}; {text}")
+    if args.json is not None:
+        settings = {"threads": args.threads, "size": args.size, "repeats": args.repeats}
+        content = {"machine": machine, **settings, "memory": "growth of VmHWM", "parts": figures}
+        write_json(args.json, content, indent=1)
+
+
+def set_threads(number: int) -> None:
+    """Bound the threads of OpenMP, BLAS, PyTorch and OpenCV, before they are imported."""
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = str(number)
+    import cv2
+    import torch
+
+    cv2.setNumThreads(number)
+    torch.set_num_threads(number)
+
+
+def find_parts(folder: Path) -> dict[str, Path]:
+    """List the parts of a folder by name; names with a leading underscore are helpers."""
+    return {p.stem: p for p in sorted(folder.glob("*.py")) if not p.stem.startswith("_")}
+
+
+def select_parts(parts: Mapping[str, Path], names: Sequence[str]) -> dict[str, Path]:
+    """Choose parts by name, all if no name is given.
+
+    Raises:
+        PartError: If a name is unknown.
+    """
+    unknown = [name for name in names if name not in parts]
+    if unknown:
+        raise PartError(
+            f"unknown part {', '.join(unknown)}; there are: {', '.join(parts) or 'none'}"
+        )
+    return {name: parts[name] for name in (names or parts)}
+
+
+def load_part(name: str, path: Path) -> ModuleType:
+    """Import a part.
+
+    Raises:
+        PartError: If it cannot be imported or lacks something.
+    """
+    spec = importlib.util.spec_from_file_location(f"benchmark_part_{name}", path)
+    if spec is None or spec.loader is None:
+        raise PartError(f"part {name}: {path} is no Python module")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        raise PartError(f"part {name}: {error} (parts run in a clone of the repository)") from error
+    missing = [attribute for attribute in NEEDED if not hasattr(module, attribute)]
+    if missing:
+        raise PartError(f"part {name} ({path}) lacks {', '.join(missing)}")
+    return module
+
+
+def measure(
+    label: str, module: ModuleType, case: Mapping[str, Any], size: str, repeats: int
+) -> dict[str, Any]:
+    """Time one part.
+
+    Returns:
+        dict: Names, seconds of every run, medians, ratios and peak memory.
+
+    Raises:
+        PartError: If the results disagree.
+    """
+    inputs = module.make_inputs(size=size, **case)
+    runs: dict[str, Callable[[Any], Any]] = {"baseline": module.baseline, "ours": module.ours}
+    results = {name: run(inputs) for name, run in runs.items()}  # the warm-up
+    try:
+        agree = module.check(results["baseline"], results["ours"])
+    except AssertionError as error:
+        raise PartError(f"part {label}: the results disagree: {error}") from error
+    if agree is False:
+        raise PartError(f"part {label}: the results disagree")
+    note = None
+    if hasattr(module, "note"):
+        note = module.note(results["baseline"], results["ours"])
+    del results
+    wall: dict[str, list[float]] = {name: [] for name in runs}
+    cpu: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            gc.collect()
+            begin, begin_cpu = time.perf_counter(), time.process_time()
+            run(inputs)
+            wall[name].append(time.perf_counter() - begin)
+            cpu[name].append(time.process_time() - begin_cpu)
+    seconds = {name: statistics.median(values) for name, values in wall.items()}
+    cpu_seconds = {name: statistics.median(values) for name, values in cpu.items()}
+    return {
+        "part": label,
+        "description": module.DESCRIPTION,
+        "baseline": module.BASELINE,
+        "seconds": seconds,
+        "ratio": seconds["baseline"] / seconds["ours"],
+        "cpu_seconds": cpu_seconds,
+        "cpu_ratio": cpu_seconds["baseline"] / max(cpu_seconds["ours"], 1e-9),
+        "peak_extra_mib": {name: peak_memory(run, inputs) for name, run in runs.items()},
+        "all_seconds": wall,
+        "note": note,
+    }
+
+
+def peak_memory(run: Callable[[Any], Any], inputs: Any) -> float | None:
+    """Measure the growth of the resident set during a run in MiB; None where Linux is needed."""
+    try:
+        gc.collect()
+        # Freed memory that the allocator keeps would hide what the run takes from it.
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM
+        before = _status("VmRSS")
+        run(inputs)
+        return max(0.0, _status("VmHWM") - before)
+    except (OSError, AttributeError):
+        return None
+
+
+def _status(field: str) -> float:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) / 1024
+    raise OSError(f"/proc/self/status has no {field}")
+
+
+def describe_machine() -> dict[str, str]:
+    """Name the processor and the versions that the figures depend on."""
+    import cv2
+    import numpy as np
+    import torch
+
+    from mmpanoptic.evaluation.panoptic_files import usable_cpus
+
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+        named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        model = named[0] if named else model
+    return {
+        "cpu": f"{model} ({usable_cpus()} usable)",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+        "opencv": cv2.__version__,
+    }
+
+
+def format_table(figures: Sequence[Mapping[str, Any]]) -> str:
+    """Draw the figures, and below them what each part is compared with."""
+    from mmpanoptic.evaluation.tables import render_table
+
+    header = ["part", "baseline s", "ours s", "ratio"]
+    header += ["baseline CPU s", "ours CPU s", "CPU ratio", "baseline MiB", "ours MiB"]
+    rows = []
+    for part in figures:
+        row = [part["part"]]
+        for times, ratio in (("seconds", "ratio"), ("cpu_seconds", "cpu_ratio")):
+            row += [f"{part[times][name]:.4g}" for name in ("baseline", "ours")]
+            row.append(f"{part[ratio]:.2f}")
+        rows.append([*row, *(part["peak_extra_mib"][name] for name in ("baseline", "ours"))])
+    notes = [
+        f"{part['part']}: {part['description']} Baseline: {part['baseline']}" for part in figures
+    ]
+    notes += [f"{part['part']}: {part['note']}" for part in figures if part["note"]]
+    return "\n".join([render_table("Parts", header, rows), *notes])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

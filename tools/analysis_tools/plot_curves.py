@@ -1,0 +1,157 @@
+#!/usr/bin/env python
+"""Draw losses, learning rates and metrics of training runs, one panel for each name."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = """examples:
+  %(prog)s work_dirs/demo --out curves.png
+  %(prog)s work_dirs/a work_dirs/b --keys loss coco_panoptic/PQ --labels first second --out ab.png
+  %(prog)s work_dirs/first_stage work_dirs/second_stage --start 0 600 --out stages.png
+
+Read are the files vis_data/scalars.json that every run writes. Of a run that was resumed the later
+value of an iteration counts.
+"""
+
+Curve = tuple[list[int], list[float]]
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("runs", nargs="+", type=Path, metavar="WORK_DIR", help="folder of a run")
+    add("--keys", nargs="+", metavar="NAME", help="what to draw (default: loss and PQ)")
+    add("--labels", nargs="+", metavar="TEXT", help="name of each run (default: its folder)")
+    add("--start", nargs="+", type=int, metavar="N", help="first iteration of each run (default 0)")
+    add("--smooth", type=int, default=1, metavar="N", help="average N neighbours (default 1: none)")
+    add("--out", type=Path, required=True, metavar="FILE", help="picture to write")
+    args = parser.parse_args(argv)
+    for name in ("labels", "start"):
+        values = getattr(args, name)
+        if values and len(values) != len(args.runs):
+            parser.error(f"{len(args.runs)} runs need as many --{name}, got {len(values)}")
+    if args.smooth < 1:
+        parser.error(f"--smooth must be at least 1, got {args.smooth}")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read, draw, write; 1 if there is nothing to draw."""
+    args = parse_args(argv)
+    keys = args.keys or ["loss", "coco_panoptic/PQ"]
+    labels = args.labels or [run.name for run in args.runs]
+    try:
+        starts = args.start or [0] * len(args.runs)
+        curves = [read_curves(run, start) for run, start in zip(args.runs, starts, strict=True)]
+        check_keys(keys, curves)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    draw(keys, dict(zip(labels, curves, strict=True)), args.smooth, args.out)
+    print(f"{args.out}: {len(keys)} panels, {len(labels)} runs")
+    return 0
+
+
+def read_curves(run: Path, start: int = 0) -> dict[str, Curve]:
+    """Read all numbers of a run.
+
+    Args:
+        run (Path): Folder of the run.
+        start (int): Added to the iterations.
+
+    Returns:
+        dict[str, tuple]: Iterations and values by name.
+
+    Raises:
+        FileNotFoundError: If the folder holds no numbers.
+        ValueError: If a line of a file is no JSON object.
+    """
+    files = sorted(run.glob("*/vis_data/scalars.json"))
+    if not files:
+        raise FileNotFoundError(f"{run} has no */vis_data/scalars.json; it is no folder of a run")
+    values: dict[str, dict[int, float]] = {}
+    for file in files:
+        last = 0
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            try:
+                entry = dict(json.loads(line))
+            except ValueError as error:
+                raise ValueError(f"{file}, line {number}: {error}") from error
+            # Validation is logged with the number of the epoch, 0 in runs by iterations.
+            step = last = max(int(entry.pop("step", 0)), last)
+            for name, value in entry.items():
+                if isinstance(value, int | float):
+                    values.setdefault(name, {})[start + step] = float(value)
+    return {name: (sorted(v), [v[step] for step in sorted(v)]) for name, v in values.items()}
+
+
+def check_keys(keys: Sequence[str], curves: Sequence[Mapping[str, Curve]]) -> None:
+    """Refuse names that no run has.
+
+    Raises:
+        ValueError: Names them and those that there are.
+    """
+    known = sorted({name for run in curves for name in run})
+    unknown = [key for key in keys if key not in known]
+    if unknown:
+        raise ValueError(f"no run has {', '.join(unknown)}; there are: {', '.join(known)}")
+
+
+def smoothed(values: Sequence[float], width: int) -> list[float]:
+    """Average each value with its neighbours, fewer of them at the ends."""
+    half = width // 2
+    windows = [values[max(at - half, 0) : at + half + 1] for at in range(len(values))]
+    return [sum(window) / len(window) for window in windows]
+
+
+def draw(
+    keys: Sequence[str], runs: Mapping[str, Mapping[str, Curve]], smooth: int, out: Path
+) -> None:
+    """Draw one panel per name with one line per run.
+
+    Args:
+        keys (Sequence[str]): Names.
+        runs (Mapping): Curves by name, by label of the run.
+        smooth (int): Values to average.
+        out (Path): The picture; its suffix chooses the format.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    from mmpanoptic.utils import atomic_write
+
+    figure, axes = pyplot.subplots(1, len(keys), figsize=(5 * len(keys), 3.4), squeeze=False)
+    for key, axis in zip(keys, axes[0], strict=True):
+        for number, (label, curves) in enumerate(runs.items()):
+            if key not in curves:
+                continue
+            steps, values = curves[key]
+            style = {"color": f"C{number}", "marker": "o" if len(steps) < 20 else None}
+            axis.plot(steps, smoothed(values, smooth), label=label, markersize=3, **style)
+        axis.set_title(key)
+        axis.set_xlabel("iteration")
+        axis.grid(alpha=0.3)
+    named: dict[str, Any] = {}
+    for axis in axes[0]:
+        handles, labels = axis.get_legend_handles_labels()
+        named.update(zip(labels, handles, strict=True))
+    axes[0][-1].legend(named.values(), named.keys(), fontsize=8)
+    figure.tight_layout()
+    with atomic_write(out) as temporary:
+        figure.savefig(temporary, format=out.suffix.removeprefix(".") or "png", dpi=100)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

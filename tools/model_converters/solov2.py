@@ -1,0 +1,33 @@
+#!/usr/bin/env python
+"""Convert a released SOLOv2 model (WXinlong/SOLO or mmdetection) to ours, or back.
+
+Every tensor is placed or listed as dropped, shapes must agree with the config, and an input
+normalisation in the file must be the config's. Code from the file never runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from mmpanoptic.apis.conversion import convert_model_command, model_parser
+from mmpanoptic.models.segmentors.solov2_keys import SOLOv2KeyMap
+
+EXAMPLES = """
+  %(prog)s SOLOv2_R50_3x.pth checkpoints/solov2_r50.pth --config solov2_r50_8xb2-270k_coco
+  %(prog)s solov2_r50_fpn_1x_coco_20220512_125858-a357fa23.pth checkpoints/solov2_r50.pth \\
+      --config solov2_r50_8xb2-90k_coco
+  %(prog)s SOLOv2_LIGHT_448_R50_3x.pth start.pth --new-classes \\
+      --config solov2-light_r50_8xb2-60k_cityscapes
+  %(prog)s work_dirs/NAME/iter_90000.pth for_solo.pth --to-published --config CONFIG
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Convert; return the exit status."""
+    parser = model_parser(__doc__, EXAMPLES)
+    return convert_model_command(parser, argv, SOLOv2KeyMap)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+#!/usr/bin/env python
+"""Train a model.
+
+Several processes: tools/dist_train.sh CONFIG NUMBER. Slurm: tools/slurm_train.sh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from mmengine.config import Config
+
+from mmpanoptic.apis import find_config
+from mmpanoptic.engine.commands import add_common_arguments, build_runner, read_config, run_command
+
+EXAMPLES = """examples:
+  %(prog)s panoptic-deeplab_r18-tiny_1xb8-500_shapes --work-dir work_dirs/tiny
+  %(prog)s CONFIG --resume                       go on with the newest whole checkpoint, if any
+  %(prog)s CONFIG --cfg-options data_root=/data/coco max_iters=1000
+
+A run that is stopped (also by kill -9) and started again with --resume gives on a CPU the same
+weights, bit by bit, as one that was never stopped.
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", metavar="CONFIG", help="config file, or name of a shipped config")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="FILE",
+        help="go on from FILE, or from the newest whole checkpoint of the work folder",
+    )
+    parser.add_argument("--amp", action="store_true", help="mixed precision: bfloat16 or float16")
+    parser.add_argument("--no-validate", action="store_true", help="train without validation")
+    parser.add_argument(
+        "--auto-scale-lr", action="store_true", help="scale the learning rate by the batch size"
+    )
+    parser.add_argument("--seed", type=int, help="seed of the run (default: the config's)")
+    parser.add_argument("--deterministic", action="store_true", help="deterministic algorithms")
+    add_common_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def adapt_config(cfg: Config, args: argparse.Namespace) -> None:
+    """Apply the arguments of training to the config.
+
+    Raises:
+        SystemExit: If the config lacks what an argument needs.
+    """
+    if args.amp:
+        cfg.optim_wrapper.type = "AutocastOptimWrapper"
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.auto_scale_lr:
+        if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
+            raise SystemExit(
+                "error: --auto-scale-lr needs auto_scale_lr=dict(base_batch_size=N) in the config, "
+                "N being the total batch size for which the learning rate was chosen"
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume == "auto":
+        # A new run starts from the config's weights, a continued one from its checkpoint.
+        cfg.resume, cfg.initial_weights, cfg.load_from = True, cfg.get("load_from"), None
+    elif args.resume:
+        cfg.resume, cfg.load_from = True, args.resume
+    randomness = dict(cfg.get("randomness", {}))
+    if args.seed is not None:
+        randomness["seed"] = args.seed
+    if args.deterministic:
+        randomness["deterministic"] = True
+    if randomness:
+        cfg.randomness = randomness
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train as the arguments say."""
+    cfg = read_config(find_config(args.config), args)
+    adapt_config(cfg, args)
+    build_runner(cfg).train()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train; return the exit status."""
+    args = parse_args(argv)
+    return run_command(lambda: train(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
