@@ -1,0 +1,121 @@
+"""Every config loads, says what it is, names no class count and builds."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmpanoptic.engine.config import resolve_config
+from mmpanoptic.registry import DATASETS, METRICS, MODELS, TRANSFORMS
+
+CONFIGS = Path(__file__).parent.parent.parent / "configs"
+LEAVES = sorted(p for p in CONFIGS.glob("*/*.py") if p.parent.name != "_base_")
+# {system}_{backbone}_{options}_{gpus}xb{batch}-{schedule}_{dataset}, as docs/configs.md says
+NAME = re.compile(r"[a-z0-9-]+(_[a-z0-9.-]+)*_\d+xb\d+-[a-z0-9]+_[a-z0-9-]+")
+FIELDS = ("Paper:", "Reproduces:", "Published:", "Measured:", "Hardware:", "Command:")
+COUNT_KEYS = {"num_classes", "num_things", "num_stuff", "num_things_classes", "num_stuff_classes"}
+
+
+def is_main(path):
+    """The one file of a system that holds its model; it is no leaf to be trained."""
+    return not NAME.fullmatch(path.stem)
+
+
+def bases(path):
+    """Paths that a config text names in ``_base_``."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_base_":
+            value = ast.literal_eval(node.value)
+            return [path.parent / name for name in ([value] if isinstance(value, str) else value)]
+    return []
+
+
+def depth(path):
+    return max((1 + depth(base) for base in bases(path)), default=0)
+
+
+def walk(node, place="cfg"):
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield f"{place}.{key}", key, value
+            yield from walk(value, f"{place}.{key}")
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            yield from walk(value, f"{place}[{index}]")
+
+
+TRAINABLE = [path for path in LEAVES if not is_main(path)]
+each_leaf = pytest.mark.parametrize("path", TRAINABLE, ids=lambda p: p.stem)
+
+
+def test_there_are_configs_for_the_built_in_and_the_real_datasets():
+    datasets = {path.stem.split("_")[-1].split("-")[0] for path in TRAINABLE}
+    assert {"shapes", "coco", "cityscapes", "own"} <= datasets
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=lambda p: p.stem)
+def test_inheritance_is_at_most_two_levels_deep(path):
+    assert depth(path) <= 2
+    assert len(bases(path)) <= 4
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.py")), ids=lambda p: p.stem)
+def test_no_config_inherits_from_another_package(path):
+    assert "::" not in path.read_text(encoding="utf-8")
+
+
+@each_leaf
+def test_the_header_says_what_the_config_is(path):
+    header = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert header, "no docstring"
+    for field in FIELDS:
+        assert field in header
+    command = header.split("Command:")[1]
+    assert path.name in command
+
+
+@each_leaf
+def test_class_counts_are_never_written(path):
+    cfg = Config.fromfile(path)
+    for place, key, value in walk(cfg.to_dict()):
+        if key in COUNT_KEYS:
+            assert isinstance(value, str), f"{place} = {value}"
+            assert value.startswith("$"), f"{place} = {value}"
+
+
+@pytest.fixture
+def resolved(path, tmp_path):
+    """The config as the runner sees it; where classes come from the JSON, it gets a small one."""
+    cfg = Config.fromfile(path)
+    if "classes" not in DATASETS.get(cfg.dataset_type).METAINFO:
+        annotation = tmp_path / "panoptic.json"
+        annotation.write_text(
+            '{"images": [], "annotations": [], "categories": ['
+            '{"id": 1, "name": "cell", "isthing": 1}, {"id": 2, "name": "ground", "isthing": 0}]}'
+        )
+        cfg.merge_from_dict({"data_root": str(tmp_path), "train_ann_file": annotation.name})
+    return resolve_config(cfg)
+
+
+@each_leaf
+def test_the_model_builds_and_its_counts_are_the_tables(resolved):
+    init_default_scope("mmpanoptic")
+    with torch.device("meta"):
+        model = MODELS.build(resolved.model)
+    assert sum(parameter.numel() for parameter in model.parameters()) > 0
+
+
+@each_leaf
+def test_pipelines_and_metrics_build(resolved):
+    init_default_scope("mmpanoptic")
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        for step in resolved[name].dataset.pipeline:
+            TRANSFORMS.build(step)
+    for name in ("val_evaluator", "test_evaluator"):
+        evaluator = resolved[name]
+        for metric in evaluator if isinstance(evaluator, list | tuple) else [evaluator]:
+            METRICS.build(metric)

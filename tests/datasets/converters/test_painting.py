@@ -1,0 +1,218 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from mmpanoptic.datasets.converters.maps import MaskEncoder
+from mmpanoptic.datasets.converters.painting import Shape, combine_maps, paint_shapes
+from mmpanoptic.structures import LabelTable
+from mmpanoptic.utils.panoptic_png import read_panoptic_png
+
+from . import tool
+from .tool import contents
+
+CATEGORIES = [
+    {"id": 0, "name": "grass", "isthing": 0},
+    {"id": 7, "name": "sheep", "isthing": 1},
+    {"id": 3, "name": "wool", "isthing": 1},
+]
+TABLE = LabelTable.from_categories(CATEGORIES)
+GRASS, SHEEP, WOOL = range(3)
+
+
+def row(text):
+    return np.array([[c == "x" for c in text]])
+
+
+def shape(text, label, **extra):
+    return Shape(lambda: row(text), label, **extra)
+
+
+def brief(segments):
+    return [(s["id"], s["category_id"], s["iscrowd"], s["area"], s["bbox"]) for s in segments]
+
+
+def test_ids_follow_label_and_order():
+    shapes = [shape("....xx", WOOL), shape(".xx...", SHEEP, iscrowd=1), shape("x.....", SHEEP)]
+    ids, segments = paint_shapes(shapes, (1, 6), TABLE, background=GRASS)
+    assert ids.tolist() == [[3, 2, 2, 1, 4, 4]]
+    assert brief(segments) == [
+        (1, 0, 0, 1, [3, 0, 1, 1]),
+        (2, 7, 1, 2, [1, 0, 2, 1]),
+        (3, 7, 0, 1, [0, 0, 1, 1]),
+        (4, 3, 0, 2, [4, 0, 2, 1]),
+    ]
+
+
+def test_stuff_is_one_segment_with_the_background():
+    ids, segments = paint_shapes(
+        [shape("x...", GRASS), shape("xx..", GRASS)], (1, 4), TABLE, background=GRASS
+    )
+    assert ids.tolist() == [[1, 1, 1, 1]]
+    assert len(segments) == 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"), [("first", [1, 1, 2]), ("last", [1, 2, 2]), ("score", [1, 1, 2])]
+)
+def test_overlaps_are_decided_by_the_rule(rule, expected):
+    shapes = [shape("xx.", SHEEP, score=0.9), shape(".xx", SHEEP, score=0.2)]
+    assert paint_shapes(shapes, (1, 3), TABLE, rule)[0].tolist() == [expected]
+
+
+def test_equal_scores_leave_the_earlier_one_on_top():
+    shapes = [shape("xx.", SHEEP), shape(".xx", SHEEP)]
+    assert paint_shapes(shapes, (1, 3), TABLE, "score")[0].tolist() == [[1, 1, 2]]
+
+
+def test_overlaps_are_refused_by_default():
+    shapes = [shape("xx.", SHEEP, name="id 5"), shape(".xx", WOOL, name="id 8")]
+    with pytest.raises(ValueError, match=r"id 5 \(sheep\) and id 8 \(wool\) overlap in 1 pixels"):
+        paint_shapes(shapes, (1, 3), TABLE)
+
+
+def test_what_is_covered_is_dropped():
+    shapes = [shape(".x.", WOOL), shape("xxx", SHEEP)]
+    ids, segments = paint_shapes(shapes, (1, 3), TABLE, "last")
+    assert ids.tolist() == [[1, 1, 1]]
+    assert len(segments) == 1
+
+
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(ValueError, match="unknown rule 'best'"):
+        paint_shapes([], (1, 3), TABLE, "best")
+
+
+def test_maps_are_combined():
+    #                  void grass grass sheep sheep sheep wool wool
+    labels = np.array([[-1, 0, 0, 1, 1, 1, 2, 2]])
+    instances = np.array([[5, 0, 9, 5, 5, 0, 5, 65535]], np.uint16)
+    ids, segments = combine_maps(labels, instances, TABLE)
+    assert ids.tolist() == [[0, 1, 1, 2, 2, 0, 3, 4]]
+    assert [s["category_id"] for s in segments] == [0, 7, 3, 3]
+    ids, segments = combine_maps(labels, instances, TABLE, zero_is_crowd=True)
+    assert ids.tolist() == [[0, 1, 1, 3, 3, 2, 4, 5]]
+    assert [s["iscrowd"] for s in segments] == [0, 1, 0, 0, 0]
+
+
+def test_an_all_void_map_has_no_segments():
+    ids, segments = combine_maps(np.full((2, 2), -1), np.zeros((2, 2)), TABLE)
+    assert not ids.any()
+    assert segments == []
+
+
+@pytest.fixture
+def files(tmp_path):
+    ids = np.array([[1, 1, 0, 2], [1, 1, 0, 2]])
+    encoder = MaskEncoder(ids)
+    polygon = [2, 0, 3, 0, 3, 2, 2, 2]
+    annotations = [
+        {"id": 4, "image_id": 1, "category_id": 7, "segmentation": encoder.encode(1), "score": 0.5},
+        {"id": 5, "image_id": 1, "category_id": 0, "segmentation": encoder.encode(2)},
+        {"id": 6, "image_id": 1, "category_id": 3, "segmentation": [polygon], "iscrowd": 0},
+    ]
+    images = [
+        {"id": i, "file_name": f"{n}.jpeg", "height": 2, "width": 4}
+        for i, n in [(1, "a"), (2, "b")]
+    ]
+    content = {"images": images, "annotations": annotations[:2], "categories": CATEGORIES}
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    (tmp_path / "results.json").write_text(json.dumps(annotations[2:]))
+    return tmp_path
+
+
+def convert(files, *extra):
+    args = [files / "coco.json", files / "results.json", "--out", files / "out" / "p.json"]
+    args += ["--images", files / "coco.json", "--categories", files / "coco.json"]
+    return tool.call("instances2panoptic", *args, *extra)
+
+
+def test_annotations_and_results_become_one_set(files):
+    assert convert(files, "--nproc", 2)[0] == 0
+    content = json.loads((files / "out" / "p.json").read_text())
+    assert [a["file_name"] for a in content["annotations"]] == ["a.png", "b.png"]
+    assert [s["category_id"] for s in content["annotations"][0]["segments_info"]] == [0, 7, 3]
+    assert content["annotations"][1]["segments_info"] == []
+    ids = read_panoptic_png(files / "out" / "p" / "a.png")
+    assert ids.tolist() == [[2, 2, 3, 1], [2, 2, 3, 1]]
+    before = contents(files)
+    assert "(0 converted now)" in convert(files)[1]
+    assert contents(files) == before
+    assert tool.call("check", files / "out" / "p.json")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"category_id": 9}, "unknown_category"),
+        ({"image_id": 9}, "missing_image"),
+        ({"segmentation": {"size": [4, 2], "counts": "08"}}, "run-length code is for the size"),
+        ({"segmentation": [[1, 2, 3, 4]]}, "at least three points"),
+        ({"segmentation": [[0, 0, 4, 0, 4, 2, 0, 2]]}, "overlap in 4 pixels"),
+    ],
+)
+def test_bad_annotations_are_named(files, change, message):
+    path = files / "results.json"
+    content = json.loads(path.read_text())
+    content[0].update(change)
+    path.write_text(json.dumps(content))
+    status, _, error = convert(files)
+    assert status == 1
+    assert message in error
+
+
+def test_the_background_must_be_stuff(files):
+    assert "sheep is a thing" in convert(files, "--background", "sheep")[2]
+    assert "unknown class 'sky'" in convert(files, "--background", "sky")[2]
+    assert convert(files, "--background", "grass")[0] == 0
+    assert read_panoptic_png(files / "out" / "p" / "b.png").tolist() == [[1] * 4] * 2
+
+
+@pytest.fixture
+def two_channels(files):
+    red = [[7, 7, 3, 255], [7, 7, 3, 0]]
+    green = [[2, 1, 0, 0], [2, 1, 0, 0]]
+    color = np.stack([np.zeros((2, 4)), green, red], 2).astype(np.uint8)
+    (files / "png").mkdir()
+    for name in "ab":
+        cv2.imwrite(str(files / "png" / f"{name}.png"), color)
+    return files
+
+
+def convert_channels(files, *extra):
+    args = [files / "png", "--images", files / "coco.json", "--categories", files / "coco.json"]
+    return tool.call("two_channel2panoptic", *args, "--out", files / "q.json", *extra)
+
+
+def test_two_channels_become_segments(two_channels):
+    assert convert_channels(two_channels, "--void", 255)[0] == 0
+    assert read_panoptic_png(two_channels / "q" / "a.png").tolist() == [[4, 3, 2, 0], [4, 3, 2, 1]]
+    content = json.loads((two_channels / "q.json").read_text())
+    segments = content["annotations"][0]["segments_info"]
+    assert [s["category_id"] for s in segments] == [0, 3, 7, 7]
+    assert "(0 converted now)" in convert_channels(two_channels, "--void", 255)[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (np.zeros((2, 4), np.uint8), "bad_png_mode"),
+        (np.zeros((4, 2, 3), np.uint8), "size_mismatch"),
+        (np.full((2, 4, 3), 9, np.uint8), "unknown_category"),
+    ],
+)
+def test_bad_two_channel_files_are_named(two_channels, values, kind):
+    cv2.imwrite(str(two_channels / "png" / "b.png"), values)
+    status, _, error = convert_channels(two_channels, "--void", 255)
+    assert status == 1
+    assert kind in error
+    assert "b.png" in error
+
+
+def test_missing_two_channel_files_are_listed(two_channels):
+    for name in "ab":
+        (two_channels / "png" / f"{name}.png").unlink()
+    error = convert_channels(two_channels)[2]
+    assert "a.png" in error
+    assert "b.png" in error

@@ -1,0 +1,51 @@
+import shutil
+
+import pytest
+
+from mmpanoptic import datasets
+from mmpanoptic.datasets import read_label_table
+from mmpanoptic.utils.format_errors import PanopticFormatError
+
+from .tiny_data import dataset_args, write_dataset
+
+HINTS = {
+    "PanopticDataset": "own_data.py",
+    "CocoPanopticDataset": "panoptic_annotations_trainval2017.zip",
+    "CityscapesPanopticDataset": "cityscapes.py",
+    "ADE20KPanopticDataset": "ade20k.py",
+    "MapillaryPanopticDataset": "mapillary.py",
+    "ShapesDataset": "shapes.py",
+}
+
+
+@pytest.mark.parametrize(("name", "hint"), HINTS.items())
+def test_a_missing_annotation_file_names_the_command_that_makes_it(tmp_path, name, hint):
+    with pytest.raises(PanopticFormatError, match=r"nothing\.json") as caught:
+        getattr(datasets, name)("nothing.json", data_root=str(tmp_path))
+    assert caught.value.kind == "missing_file"
+    assert hint in str(caught.value)
+
+
+def test_so_does_reading_the_classes_alone(tmp_path):
+    config = {"type": "ADE20KPanopticDataset", "ann_file": str(tmp_path / "nothing.json")}
+    with pytest.raises(PanopticFormatError, match=r"ade20k\.py"):
+        read_label_table(config)
+
+
+def test_a_missing_folder_of_pngs_names_the_command_too(tmp_path):
+    write_dataset(tmp_path)
+    steps = [{"type": "LoadImage"}, {"type": "LoadPanopticAnnotations"}]
+    data = datasets.ADE20KPanopticDataset(**dataset_args(tmp_path), pipeline=steps)
+    (tmp_path / "maps" / "map_3.png").unlink()
+    with pytest.raises(PanopticFormatError, match=r"map_3\.png") as caught:
+        data[0]
+    assert "ade20k.py" not in str(caught.value)
+    shutil.rmtree(tmp_path / "maps")
+    with pytest.raises(PanopticFormatError, match=r"no folder .*maps: make it.*ade20k\.py"):
+        data[0]
+
+
+def test_a_folder_in_its_place_is_no_reason_for_the_hint(tmp_path):
+    with pytest.raises(PanopticFormatError) as caught:
+        datasets.ShapesDataset("", data_root=str(tmp_path), data_prefix={"img": "a"})
+    assert "shapes.py" not in str(caught.value)

@@ -1,0 +1,166 @@
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import BaseDataElement
+
+from mmpanoptic.engine import NonFiniteLossError, PanopticVisualizationHook
+from mmpanoptic.engine.stop_hooks import image_ids
+from mmpanoptic.registry import HOOKS
+from mmpanoptic.utils.checkpoint import load_checkpoint
+
+from .toy import toy_config, train
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_non_finite_loss_stops_the_run_and_names_the_images(tmp_path, workers):
+    cfg = toy_config(tmp_path, workers=workers)
+    cfg.train_dataloader.dataset.bad_index = 6
+    with pytest.raises(NonFiniteLossError, match="loss_l2 nan") as caught:
+        train(cfg)
+    message = str(caught.value)
+    iteration = int(re.search(r"iteration (\d+)", message)[1])
+    assert re.search(r"image6\b", message)
+    assert message.count("image") == 1 + 2  # "images of the batch", and two of them
+    for path in tmp_path.glob("*.pth"):
+        content = load_checkpoint(path)
+        assert content["meta"]["iter"] < iteration
+        assert all(torch.isfinite(value).all() for value in content["state_dict"].values())
+
+
+def test_image_ids_of_batches_without_samples_are_empty():
+    assert image_ids(None) == []
+    assert image_ids({"inputs": []}) == []
+    samples = [BaseDataElement(metainfo={"img_path": "a.jpg"}), BaseDataElement()]
+    assert image_ids({"data_samples": samples}) == ["a.jpg", "?"]
+
+
+def files(folder):
+    return sorted(path.name for path in folder.glob("*.pth"))
+
+
+def test_two_checkpoints_are_kept_by_default(tmp_path):
+    cfg = toy_config(tmp_path)
+    cfg.default_hooks.checkpoint = {
+        "type": "AtomicCheckpointHook",
+        "interval": 2,
+        "by_epoch": False,
+    }
+    train(cfg)
+    assert files(tmp_path) == ["iter_10.pth", "iter_8.pth"]
+    assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "iter_10.pth")
+
+
+def test_old_checkpoint_goes_only_after_the_new_one_is_written(tmp_path, monkeypatch):
+    from mmpanoptic.engine import runner as runner_module
+
+    seen = []
+    write = runner_module.save_checkpoint
+
+    def spy(content, path):
+        seen.append(files(tmp_path))
+        write(content, path)
+
+    monkeypatch.setattr(runner_module, "save_checkpoint", spy)
+    cfg = toy_config(tmp_path, steps=4)
+    cfg.default_hooks.checkpoint = {
+        "type": "AtomicCheckpointHook",
+        "interval": 1,
+        "by_epoch": False,
+        "max_keep_ckpts": 1,
+    }
+    train(cfg)
+    assert seen == [[], ["iter_1.pth"], ["iter_2.pth"], ["iter_3.pth"]]
+    assert files(tmp_path) == ["iter_4.pth"]
+
+
+def test_mmengines_checkpoint_hook_in_a_config_is_replaced_and_keeps_all(tmp_path):
+    cfg = toy_config(tmp_path)
+    cfg.default_hooks.checkpoint = {"type": "CheckpointHook", "interval": 2, "by_epoch": False}
+    cfg.train_cfg = {"type": "IterBasedTrainLoop", "max_iters": 10, "val_interval": 3}
+    runner = train(cfg)
+    assert type(runner.train_loop).__name__ == "IterTrainLoop"
+    assert files(tmp_path) == sorted(f"iter_{i}.pth" for i in (2, 4, 6, 8, 10))
+    assert {type(hook).__name__ for hook in runner.hooks} >= {"AtomicCheckpointHook"}
+
+
+def test_best_and_published_checkpoints(tmp_path):
+    cfg = toy_config(tmp_path)
+    cfg.default_hooks.checkpoint.save_best = "toy/PQ"
+    cfg.default_hooks.checkpoint.published_keys = ["meta", "state_dict"]
+    cfg.default_hooks.checkpoint.out_dir = str(tmp_path / "elsewhere")
+    runner = train(cfg)
+    folder = tmp_path / "elsewhere" / tmp_path.name
+    best = [name for name in files(folder) if re.fullmatch(r"best_toy_PQ_iter_\d+\.pth", name)]
+    assert len(best) == 1
+    history, _ = runner.message_hub.get_scalar("val/toy/PQ").data
+    assert runner.message_hub.get_info("best_score") == max(history)
+    published = [name for name in files(folder) if re.fullmatch(r"iter_10-[0-9a-f]{8}\.pth", name)]
+    assert len(published) == 1
+    assert set(load_checkpoint(folder / published[0])) == {"meta", "state_dict"}
+    import hashlib
+
+    digest = hashlib.sha256((folder / published[0]).read_bytes()).hexdigest()
+    assert digest.startswith(published[0][len("iter_10-") : -len(".pth")])
+
+
+@pytest.mark.parametrize("out_dir", ["s3://bucket/run", "petrel://x"])
+def test_checkpoints_to_object_stores_are_refused(tmp_path, out_dir):
+    cfg = toy_config(tmp_path)
+    runner = train(cfg)
+    with pytest.raises(ValueError, match="local folders only"):
+        runner.save_checkpoint(out_dir, "x.pth")
+
+
+class Recorder:
+    def __init__(self):
+        self.calls = []
+
+    def add_datasample(self, name, image, data_sample, **options):
+        self.calls.append((name, image.shape, options))
+
+
+@pytest.fixture
+def drawing(tmp_path):
+    import cv2
+
+    samples = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "same.png"
+        cv2.imwrite(str(path), np.zeros((4, 6, 3), np.uint8))
+        metainfo = {"img_path": str(path), "img_id": f"{folder}/1"}
+        samples.append(BaseDataElement(metainfo=metainfo))
+    return SimpleNamespace(visualizer=Recorder(), iter=7), samples
+
+
+def test_test_pictures_have_unique_names(drawing, tmp_path):
+    runner, samples = drawing
+    hook = PanopticVisualizationHook(draw=True, out_dir=str(tmp_path / "out"))
+    hook.after_test_iter(runner, 0, None, samples)
+    names = [options["out_file"] for _, _, options in runner.visualizer.calls]
+    assert names == [str(tmp_path / "out" / name) for name in ("same.jpg", "same_b_1.jpg")]
+    assert runner.visualizer.calls[0][1] == (4, 6, 3)
+
+
+def test_validation_draws_every_interval_th_batch_only_if_asked(drawing):
+    runner, samples = drawing
+    for draw, expected in ((False, 0), (True, 2)):
+        hook = PanopticVisualizationHook(draw=draw, interval=3)
+        for index in range(6):
+            hook.after_val_iter(runner, index, None, samples)
+        assert len(runner.visualizer.calls) == expected
+    assert runner.visualizer.calls[0][0] == "val_same"
+
+
+def test_hooks_are_registered():
+    for name in (
+        "AtomicCheckpointHook",
+        "NonFiniteLossHook",
+        "StopSignalHook",
+        "PanopticVisualizationHook",
+        "DataErrorSummaryHook",
+    ):
+        assert HOOKS.get(name) is not None

@@ -1,0 +1,242 @@
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmpanoptic.nas.evaluation import CandidateEvaluator
+from mmpanoptic.nas.space import SearchSpace
+from mmpanoptic.utils.checkpoint import load_checkpoint
+from tests.engine.toy import train
+from tests.nas.toy import SPACE, search_config, supernet_config
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("supernet")
+    train(supernet_config(folder, steps=6))
+    return folder / "iter_6.pth"
+
+
+def search(work_dir, weights, *args, **options):
+    train(search_config(work_dir, weights, *args, **options))
+    return result(Path(options.get("folder", work_dir / "search")))
+
+
+def result(folder):
+    content = json.loads((folder / "search.json").read_text())
+    for evaluation in content["evaluations"]:
+        evaluation.pop("seconds")
+        evaluation.pop("host")
+    return content
+
+
+def records(folder):
+    lines = [
+        line
+        for path in (folder / "records").glob("*.jsonl")
+        for line in path.read_text().split("\n")
+    ]
+    return [json.loads(line) for line in lines if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, weights):
+    """The result of a search that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    return search(folder, weights), folder
+
+
+def test_a_search_reports_and_exports(whole, weights):
+    content, folder = whole
+    assert content["loop"] == "PathPrioritySearchLoop"
+    assert len(content["scores"]) == 5
+    names = {path.name for path in (folder / "search").iterdir()}
+    assert {"evaluations.csv", "scoreboard.png"} <= names
+    best = content["models"][0]["digits"]
+    exported = load_checkpoint(folder / "search" / "models" / "model_0.pth")
+    assert exported["meta"]["architecture"] == best
+    supernet = load_checkpoint(weights)["state_dict"]
+    choice = best[3]
+    assert torch.equal(exported["state_dict"]["head.0.weight"], supernet[f"head.0.{choice}.weight"])
+
+
+def test_a_second_run_evaluates_nothing(whole, weights, monkeypatch):
+    content, folder = whole
+    count = len(records(folder / "search"))
+    monkeypatch.setattr(CandidateEvaluator, "__call__", None)
+    assert search(folder, weights) == content
+    assert len(records(folder / "search")) == count
+
+
+def test_other_weights_reuse_nothing(whole, weights, tmp_path):
+    state = load_checkpoint(weights)
+    state["state_dict"]["last.bias"] += 1
+    torch.save(state, tmp_path / "other.pth")
+    _, folder = whole
+    other = search(tmp_path / "other", tmp_path / "other.pth", folder=str(folder / "search"))
+    values = [one["fitness"] for one in other["evaluations"]]
+    before = {one["digits"]: one["fitness"] for one in whole[0]["evaluations"]}
+    assert all(
+        value - before[one["digits"]] == pytest.approx(1, abs=1e-5)
+        for value, one in zip(values, other["evaluations"], strict=True)
+        if one["digits"] in before
+    )
+    search(folder, weights)  # the report of the first weights again
+
+
+def worker(tmp_path, weights, folder, **options):
+    args = [tmp_path, weights, folder, json.dumps(options)]
+    command = [sys.executable, "-m", "tests.nas.worker", *map(str, args)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def test_a_killed_search_goes_on_and_ends_alike(whole, weights, tmp_path):
+    first = worker(tmp_path / "a", weights, tmp_path / "search", kill_after=5)
+    first.communicate()
+    assert first.returncode == -9
+    assert len(records(tmp_path / "search")) == 5
+    start = time.monotonic()
+    assert search(tmp_path, weights) == whole[0]
+    assert time.monotonic() - start < 300  # the lease of the killed process was not waited for
+    keys = [record["key"] for record in records(tmp_path / "search")]
+    assert len(set(keys)) == len(keys)
+
+
+def test_two_workers_share_the_work(whole, weights, tmp_path):
+    other = worker(tmp_path / "a", weights, tmp_path / "search", delay=0.3)
+    while not (tmp_path / "search" / "records").is_dir() or not records(tmp_path / "search"):
+        assert other.poll() is None, other.stdout.read().decode()[-2000:]
+        time.sleep(0.05)
+    assert search(tmp_path, weights) == whole[0]
+    assert other.wait() == 0, other.stdout.read().decode()[-2000:]
+    assert result(tmp_path / "search") == whole[0]
+    found = records(tmp_path / "search")
+    assert len({record["key"] for record in found}) == len(found)
+    assert len({record["worker"] for record in found}) == 2
+
+
+def test_a_failing_candidate_is_recorded_and_left_out(whole, weights, tmp_path, monkeypatch):
+    bad = whole[0]["evaluations"][2]["digits"]
+    path = SearchSpace(SPACE).path(SearchSpace(SPACE).parse(bad))
+    plain = CandidateEvaluator._predict
+
+    def predict(self):
+        blocks = [*self.model.backbone.blocks, *self.model.head]
+        if [block.choice for block in blocks] == list(path.values()):
+            raise RuntimeError("out of memory")
+        plain(self)
+
+    monkeypatch.setattr(CandidateEvaluator, "_predict", predict)
+    content = search(tmp_path, weights)
+    failed = [one for one in content["evaluations"] if one["fitness"] is None]
+    assert [one["digits"] for one in failed] == [bad]
+    record = next(r for r in records(tmp_path / "search") if r["status"] == "failed")
+    assert "RuntimeError: out of memory" in record["traceback"]
+    assert content["models"]
+
+
+def test_a_search_in_which_all_fail_says_so(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(CandidateEvaluator, "_predict", lambda self: 1 / 0)
+    with pytest.raises(RuntimeError, match="every candidate of the search failed"):
+        search(tmp_path, weights, cycles=1)
+
+
+def test_evaluations_do_not_depend_on_their_order(whole, weights, tmp_path):
+    content = search(tmp_path, weights, "RandomSearchLoop", candidates=36, seed=11)
+    here = {one["digits"]: one["fitness"] for one in content["evaluations"]}
+    there = {one["digits"]: one["fitness"] for one in whole[0]["evaluations"]}
+    common = here.keys() & there.keys()
+    assert len(common) > 5
+    assert all(here[digits] == there[digits] for digits in common)
+
+
+def test_random_search_keeps_the_best(weights, tmp_path):
+    content = search(tmp_path, weights, "RandomSearchLoop", candidates=8, top_k=2)
+    fitness = {one["digits"]: one["fitness"] for one in content["evaluations"]}
+    assert len(fitness) == 8
+    best = sorted(fitness, key=fitness.get, reverse=True)[:2]
+    assert [model["digits"] for model in content["models"]] == best
+
+
+def test_evolution_goes_on_from_the_best(weights, tmp_path):
+    options = {"generations": 3, "population": 6, "parents": 2, "mutations": 2, "crossovers": 2}
+    content = search(tmp_path, weights, "EvolutionSearchLoop", **options)
+    fitness = [one["fitness"] for one in content["evaluations"]]
+    assert len(fitness) == len({one["digits"] for one in content["evaluations"]}) == 18
+    assert (
+        content["models"][0]["digits"] == content["evaluations"][int(np.argmax(fitness))]["digits"]
+    )
+
+
+class SmallSpace:
+    """Stands in for a loop: one architecture is allowed."""
+
+    constraints = {"macs": (None, 1)}
+
+    def __init__(self):
+        self.space = SearchSpace([{"name": "a", "size": 2, "choices": ["x", "y"], "key": "k"}])
+
+    def allowed(self, arch):
+        return arch == (1, 1)
+
+
+def test_a_search_ends_when_nothing_new_is_allowed(monkeypatch):
+    monkeypatch.setattr("mmpanoptic.nas.loops.MAX_TRIES", 50)
+    from mmpanoptic.nas.loops import draw_new
+
+    loop, rng, known = SmallSpace(), np.random.RandomState(0), set()
+    assert draw_new(loop, rng, lambda: loop.space.sample(rng), 1, known) == [(1, 1)]
+    with pytest.raises(RuntimeError, match="outside of the constraints"):
+        draw_new(loop, rng, lambda: loop.space.sample(rng), 1, known)
+
+
+def test_an_unknown_metric_is_an_error(weights, tmp_path):
+    with pytest.raises(ValueError, match=r"no metric is called 'mIoU'; there are toy/PQ"):
+        search(tmp_path, weights, fitness="mIoU")
+
+
+@pytest.mark.parametrize(
+    ("loop", "options"),
+    [
+        ("PathPrioritySearchLoop", {"scorer": "mean"}),
+        ("PathPrioritySearchLoop", {"constraints": {"macs": (None, 1)}}),
+        ("RandomSearchLoop", {"candidates": 0}),
+        ("EvolutionSearchLoop", {"population": 3}),
+    ],
+)
+def test_wrong_options_are_an_error(weights, tmp_path, loop, options):
+    with pytest.raises(ValueError, match=r"scorer|cost=|candidates|population"):
+        search(tmp_path, weights, loop, **options)
+
+
+def test_a_search_without_weights_or_data_is_an_error(weights, tmp_path):
+    cfg = search_config(tmp_path / "a", weights)
+    cfg.load_from = None
+    with pytest.raises(ValueError, match="load_from=FILE"):
+        train(cfg)
+    cfg = search_config(tmp_path / "b", weights)
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    with pytest.raises(ValueError, match="judges candidates by val_dataloader"):
+        train(cfg)
+
+
+def test_a_missing_base_of_the_export_is_found_before_the_search(weights, tmp_path):
+    with pytest.raises(FileNotFoundError, match="export_configs"):
+        search(tmp_path, weights, export_configs={"retrain": "nowhere.py"})
+
+
+def test_weights_that_lack_a_part_are_an_error(weights, tmp_path):
+    from mmpanoptic.utils.checkpoint import CheckpointError
+
+    state = load_checkpoint(weights)
+    state["state_dict"].pop("last.bias")
+    torch.save(state, tmp_path / "cut.pth")
+    with pytest.raises(CheckpointError, match=r"last\.bias is missing"):
+        search(tmp_path, tmp_path / "cut.pth")

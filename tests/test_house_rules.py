@@ -1,0 +1,62 @@
+"""Rules of CONTRIBUTING.md that a machine can check."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted(
+    path
+    for folder in ("mmpanoptic", "tools")
+    for path in (ROOT / folder).rglob("*.py")
+    if ".mim" not in path.parts
+)
+FORBIDDEN = {"eval", "exec", "pickle.load", "pickle.loads"}
+
+
+def calls(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            yield node, ast.unparse(node.func)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_nothing_executes_or_unpickles_strangers_data(path):
+    for node, name in calls(path):
+        assert name not in FORBIDDEN, f"line {node.lineno} calls {name}"
+        assert not name.endswith(".extractall"), f"line {node.lineno} calls {name}"
+        if name == "torch.load":
+            safe = {k.arg: getattr(k.value, "value", None) for k in node.keywords}
+            assert safe.get("weights_only") is True, (
+                f"line {node.lineno}: weights_only=True missing"
+            )
+        if name == "np.load":
+            assert "allow_pickle" not in {k.arg for k in node.keywords}, f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_nothing_is_bound_to_one_device(path):
+    for node, name in calls(path):
+        assert not name.endswith(".cuda") or name.startswith("torch.cuda"), f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_and_functions_are_short(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 420
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            length = node.end_lineno - body[0].lineno + 1 if body else 0
+            assert length <= 60, f"{node.name} has {length} lines"
+
+
+def test_most_functions_are_under_forty_lines():
+    lengths = [
+        node.end_lineno - node.lineno + 1
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    assert sum(length > 60 for length in lengths) <= 0.1 * len(lengths)

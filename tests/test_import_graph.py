@@ -1,0 +1,100 @@
+"""The rooms of docs/design.md import one way, and light things stay light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "mmpanoptic"
+
+ALLOWED = {
+    "version": set(),
+    "registry": set(),
+    "structures": set(),
+    "ops": set(),
+    "utils": {"structures"},
+    "datasets": {"registry", "structures", "utils"},
+    "evaluation": {"registry", "structures", "utils"},
+    "visualization": {"registry", "structures", "utils"},
+    "models": {"registry", "structures", "ops", "utils"},
+    "engine": {"registry", "structures", "utils", "datasets", "version"},
+    "nas": {"registry", "structures", "utils", "datasets", "models", "engine"},
+    "apis": {"registry", "structures", "utils", "datasets", "visualization", "engine", "models"},
+}
+
+MODEL_ROOMS = {
+    "layers": set(),
+    "losses": {"layers"},
+    "task_modules": set(),
+    "data_preprocessors": set(),
+    "backbones": {"layers"},
+    "necks": {"layers"},
+    "semantic_heads": {"layers", "losses"},
+    "instance_heads": {"layers", "losses", "task_modules"},
+    "roi_heads": {"layers", "losses", "task_modules"},
+    "fusion_heads": {"layers"},
+    "segmentors": {"layers"},
+}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Absolute names of the mmpanoptic modules that a file imports, inside functions too."""
+    package = ["mmpanoptic", *path.relative_to(PACKAGE).parent.parts]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = [*base, *(node.module.split(".") if node.module else [])]
+            found.add(".".join(module))
+            found.update(".".join([*module, alias.name]) for alias in node.names)
+    return {name for name in found if name.startswith("mmpanoptic.")}
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0]
+
+
+FILES = sorted(p for p in PACKAGE.rglob("*.py") if ".mim" not in p.parts and p.parent != PACKAGE)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_rooms_import_one_way(path):
+    room = room_of(path)
+    used = {name.split(".")[1] for name in imported_modules(path)} & set(ALLOWED)
+    assert used - {room} <= ALLOWED[room]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in FILES if room_of(p) == "models" and len(p.relative_to(PACKAGE).parts) > 2],
+    ids=lambda p: str(p.relative_to(PACKAGE)),
+)
+def test_model_rooms_import_one_way(path):
+    room = path.relative_to(PACKAGE).parts[1]
+    names = {name.split(".")[2] for name in imported_modules(path) if name.count(".") >= 2}
+    used = {name for name in names if name in MODEL_ROOMS}
+    assert used - {room} <= MODEL_ROOMS[room]
+
+
+def test_folders_are_at_most_two_levels_deep():
+    assert all(len(path.relative_to(PACKAGE).parts) <= 3 for path in FILES)
+
+
+def loaded_after(code: str) -> set[str]:
+    """Names of the modules in ``sys.modules`` after running ``code`` in a new interpreter."""
+    script = f"import sys\n{code}\nprint('\\n'.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_imports_no_model_library():
+    loaded = loaded_after("import mmpanoptic, mmpanoptic.registry")
+    heavy = {"mmdet", "mmseg", "mmcv.ops", "matplotlib", "scipy", "pycocotools", "torchvision"}
+    assert not loaded & heavy

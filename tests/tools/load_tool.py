@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+def load_tool(name: str) -> ModuleType:
+    """Import a script of the tools folder, so that tests need no new process."""
+    path = TOOLS / name
+    spec = importlib.util.spec_from_file_location(f"tool_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,136 @@
+import json
+
+import numpy as np
+import pytest
+
+from mmpanoptic.evaluation.cityscapes_files import write_semantic
+from mmpanoptic.utils.label_png import write_label_png
+from tests.golden import golden_dir
+
+GOLDEN = golden_dir("evaluation")
+CITYSCAPES = GOLDEN / "cityscapes_mini"
+TOOLS = ["eval_cityscapes_pixel", "eval_cityscapes_instance", "eval_miou", "eval_coco_ap"]
+
+
+@pytest.fixture
+def folder(run_tool):
+    """The folder in which commands run."""
+    return run_tool.folder
+
+
+@pytest.fixture
+def run(run_tool):
+    """Run a command by its name."""
+    return lambda name, *arguments, status=0: run_tool(
+        f"analysis_tools/{name}.py", *arguments, status=status
+    )
+
+
+def load(path):
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_help_shows_examples(run, name):
+    assert "examples:\n  " in run(name, "--help").stdout
+
+
+def test_cityscapes_pixel_level(run, folder):
+    expected = load(CITYSCAPES / "predictions" / "expected.json")["pixel"]
+    arguments = [CITYSCAPES / "gtFine" / "val", CITYSCAPES / "predictions" / "semantic"]
+    done = run("eval_cityscapes_pixel", *arguments, "--json", "out/pixel.json")
+    assert "| mean          | 54.35 | 69.48 |" in done.stdout
+    assert "warning" not in done.stdout
+    written = load(folder / "out" / "pixel.json")
+    assert written["averages"]["mIoU"] == pytest.approx(100 * expected["averageScoreClasses"])
+    assert written["class_iou"]["unlabeled"] is None
+    assert written["matrix"] == expected["confMatrix"]
+
+
+def test_cityscapes_pixel_level_suspects_train_ids(run, folder):
+    for path in (CITYSCAPES / "gtFine" / "val").rglob("*_labelTrainIds.png"):
+        image_id = path.name.removesuffix("_gtFine_labelTrainIds.png")
+        write_semantic(folder / "pred", image_id, np.full((96, 192), 13, np.uint8))
+    done = run("eval_cityscapes_pixel", CITYSCAPES / "gtFine" / "val", "pred")
+    assert "warning: no prediction exceeds 13; if they are train ids" in done.stdout
+
+
+def test_cityscapes_instance_level(run, folder):
+    arguments = [CITYSCAPES / "gtFine" / "val", CITYSCAPES / "predictions" / "instance"]
+    done = run("eval_cityscapes_instance", *arguments, "--nproc", 2, "--json", "instance.json")
+    assert "| mean       | 13.20 | 38.09 |" in done.stdout
+    written = load(folder / "instance.json")
+    expected = load(CITYSCAPES / "predictions" / "expected.json")["instance"]
+    assert written["averages"]["AP"] == pytest.approx(100 * expected["averages"]["allAp"])
+    assert written["thresholds"][:2] == ["0.50", "0.55"]
+
+
+def test_miou_of_label_maps(run, folder):
+    expected = load(GOLDEN / "miou" / "expected.json")
+    with np.load(GOLDEN / "miou" / "labels.npz") as maps:
+        for index, (truth, prediction) in enumerate(zip(maps["gt"], maps["pred"], strict=True)):
+            write_label_png(folder / "gt" / f"{index}.png", truth.astype(np.uint8))
+            write_label_png(folder / "pred" / f"{index}.png", prediction.astype(np.uint8))
+            # the same maps with 0 for void and classes from 1
+            shifted = np.where(truth == 255, 0, truth + 1)
+            write_label_png(folder / "gt1" / f"{index}.png", shifted.astype(np.uint8))
+    for truth, extra in (("gt", ()), ("gt1", ("--reduce-zero-label", "truth"))):
+        run(
+            "eval_miou",
+            *(truth, "pred", "--num-classes", expected["num_classes"], *extra),
+            *("--definition", "detectron2", "mmseg", "--json", "miou.json"),
+        )
+        written = load(folder / "miou.json")
+        for name in ("detectron2", "mmseg"):
+            found = written["averages"][name]["mIoU"]
+            assert found == pytest.approx(100 * expected["formulas"][name]["mIoU"])
+
+
+def test_miou_with_names_and_suffixes(run, folder):
+    (folder / "classes.txt").write_text("\n".join(f"class {i}" for i in range(19)) + "\n")
+    suffix = "_gtFine_labelTrainIds.png"
+    maps = CITYSCAPES / "gtFine" / "val"
+    done = run(
+        "eval_miou",
+        *(maps, maps, "--classes", "classes.txt"),
+        *("--gt-suffix", suffix, "--pred-suffix", suffix),
+    )
+    assert "| class 18 | 100.00 | 100.00 |" in done.stdout
+    assert "7 images" in done.stdout
+
+
+def test_coco_ap(run, folder):
+    expected = load(GOLDEN / "coco_ap" / "expected.json")
+    arguments = [GOLDEN / "coco_ap" / "synthetic_gt.json", GOLDEN / "coco_ap" / "synthetic_dt.json"]
+    run("eval_coco_ap", *arguments, "--iou-type", "bbox", "segm", "--json", "ap.json")
+    written = load(folder / "ap.json")
+    for kind in ("bbox", "segm"):
+        stats = expected[f"synthetic_{kind}"]["stats"]
+        assert written[kind]["statistics"]["AP"] == pytest.approx(100 * stats["AP"])
+        assert written[kind]["statistics"]["APl"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("eval_cityscapes_pixel", ["none", "none"], "error: none is no folder"),
+        ("eval_cityscapes_instance", ["empty", "none"], "empty holds no file whose name ends in"),
+        ("eval_miou", ["empty", "empty", "--classes", "no.txt"], "No such file"),
+        ("eval_coco_ap", ["a.json", "b.json"], "No such file"),
+        ("eval_coco_ap", ["bad.json", "bad.json"], "bad.json is not a valid JSON file"),
+        ("eval_coco_ap", ["list.json", "list.json"], "list.json: the ground truth lacks images"),
+    ],
+)
+def test_errors_are_one_clear_line(run, folder, name, arguments, message):
+    (folder / "empty").mkdir()
+    (folder / "bad.json").write_text("{")
+    (folder / "list.json").write_text("[]")
+    done = run(name, *arguments, status=1)
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_number_of_processes_is_checked(run):
+    done = run("eval_cityscapes_pixel", "a", "b", "--nproc", "0", status=2)
+    assert "expected a number of at least 1" in done.stderr
