@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import os
 import subprocess
 from typing import Any
@@ -50,11 +51,19 @@ def init_cpu_process_group(launcher: str, timeout: float | None = None, **_: Any
 def close_process_group() -> None:
     """End the process group after every process has arrived here; do nothing without one.
 
-    A process that ends while another one still talks to it can take that one down with it.
+    A process that ends while another one still talks to it can take that one down with it. Models
+    wrapped for several processes must be gone by now: let the functions that hold them return.
     """
-    if dist.is_available() and dist.is_initialized():
-        dist.barrier()
-        dist.destroy_process_group()
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    dist.barrier()
+    # gloo's threads are joined when the last reference to the group goes. A wrapped model holds
+    # one and drops it under the interpreter's lock, for which gloo's thread may be waiting in order
+    # to forget its last work: both would wait for ever. Ours, the last one, goes without the lock.
+    group = dist.group.WORLD
+    gc.collect()
+    dist.destroy_process_group()
+    del group
 
 
 def _first_node() -> str:
