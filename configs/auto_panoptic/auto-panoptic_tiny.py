@@ -1,13 +1,14 @@
 # A miniature space: 8 blocks, narrow heads of two layers, three choices everywhere, so that three
-# paths use every choice equally often. Things of `shapes` are 10 to 60 pixels large, so anchors and
-# pyramid levels are those of an image four times as large.
+# paths use every choice equally often. Things of `shapes` are 10 to 60 pixels large, so anchors are
+# those of an image four times as large and RoIs come from the finest levels.
 _base_ = "./auto-panoptic.py"
 
 widths = (16, 32, 64, 96, 128)
 block_ops = ("shufflenet_3x3", "shufflenet_7x7", "xception_3x3")
 head_ops = ("DWConv3x3", "DFConv3x3", "ATConv3x3")
 gn_cfg = dict(type="GN", num_groups=16)
-rois = dict(out_channels=64, canonical_size=56)
+box_rois = dict(out_channels=64, canonical_size=112)
+mask_rois = dict(out_channels=64, canonical_size=224)
 model = dict(
     # -> (N, 32, H/4, W/4), (N, 64, H/8, W/8), (N, 96, H/16, W/16), (N, 128, H/32, W/32)
     backbone=dict(depths=(2, 2, 2, 2)),
@@ -18,9 +19,9 @@ model = dict(
         in_channels=64, feat_channels=64, anchor_generator=dict(sizes=(12, 24, 48, 96, 192))
     ),
     roi_head=dict(
-        bbox_roi_extractor=rois,
+        bbox_roi_extractor=box_rois,
         bbox_head=dict(in_channels=64, fc_out_channels=256),
-        mask_roi_extractor=rois,
+        mask_roi_extractor=mask_rois,
         mask_head=dict(in_channels=64, channels=32, num_layers=2),
     ),
     semantic_head=dict(in_channels=64, channels=32, num_layers=2, loss_weight=1.0),

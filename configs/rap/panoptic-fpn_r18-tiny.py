@@ -1,8 +1,10 @@
 # A thin ResNet-18 with narrow heads: learns in minutes on two CPU cores. The things of `shapes` are
-# 10 to 60 pixels large, so anchors and pyramid levels are those of an image four times as large.
+# 10 to 60 pixels large, so anchors are those of an image four times as large.
 _base_ = "./panoptic-fpn.py"
 
-rois = dict(out_channels=64, canonical_size=56)
+# Their RoIs come from the finest levels: 14 x 14 cells of stride 4 are 56 pixels.
+box_rois = dict(out_channels=64, canonical_size=112)
+mask_rois = dict(out_channels=64, canonical_size=224)
 model = dict(
     data_preprocessor=dict(
         mean=(123.675, 116.28, 103.53),
@@ -26,9 +28,9 @@ model = dict(
         anchor_generator=dict(sizes=(12, 24, 48, 96, 192)),
     ),
     roi_head=dict(
-        bbox_roi_extractor=rois,
+        bbox_roi_extractor=box_rois,
         bbox_head=dict(in_channels=64, fc_out_channels=256),
-        mask_roi_extractor=rois,
+        mask_roi_extractor=mask_rois,
         mask_head=dict(num_convs=2, in_channels=64, conv_out_channels=64),
     ),
     semantic_head=dict(in_channels=64, channels=64, norm_cfg=dict(type="GN", num_groups=16)),

@@ -21,7 +21,7 @@ with_instances = True
 # From tools/dataset_converters/coco_relations.py --matching segment_id --front depth.
 train_instances = "annotations/instances_train_with_relation.json"
 train_dataloader = dict(dataset=dict(instances_file="$train_instances", filter_unrelated=True))
-load_from = "work_dirs/panoptic-fpn_r18-tiny_1xb8-500_shapes/iter_500.pth"
+load_from = "work_dirs/panoptic-fpn_r18-tiny_1xb8-1k_shapes/iter_1000.pth"
 
 model = dict(
     train_extra_heads_only=True,

@@ -1,16 +1,18 @@
 """Two processes on a CPU."""
 
+import gc
 import os
 import socket
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
 
-from mmpanoptic.engine.distributed import init_cpu_process_group
+from mmpanoptic.engine.distributed import close_process_group, init_cpu_process_group
 from mmpanoptic.utils.checkpoint import load_checkpoint
 
 from .toy import assert_same, toy_config
@@ -200,3 +202,24 @@ def test_processes_leave_together(tmp_path):
     assert done.returncode == 0, done.stderr[-4000:]
     arrived, left = (float((tmp_path / name).read_text()) for name in ("arrived", "left"))
     assert left >= arrived
+
+
+def test_models_are_gone_before_their_process_group(monkeypatch):
+    """A wrapped model that outlives the group makes its end a deadlock with gloo's thread."""
+    import torch.distributed as dist
+
+    class Model:
+        def __init__(self):
+            self.itself = self  # only the garbage collector finds it
+
+    model = weakref.ref(Model())
+    alive = []
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "barrier", lambda: alive.append(model() is not None))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: alive.append(model() is not None))
+    gc.disable()
+    try:
+        close_process_group()
+    finally:
+        gc.enable()
+    assert alive[-1] is False

@@ -10,7 +10,7 @@ from mmpanoptic.utils.checkpoint import load_checkpoint
 from tests.models.two_stage_builders import CONFIG as MODEL_FILE
 
 TOOL = "model_converters/rap.py"
-CONFIG = str(MODEL_FILE.with_name("panoptic-fpn_r18-tiny_1xb8-500_shapes.py"))
+CONFIG = str(MODEL_FILE.with_name("panoptic-fpn_r18-tiny_1xb8-1k_shapes.py"))
 OPTIONS = ("--config", CONFIG, "--cfg-options", "data_root=no such folder")
 
 

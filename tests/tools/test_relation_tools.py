@@ -87,7 +87,7 @@ def test_accuracy_counts_pairs_and_is_deterministic(
 
 
 def test_accuracy_refuses_a_fusion_that_has_no_head(run_tool, shapes_root, annotated, tmp_path):
-    name = "panoptic-fpn_r18-tiny_1xb8-500_shapes.py"
+    name = "panoptic-fpn_r18-tiny_1xb8-1k_shapes.py"
     weights = checkpoint(tmp_path / "weights.pth", name)
     done = run_tool(
         ACCURACY,

@@ -5,7 +5,7 @@ Reproduces: nothing published; compares mmdet's conventions with Detectron's
 Published: -
 Measured: PQ 70.1 (things 60.7, stuff 81.4)
 Hardware: 2 CPU cores
-Command: python tools/train.py configs/rap/panoptic-fpn-modern_r18-tiny_1xb8-500_shapes.py
+Command: python tools/train.py configs/rap/panoptic-fpn-modern_r18-tiny_1xb8-1k_shapes.py
 """
 
 _base_ = [
@@ -15,6 +15,7 @@ _base_ = [
     "./panoptic-fpn_r18-tiny.py",
 ]
 
+max_iters = 1000
 base_lr = 2e-3
 with_instances = True
 train_instances = "annotations/instances_train.json"
@@ -29,7 +30,6 @@ roi_extractor = dict(
     type="mmdet.SingleRoIExtractor",
     out_channels=64,
     featmap_strides=(4, 8, 16, 32),
-    finest_scale=14,
 )
 model = dict(
     inclusive_boxes=False,
@@ -45,11 +45,13 @@ model = dict(
     ),
     roi_head=dict(
         bbox_roi_extractor=dict(
+            finest_scale=28,
             roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=0, aligned=True),
             **roi_extractor,
         ),
         bbox_head=dict(bbox_coder=dict(target_stds=(0.1, 0.1, 0.2, 0.2), **box_coder)),
         mask_roi_extractor=dict(
+            finest_scale=56,
             roi_layer=dict(type="RoIAlign", output_size=14, sampling_ratio=0, aligned=True),
             **roi_extractor,
         ),
