@@ -3,7 +3,7 @@
 Paper: Panoptic Feature Pyramid Networks, CVPR 2019, https://arxiv.org/abs/1901.02446
 Reproduces: nothing published; shows within minutes that the whole chain learns
 Published: -
-Measured: PQ 71.0 (things 60.4, stuff 83.7)
+Measured: PQ 78.4 (things 69.6, stuff 88.9) with 4000 training images
 Hardware: 2 CPU cores
 Command: python tools/train.py configs/rap/panoptic-fpn_r18-tiny_1xb8-1k_shapes.py
 """

@@ -69,7 +69,7 @@ def options(root, **extra):
 def test_accuracy_counts_pairs_and_is_deterministic(
     run_tool, shapes_root, annotated, tmp_path, kind
 ):
-    name = f"rap_r18-tiny_{kind}-finetune_1xb8-1k_shapes.py"
+    name = f"rap_r18-tiny_{kind}-finetune_1xb8-2k_shapes.py"
     weights = checkpoint(tmp_path / "weights.pth", name)
     results = []
     for run in range(2):
@@ -99,7 +99,7 @@ def test_accuracy_refuses_a_fusion_that_has_no_head(run_tool, shapes_root, annot
 
 
 def test_accuracy_needs_relations(run_tool, shapes_root, tmp_path):
-    name = "rap_r18-tiny_relation-finetune_1xb8-1k_shapes.py"
+    name = "rap_r18-tiny_relation-finetune_1xb8-2k_shapes.py"
     weights = checkpoint(tmp_path / "weights.pth", name)
     plain = shapes_root / "annotations" / "instances_val.json"
     arguments = (CONFIGS / name, weights, plain, "--cfg-options", *options(shapes_root))
@@ -134,7 +134,7 @@ def test_browse_draws_images_with_relations(run_tool, shapes_root, annotated):
 
 
 def test_browse_draws_what_a_model_predicts(run_tool, shapes_root, annotated, tmp_path):
-    name = "rap_r18-tiny_relation-finetune_1xb8-1k_shapes.py"
+    name = "rap_r18-tiny_relation-finetune_1xb8-2k_shapes.py"
     weights = checkpoint(tmp_path / "weights.pth", name)
     run_tool(
         BROWSE,

@@ -27,7 +27,7 @@ EXAMPLES = """example:
   %(prog)s data/shapes/annotations/instances_val_with_relation.json data/shapes/val --out relations
   (tools/dataset_converters/coco_relations.py writes the JSON)
   %(prog)s INSTANCES_JSON data/shapes/val --out relations \\
-      --model configs/rap/rap_r18-tiny_relation-finetune_1xb8-1k_shapes.py iter_1000.pth
+      --model configs/rap/rap_r18-tiny_relation-finetune_1xb8-2k_shapes.py iter_2000.pth
 """
 
 

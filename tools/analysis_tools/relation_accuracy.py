@@ -24,7 +24,7 @@ from mmpanoptic.utils import read_json, write_json
 from mmpanoptic.utils.cfg_options import ConfigOptions
 
 EXAMPLES = """
-  %(prog)s configs/rap/rap_r18-tiny_relation-finetune_1xb8-1k_shapes.py iter_1000.pth \\
+  %(prog)s configs/rap/rap_r18-tiny_relation-finetune_1xb8-2k_shapes.py iter_2000.pth \\
       data/shapes/annotations/instances_val_with_relation.json
 """
 

@@ -12,6 +12,13 @@ from torch import Tensor, nn
 
 from mmpanoptic.models.layers import ChoiceModule
 
+from .detectron_keys import (
+    BOX_CLASSES,
+    BOX_DELTAS,
+    MASK_CLASSES,
+    MASK_RCNN_RULES,
+    background_last,
+)
 from .panoptic_deeplab_keys import check_names, check_shapes
 
 DROPPED = (
@@ -24,9 +31,9 @@ CLASSIFIER = (r"last_conv\.", r"fc\.")
 """Patterns of the names in ImageNet checkpoints that the backbone has no place for."""
 
 CLASS_LAYERS = (
-    "roi_head.bbox_head.fc_cls.",
-    "roi_head.bbox_head.fc_reg.",
-    "roi_head.mask_head.conv_logits.",
+    BOX_CLASSES,
+    BOX_DELTAS,
+    MASK_CLASSES,
     "semantic_head.score.",
     "head.fc.",
 )
@@ -36,15 +43,7 @@ _COUNTER = "num_batches_tracked"
 _BLOCK = re.compile(r"backbone\.blocks\.(\d+)\.(?:(\d+)\.)?(?:branch\.(\d)|shortcut)\.(\w+)\.(\w+)")
 _HEAD_LAYER = re.compile(r"(roi_head\.mask_head\.convs|semantic_head\.layers)\.(\d+)\.(.+)")
 _RULES: tuple[tuple[str, str], ...] = (
-    (r"^rpn_head\.rpn_conv\.", "rpn.head.conv."),
-    (r"^rpn_head\.rpn_cls\.", "rpn.head.cls_logits."),
-    (r"^rpn_head\.rpn_reg\.", "rpn.head.bbox_pred."),
-    (r"^roi_head\.bbox_head\.shared_fcs\.0\.", "roi_heads.box.feature_extractor.fc6."),
-    (r"^roi_head\.bbox_head\.shared_fcs\.1\.", "roi_heads.box.feature_extractor.fc7."),
-    (r"^roi_head\.bbox_head\.fc_cls\.", "roi_heads.box.predictor.cls_score."),
-    (r"^roi_head\.bbox_head\.fc_reg\.", "roi_heads.box.predictor.bbox_pred."),
-    (r"^roi_head\.mask_head\.upsample\.", "roi_heads.mask.predictor.conv5_mask."),
-    (r"^roi_head\.mask_head\.conv_logits\.", "roi_heads.mask.predictor.mask_fcn_logits."),
+    *MASK_RCNN_RULES,
     (r"^semantic_head\.score\.", "seg_branch.score."),
     (r"^b2f\.(\d)\.", r"seg_branch.b2f.inter_layer\1."),
     (r"^f2b\.(\d)\.", r"f2b.inter_layer\1."),
@@ -121,7 +120,7 @@ class AutoPanopticKeyMap:
             if name.endswith(_COUNTER):
                 values.setdefault(name, torch.zeros((), dtype=torch.int64))
         check_names(values, wanted.values())
-        ours = {name: _rearrange(name, values[theirs]) for name, theirs in wanted.items()}
+        ours = {name: background_last(name, values[theirs]) for name, theirs in wanted.items()}
         check_shapes(ours, self.shapes)
         return ours
 
@@ -205,15 +204,3 @@ def _neck_name(name: str) -> str:
     kind, level, layer, leaf = match.groups()
     folder = "fpn_inner" if kind == "lateral" else "fpn_layer"
     return f"{folder}{int(level) + 2}.{0 if layer == 'conv' else 1}.{leaf}"
-
-
-def _rearrange(name: str, value: Any) -> Tensor:
-    """Bring published class order (background first) to ours."""
-    value = torch.as_tensor(value)
-    if name.startswith("roi_head.bbox_head.fc_cls."):
-        return value.roll(-1, 0)
-    if name.startswith("roi_head.bbox_head.fc_reg."):
-        return value[4:]
-    if name.startswith("roi_head.mask_head.conv_logits."):
-        return value[1:]
-    return value

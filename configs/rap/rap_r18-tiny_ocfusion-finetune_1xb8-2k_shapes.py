@@ -3,9 +3,9 @@
 Paper: Learning Instance Occlusion for Panoptic Segmentation, CVPR 2020, https://arxiv.org/abs/1906.05896
 Reproduces: nothing published; shows within minutes that the head learns who lies in front
 Published: -
-Measured: see docs/relations.md
+Measured: PQ 78.5 (things 69.7, stuff 88.9), heuristic 78.4 (69.6); 86.1 % of pairs ordered rightly
 Hardware: 2 CPU cores
-Command: python tools/train.py configs/rap/rap_r18-tiny_ocfusion-finetune_1xb8-1k_shapes.py
+Command: python tools/train.py configs/rap/rap_r18-tiny_ocfusion-finetune_1xb8-2k_shapes.py
 """
 
 _base_ = [
@@ -15,10 +15,11 @@ _base_ = [
     "./panoptic-fpn_r18-tiny.py",
 ]
 
-max_iters = 1000
-base_lr = 6e-4
+max_iters = 2000
+base_lr = 1e-3
 with_instances = True
-# From tools/dataset_converters/coco_relations.py --matching segment_id --front depth.
+# From tools/dataset_converters/coco_relations.py --matching segment_id --front depth
+# --overlap-thr 0.05, see docs/relations.md.
 train_instances = "annotations/instances_train_with_relation.json"
 train_dataloader = dict(dataset=dict(instances_file="$train_instances", filter_unrelated=True))
 load_from = "work_dirs/panoptic-fpn_r18-tiny_1xb8-1k_shapes/iter_1000.pth"
@@ -31,5 +32,6 @@ model = dict(
             type="OcclusionHead", in_channels=64, channels=64, fc_channels=256, max_samples=32
         ),
     ),
-    fusion_head=dict(type="OcclusionFusionHead"),
+    # Duplicates of one thing are no pairs in training: the head must be sure before it moves pixels.
+    fusion_head=dict(type="OcclusionFusionHead", occlusion_thr=0.8),
 )
