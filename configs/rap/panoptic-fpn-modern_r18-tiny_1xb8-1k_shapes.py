@@ -3,7 +3,7 @@
 Paper: Panoptic Feature Pyramid Networks, CVPR 2019, https://arxiv.org/abs/1901.02446
 Reproduces: nothing published; compares mmdet's conventions with Detectron's
 Published: -
-Measured: PQ 70.1 (things 60.7, stuff 81.4)
+Measured: PQ 79.6 (things 71.7, stuff 89.1) with 4000 training images
 Hardware: 2 CPU cores
 Command: python tools/train.py configs/rap/panoptic-fpn-modern_r18-tiny_1xb8-1k_shapes.py
 """

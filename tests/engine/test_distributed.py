@@ -223,3 +223,36 @@ def test_models_are_gone_before_their_process_group(monkeypatch):
     finally:
         gc.enable()
     assert alive[-1] is False
+
+
+ENDS = """
+import gc, sys
+import torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from mmpanoptic.engine.distributed import close_process_group
+class Held: pass
+def train():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    model = DistributedDataParallel(torch.nn.Linear(4, 4))
+    model.runner = [model]  # only the garbage collector finds it
+    for _ in range(40):
+        torch._C._stash_obj_in_tls("held", Held())  # gloo's thread needs the lock to forget it
+        dist.all_reduce(torch.zeros(1), async_op=True)
+        torch._C._remove_obj_from_tls("held")
+sys.setswitchinterval(10)  # a thread that holds the lock keeps it
+gc.collect()
+gc.freeze()
+for _ in range(100):
+    train()
+    close_process_group()
+    gc.collect()
+"""
+
+
+def test_the_end_of_a_group_never_waits_for_ever():
+    """Without the order of :func:`close_process_group` this hangs after some dozens of rounds."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS], env=env, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
