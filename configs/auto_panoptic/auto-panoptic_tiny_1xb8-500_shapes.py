@@ -3,7 +3,7 @@
 Paper: Auto-Panoptic, NeurIPS 2020, https://arxiv.org/abs/2010.16119
 Reproduces: nothing published; shows within minutes that the whole chain learns
 Published: -
-Measured: see configs/auto_panoptic/README.md
+Measured: PQ 68.6 (things 61.1, stuff 77.5) with 4000 training images
 Hardware: 2 CPU cores
 Command: python tools/train.py configs/auto_panoptic/auto-panoptic_tiny_1xb8-500_shapes.py
 """
