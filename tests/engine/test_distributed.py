@@ -250,7 +250,7 @@ for _ in range(100):
 
 
 def test_the_end_of_a_group_never_waits_for_ever():
-    """Without the order of :func:`close_process_group` this hangs after some dozens of rounds."""
+    """Without the order of :func:`close_process_group` this often hangs within these rounds."""
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", ENDS], env=env, capture_output=True, text=True, timeout=240

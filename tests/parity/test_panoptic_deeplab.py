@@ -23,7 +23,7 @@ from mmpanoptic.models.fusion_heads import (
     merge_segments,
 )
 from mmpanoptic.models.instance_heads import make_center_offset_targets
-from mmpanoptic.models.layers import collate_segments, upsample_to_image
+from mmpanoptic.models.layers import ResizedLogits, collate_segments, upsample_to_image
 from mmpanoptic.models.segmentors.panoptic_deeplab_keys import PublishedKeyMap
 from mmpanoptic.models.semantic_heads.semantic_targets import make_semantic_targets
 from mmpanoptic.registry import MODELS
@@ -310,7 +310,9 @@ def test_end_to_end(path):
             (sample,) = batch["data_samples"]
             full = check_panoptic(model, outputs, sample, data, params)
         else:
-            resized = model.fusion_head.resize_logits(outputs.semantic[0], sample.metainfo)
+            resized = ResizedLogits.of_image(
+                outputs.semantic[0], model.fusion_head.stride, sample.metainfo
+            )
             full = resized.dense()
             (sample,) = model.postprocess(outputs, batch["data_samples"])
     assert rel(full[:, ::8, ::8], data["sem_sub"]) < 5e-5

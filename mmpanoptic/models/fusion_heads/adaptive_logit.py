@@ -132,7 +132,7 @@ class AdaptiveLogitFusionHead(BaseModule):
         with torch.autocast(sem_outputs.device.type, enabled=False):
             triples = zip(sem_outputs, instances, batch_img_metas, strict=True)
             return [
-                self.predict_single(self.resize_logits(logits, meta), found)
+                self.predict_single(ResizedLogits.of_image(logits, self.stride, meta), found)
                 for logits, found, meta in triples
             ]
 
@@ -156,23 +156,9 @@ class AdaptiveLogitFusionHead(BaseModule):
         """
         with torch.autocast(sem_outputs[0].device.type, enabled=False):
             pairs = zip(sem_outputs, metas, strict=True)
-            parts = [self.resize_logits(logits, meta) for logits, meta in pairs]
+            parts = [ResizedLogits.of_image(logits, self.stride, meta) for logits, meta in pairs]
             flips = [flipped_dims(meta) for meta in metas]
             return self.predict_single(MeanLogits(parts, flips, "logits"), instances)
-
-    def resize_logits(self, logits: Tensor, meta: Mapping[str, Any]) -> ResizedLogits:
-        """Enlarge the logits of one image, cut the padding off and resize to the result's size.
-
-        Args:
-            logits (Tensor): ``(C, h, w)``.
-            meta (Mapping): See :meth:`predict`.
-
-        Returns:
-            ResizedLogits: Of size ``(C, H, W)``.
-        """
-        img_shape = tuple(meta["img_shape"][:2])
-        out_shape = tuple(meta.get("ori_shape", img_shape)[:2])
-        return ResizedLogits(logits, self.stride, img_shape, out_shape)
 
     def predict_single(
         self, logits: ResizedLogits | MeanLogits, instances: InstanceData

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,6 +64,22 @@ class ResizedLogits:
             _make_taps(cells, stride, img, out, align_corners, logits.device)
             for cells, img, out in zip(logits.shape[1:], img_shape, out_shape, strict=True)
         )
+
+    @classmethod
+    def of_image(cls, logits: Tensor, stride: int, meta: Mapping[str, Any]) -> ResizedLogits:
+        """Enlarge the logits of one image, cut the padding off and resize to the result's size.
+
+        Args:
+            logits (Tensor): ``(C, h, w)``.
+            stride (int): Pixels per cell.
+            meta (Mapping): ``img_shape``, and ``ori_shape`` if the result has another size.
+
+        Returns:
+            ResizedLogits: Of size ``(C, H, W)``.
+        """
+        img_shape = tuple(meta["img_shape"][:2])
+        out_shape = tuple(meta.get("ori_shape", img_shape)[:2])
+        return cls(logits, stride, img_shape, out_shape)
 
     def channels(self, index: Tensor) -> ResizedLogits:
         """Restrict the logits to the classes ``index``, int64 ``(M,)``."""

@@ -7,7 +7,6 @@ import string
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mmpanoptic.models.layers import ChoiceModule
@@ -19,7 +18,7 @@ from .detectron_keys import (
     MASK_RCNN_RULES,
     background_last,
 )
-from .panoptic_deeplab_keys import check_names, check_shapes
+from .panoptic_deeplab_keys import place_tensors
 
 DROPPED = (
     r"(backbone\.)?fpn\.fpn_(inner|layer)1\.",  # built for an input that never comes
@@ -39,7 +38,6 @@ CLASS_LAYERS = (
 )
 """Beginnings of our names whose shapes depend on the classes of the dataset."""
 
-_COUNTER = "num_batches_tracked"
 _BLOCK = re.compile(r"backbone\.blocks\.(\d+)\.(?:(\d+)\.)?(?:branch\.(\d)|shortcut)\.(\w+)\.(\w+)")
 _HEAD_LAYER = re.compile(r"(roi_head\.mask_head\.convs|semantic_head\.layers)\.(\d+)\.(.+)")
 _RULES: tuple[tuple[str, str], ...] = (
@@ -116,13 +114,7 @@ class AutoPanopticKeyMap:
         wanted = self.wanted(state, new_classes)
         dropped = self.dropped(state, drop, new_classes)
         values = {name: value for name, value in state.items() if name not in dropped}
-        for name in wanted.values():
-            if name.endswith(_COUNTER):
-                values.setdefault(name, torch.zeros((), dtype=torch.int64))
-        check_names(values, wanted.values())
-        ours = {name: background_last(name, values[theirs]) for name, theirs in wanted.items()}
-        check_shapes(ours, self.shapes)
-        return ours
+        return place_tensors(values, wanted, self.shapes, background_last)
 
     def wanted(self, state: Mapping[str, Any], new_classes: bool = False) -> dict[str, str]:
         """Tell which tensors a checkpoint must hold: published name by ours."""

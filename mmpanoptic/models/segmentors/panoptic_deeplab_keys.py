@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -140,13 +140,7 @@ class PublishedKeyMap:
         if new_classes:
             values = {n: v for n, v in values.items() if not n.startswith(self.class_bound)}
             wanted = {o: p for o, p in wanted.items() if not p.startswith(self.class_bound)}
-        for name in wanted.values():
-            if name.endswith(_COUNTER):
-                values.setdefault(name, torch.zeros((), dtype=torch.int64))
-        check_names(values, wanted.values())
-        ours = {name: values[theirs] for name, theirs in wanted.items()}
-        check_shapes(ours, self.shapes)
-        return ours
+        return place_tensors(values, wanted, self.shapes)
 
     def to_published(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Rename the tensors of one of our state dicts.
@@ -163,6 +157,36 @@ class PublishedKeyMap:
         check_names(state, self.published)
         check_shapes(state, self.shapes)
         return {theirs: state[ours] for ours, theirs in self.published.items()}
+
+
+def place_tensors(
+    values: Mapping[str, Any],
+    wanted: Mapping[str, str],
+    shapes: Mapping[str, tuple[int, ...]],
+    arrange: Callable[[str, Any], Any] | None = None,
+) -> dict[str, Any]:
+    """Give the tensors of a published checkpoint our names.
+
+    Args:
+        values (Mapping): By published name; batch counters may be missing and become 0.
+        wanted (Mapping[str, str]): Published name by ours.
+        shapes (Mapping[str, tuple[int, ...]]): By our name.
+        arrange (Callable | None): From our name and a published tensor to ours.
+
+    Returns:
+        dict: The values under our names.
+
+    Raises:
+        CheckpointMismatchError: If tensors are missing, unexpected or of another shape.
+    """
+    counters = (name for name in wanted.values() if name.endswith(_COUNTER))
+    values = {**{name: torch.zeros((), dtype=torch.int64) for name in counters}, **values}
+    check_names(values, wanted.values())
+    ours = {name: values[theirs] for name, theirs in wanted.items()}
+    if arrange is not None:
+        ours = {name: arrange(name, value) for name, value in ours.items()}
+    check_shapes(ours, shapes)
+    return ours
 
 
 def check_shapes(state: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:

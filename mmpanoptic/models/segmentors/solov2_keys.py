@@ -6,12 +6,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
-from .panoptic_deeplab_keys import check_names, check_shapes
+from .panoptic_deeplab_keys import check_names, check_shapes, place_tensors
 
-_COUNTER = "num_batches_tracked"
 _PREDICTOR = "instance_head.conv_cls."
 OFFICIAL = (
     ("instance_head.cls_convs.", "bbox_head.cate_convs."),
@@ -76,13 +74,7 @@ class SOLOv2KeyMap:
         if new_classes:
             left_out = {wanted.pop(name) for name in self.published if name.startswith(_PREDICTOR)}
             values = {name: value for name, value in values.items() if name not in left_out}
-        for name in wanted.values():
-            if name.endswith(_COUNTER):
-                values.setdefault(name, torch.zeros((), dtype=torch.int64))
-        check_names(values, wanted.values())
-        ours = {name: values[theirs] for name, theirs in wanted.items()}
-        check_shapes(ours, self.shapes)
-        return ours
+        return place_tensors(values, wanted, self.shapes)
 
     def to_published(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Rename the tensors of one of our state dicts.
