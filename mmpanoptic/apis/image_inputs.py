@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+from mmpanoptic.utils.image_files import list_images
 
 ImageInput = str | os.PathLike[str] | np.ndarray
 
@@ -32,24 +32,6 @@ class ImageSource:
     def to_sample(self) -> dict[str, Any]:
         """Return what the test pipeline starts with."""
         return {"img": self.image, "img_path": self.path, "img_id": self.name}
-
-
-def list_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """List the images in a folder and its sub-folders, sorted.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    found = sorted(
-        path
-        for path in Path(folder).rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
-    if not found:
-        raise ValueError(
-            f"{folder} holds no images; known suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}"
-        )
-    return found
 
 
 def iter_sources(inputs: ImageInput | Sequence[ImageInput]) -> Iterator[ImageSource]:

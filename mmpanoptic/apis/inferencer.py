@@ -15,6 +15,7 @@ from mmpanoptic.registry import INFERENCERS, TRANSFORMS
 from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils import write_json
 from mmpanoptic.utils.format_errors import PanopticFormatError
+from mmpanoptic.utils.image_files import image_id_of
 
 from .image_inputs import ImageInput, ImageSource, iter_sources
 from .model import init_model
@@ -172,7 +173,7 @@ class PanopticInferencer:
 class CocoWriter:
     """Write results in COCO-panoptic format: PNGs at once, the JSON at the end.
 
-    Numeric names, as COCO's images have, become integer ids; other names are ids as they are.
+    Ids follow :func:`~mmpanoptic.utils.image_files.image_id_of`, as those of converted own data do.
 
     Args:
         folder: Gets ``panoptic.json`` and ``panoptic/NAME.png``.
@@ -187,8 +188,7 @@ class CocoWriter:
 
     def add(self, result: PanopticResult) -> None:
         """Write the PNG of a result and remember its segments."""
-        stem = result.name.rpartition("/")[2]
-        image_id: int | str = int(stem) if stem.isascii() and stem.isdigit() else stem
+        image_id = image_id_of(result.name)
         if image_id in self.images:
             image_id = result.name
         self.images[image_id] = result.image_entry(image_id)

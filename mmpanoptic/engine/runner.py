@@ -132,6 +132,7 @@ class PanopticRunner(ResumeMixin, Runner):
         """
         if isinstance(dataloader, DataLoader):
             return dataloader
+        dataloader = _without_worker_options(dataloader)
         if seed is not None:
             dataloader = copy.deepcopy(dataloader)
             seed = seed - get_rank() if diff_rank_seed else seed
@@ -241,3 +242,11 @@ class PanopticRunner(ResumeMixin, Runner):
             "torch_version": str(torch.__version__),
             "dataset_meta": to_plain(getattr(self.train_dataloader.dataset, "metainfo", {})),
         }
+
+
+def _without_worker_options(dataloader: dict[str, Any]) -> dict[str, Any]:
+    """Drop what only worker processes have if there are none; PyTorch refuses it then."""
+    if dataloader.get("num_workers", 0):
+        return dataloader
+    options = ("persistent_workers", "prefetch_factor")
+    return {key: value for key, value in dataloader.items() if key not in options}

@@ -7,7 +7,7 @@ import os
 import cv2
 import numpy as np
 
-from mmpanoptic.structures.ids import bgr2id, id2rgb
+from mmpanoptic.structures.ids import MAX_ID, bgr2id
 
 from .format_errors import format_error
 from .png_bytes import RGB, RGBA, decode_pixels, read_header, read_png
@@ -62,7 +62,12 @@ def encode_panoptic_png(ids: np.ndarray) -> bytes:
     Raises:
         ValueError: If an id does not fit into 24 bits or OpenCV cannot encode the map.
     """
-    done, data = cv2.imencode(".png", cv2.cvtColor(id2rgb(ids), cv2.COLOR_RGB2BGR))
+    ids = np.asarray(ids)
+    if ids.size and (ids.min() < 0 or ids.max() > MAX_ID):
+        raise ValueError(f"segment ids must lie in [0, {MAX_ID}], got [{ids.min()}, {ids.max()}]")
+    # The bytes of a little-endian id are R, G, B and 0: one shuffle instead of arithmetic.
+    packed = np.ascontiguousarray(ids, "<u4").view(np.uint8).reshape(*ids.shape, 4)
+    done, data = cv2.imencode(".png", cv2.cvtColor(packed, cv2.COLOR_RGBA2BGR))
     if not done:
         raise ValueError(f"OpenCV cannot encode a map of shape {ids.shape} as PNG")
     return data.tobytes()

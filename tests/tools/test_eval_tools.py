@@ -118,7 +118,7 @@ def test_coco_ap(run, folder):
         ("eval_miou", ["empty", "empty", "--classes", "no.txt"], "No such file"),
         ("eval_coco_ap", ["a.json", "b.json"], "No such file"),
         ("eval_coco_ap", ["bad.json", "bad.json"], "bad.json is not a valid JSON file"),
-        ("eval_coco_ap", ["list.json", "list.json"], "list.json: the ground truth lacks images"),
+        ("eval_coco_ap", ["list.json", "list.json"], "must be an object, got list (list.json)"),
     ],
 )
 def test_errors_are_one_clear_line(run, folder, name, arguments, message):

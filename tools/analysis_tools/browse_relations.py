@@ -14,11 +14,11 @@ from rich.progress import track
 
 from mmpanoptic.apis import init_model
 from mmpanoptic.apis.relations import detect_instances, predict_relations
-from mmpanoptic.datasets.transforms.instances import decode_mask
 from mmpanoptic.registry import DATASETS
 from mmpanoptic.structures import OVERLAP_FIELD, LabelTable
-from mmpanoptic.utils import read_json
 from mmpanoptic.utils.cfg_options import ConfigOptions
+from mmpanoptic.utils.coco_file import InstanceJson, load_json_object
+from mmpanoptic.utils.segmentations import decode
 from mmpanoptic.visualization import GalleryEntry, write_gallery
 from mmpanoptic.visualization.relations import draw_relations
 from mmpanoptic.visualization.text import place_side_by_side
@@ -130,7 +130,7 @@ def draw_image(
         if front in position
     ]
     height, width = image.shape[:2]
-    masks = [decode_mask(one["segmentation"], height, width) for one in chosen]
+    masks = [decode(one["segmentation"], height, width) for one in chosen]
     texts = [names.get(one["category_id"], str(one["category_id"])) for one in chosen]
     return draw_scaled(image, masks, texts, pairs, scale)
 
@@ -159,11 +159,11 @@ def draw_entries(args: argparse.Namespace) -> Iterator[GalleryEntry]:
     Raises:
         OSError: If an image cannot be read.
     """
-    content = read_json(args.instances)
-    names = {category["id"]: category["name"] for category in content.get("categories", ())}
-    by_image: dict[Any, list[dict[str, Any]]] = {}
-    for annotation in content["annotations"]:
+    reader = InstanceJson(load_json_object(args.instances), args.instances)
+    content, by_image = reader.content, dict[Any, list[dict[str, Any]]]()
+    for annotation in reader.annotations():
         by_image.setdefault(annotation["image_id"], []).append(annotation)
+    names = {number: name for (_, number), name in reader.names.items()}
     predictor = Predictor(args) if args.model else None
     for image in track(choose_images(args, content, by_image), "relations"):
         path = args.images / image["file_name"]

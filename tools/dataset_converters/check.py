@@ -1,35 +1,51 @@
 """Check a dataset in COCO-panoptic format: list every problem and what the dataset holds.
 
-Also checks predictions against it (--prediction) and the ids of COCO instance JSONs. The exit
-status is 1 if there are errors, 0 if there are at most warnings.
+What training, testing and evaluation would refuse is an error here. Also checks predictions
+(--prediction) and COCO instance JSONs. The exit status is 1 if there are errors, 0 if there are at
+most warnings.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from mmpanoptic.datasets.converters.check_summary import (
+    choose_examples,
+    describe_balance,
+    quantiles,
+)
 from mmpanoptic.datasets.converters.checking import (
+    WARNING_KINDS,
     CheckReport,
     check_dataset,
     check_instances,
     repair,
 )
 from mmpanoptic.datasets.converters.cli import make_parser
+from mmpanoptic.datasets.converters.panoptic_source import find_png_folder
+from mmpanoptic.datasets.transforms import LoadImage
+from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils import read_json, write_json
+from mmpanoptic.utils.files import refuse_overwriting
 from mmpanoptic.utils.format_errors import (
-    PROBLEM_KINDS,
     FormatProblem,
     PanopticFormatError,
     PanopticFormatWarning,
+    list_problems,
+    write_report,
 )
+from mmpanoptic.utils.panoptic_png import read_panoptic_png
+from mmpanoptic.visualization import GalleryEntry, draw_panoptic, index_of_ids, write_gallery
 
 EXAMPLES = """
   %(prog)s data/coco/annotations/panoptic_val2017.json --img-dir data/coco/val2017
@@ -57,47 +73,44 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--report", type=Path, metavar="JSON", help="write all problems here, too")
     parser.add_argument(
-        "--max-shown", type=int, default=100, help="problems to print (default %(default)s)"
+        "--html", type=Path, metavar="FOLDER", help="draw the worst and some other examples here"
+    )
+    parser.add_argument(
+        "--max-shown",
+        type=int,
+        default=20,
+        help="problems of a kind to print (default %(default)s)",
     )
     return parser.parse_args(argv)
 
 
 def print_problems(title: str, problems: Sequence[FormatProblem], max_shown: int) -> None:
     """Print problems and, for each kind, what to do."""
-    if not problems:
-        return
-    print(f"{len(problems)} {title}:")
-    for problem in problems[:max_shown]:
-        print(f"  {problem}")
-    if len(problems) > max_shown:
-        print(f"  ... and {len(problems) - max_shown} more; see --max-shown and --report")
-    for kind in dict.fromkeys(problem.kind for problem in problems):
-        count = sum(problem.kind == kind for problem in problems)
-        print(f"  {kind} x {count}: {PROBLEM_KINDS[kind]}")
+    if problems:
+        print(f"{len(problems)} {title}:", *list_problems(problems, max_shown), sep="\n")
 
 
 def print_counts(report: CheckReport) -> None:
     """Print what the dataset holds, class by class."""
     if report.table is None:
         return
-    names = ("id", "class", "kind", "images", "segments", "crowds", "pixels", "% of area", "mean")
+    names = ("id", "class", "kind", "images", "segments", "crowds", "% of area", "instance pixels")
     table = Table(*names, title=f"{report.images} images")
     for label in report.table:
         count = report.counts[label.index]
         if not count.segments:
             continue
         share = 100 * count.pixels / report.pixels if report.pixels else 0
-        mean = count.pixels // count.segments
-        numbers = (count.images, count.segments, count.crowds, count.pixels)
+        numbers = (count.images, count.segments, count.crowds)
         kind = "thing" if label.isthing else "stuff"
-        row = (label.dataset_id, label.name, kind, *numbers, f"{share:.2f}", mean)
+        row = (label.dataset_id, label.name, kind, *numbers, f"{share:.2f}", quantiles(count.sizes))
         table.add_row(*map(str, row))
     share = 100 * report.void / report.pixels if report.pixels else 0
-    table.add_row("", "(void)", "", "", "", "", str(report.void), f"{share:.2f}", "")
+    table.add_row("", "(void)", "", "", "", "", f"{share:.2f}", "")
     Console(width=120).print(table)
-    absent = [lb.name for lb in report.table if not report.counts[lb.index].segments]
-    if absent:
-        print(f"classes without a segment: {', '.join(absent)}")
+    print("instance pixels: smallest, 25 %, median, 75 %, largest")
+    for text in describe_balance(report):
+        print(text)
 
 
 def check_predictions(
@@ -116,20 +129,27 @@ def check_predictions(
 
 
 def is_instance_json(path: Path) -> bool:
-    """Tell a COCO instance JSON from a panoptic one."""
-    content = read_json(path)
-    entries: Any = content.get("annotations") if isinstance(content, dict) else None
-    if not isinstance(entries, list) or not entries or not isinstance(entries[0], dict):
+    """Tell a COCO instance JSON from a panoptic one, also if it is broken or empty."""
+    try:
+        content = read_json(path)
+    except (OSError, ValueError):
         return False
-    return "segments_info" not in entries[0] and "segmentation" in entries[0]
+    entries: Any = content.get("annotations") if isinstance(content, dict) else None
+    objects = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+    if objects:
+        panoptic = ("segments_info", "file_name")
+        return not any(name in entry for entry in objects for name in panoptic)
+    categories: Any = content.get("categories") if isinstance(content, dict) else None
+    objects = [c for c in categories if isinstance(c, dict)] if isinstance(categories, list) else []
+    return bool(objects) and not any("isthing" in category for category in objects)
 
 
 def check(args: argparse.Namespace) -> int:
     """Check, print and repair; return the number of errors that are left."""
+    outputs = [path for path in (args.report, args.html, args.fix) if path is not None]
+    refuse_overwriting([args.json, *filter(None, [args.prediction])], outputs)
     if is_instance_json(args.json):
-        errors = check_instances(args.json)
-        print_problems("errors", errors, args.max_shown)
-        return len(errors)
+        return check_instance_json(args)
     report = check_dataset(args.json, args.png_dir, args.img_dir, args.nproc, "check")
     errors, odd = report.errors, report.warnings
     if args.prediction:
@@ -140,17 +160,68 @@ def check(args: argparse.Namespace) -> int:
     print_problems("errors", errors, args.max_shown)
     print_problems("warnings", odd, args.max_shown)
     print_counts(report)
+    if args.img_dir is None:
+        print("the images were not looked at: name their folder with --img-dir")
     if args.report:
-        write_json(args.report, {"problems": [p.to_dict() for p in (*errors, *odd)]}, indent=1)
+        write_report(args.report, [*errors, *odd])
+    if args.html:
+        print(f"wrote {write_page(args, report)}")
     if args.fix:
         return write_repaired(args, report)
     return len(errors)
 
 
+def write_page(args: argparse.Namespace, report: CheckReport) -> Path:
+    """Draw the worst and some random images on a page."""
+    if not report.records:
+        raise ValueError("--html: there is no image to draw")
+    folder = find_png_folder(args.json, args.png_dir)
+
+    def entries() -> Iterator[GalleryEntry]:
+        for record, reason in choose_examples(report):
+            picture = draw_example(record, folder, args.img_dir, report.table)
+            yield GalleryEntry(f"{record['img_file']}: {reason}", picture)
+
+    return write_gallery(args.html, entries(), f"Check of {args.json.name}", report.table)
+
+
+def draw_example(
+    record: dict[str, Any], folder: Path, img_dir: Path | None, table: LabelTable | None
+) -> np.ndarray:
+    """Draw an annotation over its image; what cannot be read or does not fit is left grey."""
+    picture = np.full((record["height"], record["width"], 3), 128, np.uint8)
+    if img_dir is not None:
+        with contextlib.suppress(PanopticFormatError):
+            sample = {"img_path": str(img_dir / record["img_file"])}
+            loaded = LoadImage().transform(sample)["img"][..., ::-1]
+            picture = loaded if loaded.shape == picture.shape else picture
+    with contextlib.suppress(PanopticFormatError):
+        ids = read_panoptic_png(folder / record["seg_file"])
+        if table is not None and ids.shape == picture.shape[:2]:
+            segments = record["segments_info"]
+            index = index_of_ids(ids, segments)
+            return draw_panoptic(np.ascontiguousarray(picture), index, segments, table)
+    return picture
+
+
+def check_instance_json(args: argparse.Namespace) -> int:
+    """Check an instance JSON; return the number of errors."""
+    problems, sizes = check_instances(args.json)
+    errors = [problem for problem in problems if problem.kind not in WARNING_KINDS]
+    odd = [problem for problem in problems if problem.kind in WARNING_KINDS]
+    print_problems("errors", errors, args.max_shown)
+    print_problems("warnings", odd, args.max_shown)
+    table = Table("class", "instances", "pixels: smallest, 25 %, median, 75 %, largest")
+    for name, areas in sizes.items():
+        table.add_row(name, str(len(areas)), quantiles(areas))
+    Console(width=120).print(table)
+    if args.report:
+        write_report(args.report, problems)
+    return len(errors)
+
+
 def write_repaired(args: argparse.Namespace, report: CheckReport) -> int:
     """Write the repaired copy and return the number of errors that are left in it."""
-    if args.fix.resolve() == args.json.resolve():
-        raise ValueError("--fix writes a copy: name another file than the dataset's own")
     if report.table is None:
         raise ValueError("nothing can be repaired before the JSON's categories are right")
     content = read_json(args.json)
@@ -158,7 +229,7 @@ def write_repaired(args: argparse.Namespace, report: CheckReport) -> int:
     write_json(args.fix, content)
     what = ", ".join(f"{key} of {count} segments" for key, count in changes.items())
     print(f"wrote {args.fix}: {what or 'nothing to change'}")
-    folder = args.png_dir or args.json.with_suffix("")
+    folder = find_png_folder(args.json, args.png_dir)
     left = check_dataset(args.fix, folder, args.img_dir, args.nproc)
     print(f"{len(left.errors)} errors and {len(left.warnings)} warnings are left in it")
     return len(left.errors)

@@ -1,6 +1,6 @@
 """Make a COCO-panoptic set from COCO instance, stuff or detection files (masks).
 
-Masks must not overlap unless --overlap says which is on top.
+Every conversion ends with a balance: what came in, what is kept, what became of the rest.
 """
 
 from __future__ import annotations
@@ -10,13 +10,8 @@ import sys
 from pathlib import Path
 
 from mmpanoptic.datasets.converters.cli import make_parser, report
-from mmpanoptic.datasets.converters.masks_to_panoptic import (
-    convert_masks,
-    read_annotation_files,
-    read_category_file,
-)
+from mmpanoptic.datasets.converters.masks_to_panoptic import convert_masks, read_mask_set
 from mmpanoptic.datasets.converters.painting import OVERLAP_RULES
-from mmpanoptic.datasets.panoptic_json import load_json_object
 
 EXAMPLES = """
   %(prog)s detections.json --images annotations/panoptic_val2017.json --out results/panoptic.json \\
@@ -45,8 +40,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--overlap",
         choices=OVERLAP_RULES,
-        default="error",
-        help="which of two overlapping masks is on top (default: refuse them)",
+        default=OVERLAP_RULES[0],
+        help="which of two overlapping masks is on top (default: %(default)s)",
     )
     parser.add_argument("--background", help="stuff class for pixels without a mask")
     return parser.parse_args(argv)
@@ -57,17 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
 
     def work() -> list[object]:
-        summary = convert_masks(
-            read_annotation_files(args.json),
-            load_json_object(str(args.images))["images"],
-            read_category_file(args.categories),
-            [*args.json, args.images, args.categories],
-            args.out,
-            args.overlap,
-            args.background,
-            args.nproc,
-        )
-        return [summary]
+        masks = read_mask_set(args.json, args.images, args.categories)
+        return [convert_masks(masks, args.out, args.overlap, args.background, args.nproc)]
 
     return report(work)
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mmpanoptic.utils import read_json
 from mmpanoptic.utils.cityscapes_labels import (
     CITYSCAPES_LABELS,
     INSTANCE_FACTOR,
     CityscapesLabel,
 )
-from mmpanoptic.utils.format_errors import format_error
+from mmpanoptic.utils.coco_file import CocoFile, load_json_object
 from mmpanoptic.utils.label_png import write_label_png
+from mmpanoptic.utils.segmentations import check_segmentation
 
 from .cityscapes import CityscapesFolders
 from .incremental import Job, Summary, convert_files
@@ -52,17 +52,18 @@ def draw_polygons(folders: CityscapesFolders, split: str, nproc: int = 1) -> Sum
             f"{folders.gt / split}/<city>/ holds no *{_SUFFIX} to draw; unpack "
             "gtFine_trainvaltest.zip there"
         )
-    return convert_files(_draw, jobs, f"polygons {split}", folders.gt / split, nproc)
+    name, folder = f"polygons {split}", folders.gt / split
+    return convert_files(_draw, jobs, name, folder, nproc, adopt=True)
 
 
 def _draw(job: Job) -> None:
-    labels, instances = draw_maps(read_json(job.data), job.data)
+    labels, instances = draw_maps(load_json_object(job.data), job.data)
     for output, values in zip(job.outputs, (labels, instances), strict=True):
         if not output.exists():
             write_label_png(output, values)
 
 
-def draw_maps(content: dict[str, Any], path: Path) -> tuple[np.ndarray, np.ndarray]:
+def draw_maps(content: Mapping[str, Any], path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Draw the objects of a polygon file in order, later ones over earlier ones.
 
     Args:
@@ -74,45 +75,71 @@ def draw_maps(content: dict[str, Any], path: Path) -> tuple[np.ndarray, np.ndarr
         ``(H, W)``.
 
     Raises:
-        PanopticFormatError: If a field is missing, a label unknown or a polygon degenerate.
+        PanopticFormatError: Listing fields that are missing or wrong, unknown labels, broken
+            polygons, and classes with more instances than their numbers can tell.
     """
-    try:
-        size = (content["imgWidth"], content["imgHeight"])
-        objects = list(_objects(content["objects"], path))
-    except KeyError as error:
-        detail = f"the polygon file lacks the field {error}"
-        raise format_error("missing_field", detail, path) from error
+    reader = CocoFile(content, path)
+    if not reader.has_fields(content, ("imgWidth", "imgHeight", "objects"), "the polygon file"):
+        reader.raise_problems()
+    size = (content["imgWidth"], content["imgHeight"])
+    if not all(type(side) is int and side > 0 for side in size):
+        detail = f"imgWidth and imgHeight must be whole numbers above 0, got {size}"
+        reader.add("bad_field", detail)
+    objects = list(_objects(reader))
+    reader.raise_problems()
     labels, instances = Image.new("L", size, 0), Image.new("I", size, 0)
     label_pen, instance_pen = ImageDraw.Draw(labels), ImageDraw.Draw(instances)
     for label, value, polygon in objects:
-        try:
-            label_pen.polygon(polygon, fill=label.id)
-            instance_pen.polygon(polygon, fill=value)
-        except (TypeError, ValueError) as error:
-            detail = f"cannot draw a polygon of {label.name} ({error})"
-            raise format_error("bad_field", detail, path) from error
+        label_pen.polygon(polygon, fill=label.id)
+        instance_pen.polygon(polygon, fill=value)
     return np.array(labels), np.array(instances).astype(np.uint16)
 
 
 def _objects(
-    objects: list[dict[str, Any]], path: Path
+    reader: CocoFile,
 ) -> Iterator[tuple[CityscapesLabel, int, list[tuple[float, float]]]]:
     """Yield label, instance value and polygon of everything that is drawn."""
     numbers: Counter[str] = Counter()
-    for entry in objects:
-        if entry.get("deleted"):
+    for position, entry in enumerate(reader.entries("objects")):
+        place = f"objects[{position}]"
+        if isinstance(entry, Mapping) and entry.get("deleted"):
+            continue
+        if not reader.has_fields(entry, ("label", "polygon"), place):
             continue
         name = entry["label"]
+        if not isinstance(name, str):
+            reader.add("bad_field", f"{place}.label must be text, got {name!r}")
+            continue
         group = name not in _BY_NAME and name.endswith("group")
         name = name[: -len("group")] if group else name
         if name == _NOT_DRAWN:
             continue
         if name not in _BY_NAME:
-            raise format_error("unknown_category", f"unknown label {entry['label']!r}", path)
+            reader.add("unknown_category", f"{place}: unknown label {entry['label']!r}")
+            continue
         label = _BY_NAME[name]
         value = label.id
         if label.has_instances and not group:
             # Numbered in file order, also those that others hide later.
             value = label.id * INSTANCE_FACTOR + numbers[name]
             numbers[name] += 1
-        yield label, value, [(float(x), float(y)) for x, y in entry["polygon"]]
+        polygon = _polygon(reader, entry["polygon"], f"{place} ({name})")
+        if polygon is not None:
+            yield label, value, polygon
+    for name, count in numbers.items():
+        if count > INSTANCE_FACTOR:
+            detail = (
+                f"{count} instances of {name}; the ids {_BY_NAME[name].id} * {INSTANCE_FACTOR} + "
+                f"number tell {INSTANCE_FACTOR} apart, more would become another class"
+            )
+            reader.add("too_many_instances", detail)
+
+
+def _polygon(reader: CocoFile, points: Any, place: str) -> list[tuple[float, float]] | None:
+    line = isinstance(points, list) and len(points) == 2  # Pillow draws it
+    try:
+        flat = check_segmentation([[*points, points[-1]] if line else points])[0]
+    except ValueError as error:
+        reader.add("bad_field", f"{place}: polygon {error}")
+        return None
+    return list(zip(map(float, flat[::2]), map(float, flat[1::2]), strict=True))
