@@ -1,6 +1,7 @@
 """The rooms of docs/design.md import one way, and light things stay light."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,13 @@ PACKAGE = Path(__file__).parent.parent / "mmpanoptic"
 
 ALLOWED = {
     "version": set(),
+    "lazy": set(),
     "registry": set(),
-    "structures": set(),
+    "structures": {"lazy"},
     "ops": set(),
     "utils": {"structures"},
-    "datasets": {"registry", "structures", "utils"},
-    "evaluation": {"registry", "structures", "utils"},
+    "datasets": {"lazy", "registry", "structures", "utils"},
+    "evaluation": {"lazy", "registry", "structures", "utils"},
     "visualization": {"registry", "structures", "utils"},
     "models": {"registry", "structures", "ops", "utils"},
     "engine": {"registry", "structures", "utils", "datasets", "version"},
@@ -98,3 +100,21 @@ def test_importing_the_package_imports_no_model_library():
     loaded = loaded_after("import mmpanoptic, mmpanoptic.registry")
     heavy = {"mmdet", "mmseg", "mmcv.ops", "matplotlib", "scipy", "pycocotools", "torchvision"}
     assert not loaded & heavy
+
+
+LIGHT = ["datasets.converters.caching", "datasets.shapes", "evaluation.panoptic_files", "structures"]
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_what_reads_and_writes_files_imports_no_torch(module):
+    loaded = loaded_after(f"import mmpanoptic.{module}")
+    assert not loaded & {"torch", "mmdet", "mmcv"}
+
+
+@pytest.mark.parametrize("room", ["datasets", "datasets.shapes", "evaluation", "structures"])
+def test_lazy_rooms_have_every_name_that_they_promise(room):
+    module = importlib.import_module(f"mmpanoptic.{room}")
+    for name in module.__all__:
+        assert hasattr(module, name), name
+    with pytest.raises(AttributeError, match=f"mmpanoptic.{room}.*no attribute 'Nothing'"):
+        module.Nothing  # noqa: B018
