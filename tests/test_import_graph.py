@@ -102,7 +102,7 @@ def test_importing_the_package_imports_no_model_library():
     assert not loaded & heavy
 
 
-LIGHT = ["datasets.converters.caching", "datasets.shapes", "evaluation.panoptic_files", "structures"]
+LIGHT = ["datasets.converters.caching", "datasets.shapes", "evaluation.panoptic_files"]
 
 
 @pytest.mark.parametrize("module", LIGHT)
