@@ -83,6 +83,11 @@ def test_model_rooms_import_one_way(path):
     assert used - {room} <= MODEL_ROOMS[room]
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_nothing_imports_the_command_line(path):
+    assert "mmpanoptic.cli" not in imported_modules(path)
+
+
 def test_folders_are_at_most_two_levels_deep():
     assert all(len(path.relative_to(PACKAGE).parts) <= 3 for path in FILES)
 
