@@ -1,10 +1,6 @@
 """Metrics: panoptic quality, Cityscapes pixel and instance level, mIoU, COCO AP."""
 
-from mmpanoptic.utils.format_errors import (
-    FormatProblem,
-    PanopticFormatError,
-    PanopticFormatWarning,
-)
+from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError, PanopticFormatWarning
 
 from .cityscapes_metric import CityscapesInstanceMetric, CityscapesPixelMetric
 from .class_metric import ClassAccuracyMetric
