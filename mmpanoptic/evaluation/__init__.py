@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmpanoptic.utils.format_errors import (
-    FormatProblem,
-    PanopticFormatError,
-    PanopticFormatWarning,
-)
+from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError, PanopticFormatWarning
 
 from ..lazy import lazy_names
 
