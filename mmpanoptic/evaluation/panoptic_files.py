@@ -19,6 +19,7 @@ from mmpanoptic.utils.format_errors import (
     PanopticFormatWarning,
     describe_problems,
 )
+from mmpanoptic.utils.jobs import usable_cpus
 from mmpanoptic.utils.panoptic_png import read_panoptic_runs
 
 from .panoptic_checks import (
@@ -83,13 +84,6 @@ class _Job:
     gt: Mapping[str, Any]
     pred: Mapping[str, Any]
     problems: ProblemLog = field(compare=False)
-
-
-def usable_cpus() -> int:
-    """Count the CPUs that this process may use, which can be fewer than the host has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def evaluate_files(
