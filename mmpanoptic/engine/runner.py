@@ -240,4 +240,6 @@ class PanopticRunner(ResumeMixin, Runner):
             "mmengine_version": mmengine.__version__,
             "torch_version": str(torch.__version__),
             "dataset_meta": to_plain(getattr(self.train_dataloader.dataset, "metainfo", {})),
+            # Whether schedulers and hooks have got the metrics that were due at this iteration.
+            "validated": self._outer_random_state is not None,
         }
