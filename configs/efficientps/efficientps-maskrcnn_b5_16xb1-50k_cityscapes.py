@@ -2,7 +2,7 @@
 
 Paper: EfficientPS, IJCV 2021, https://arxiv.org/abs/2004.02307
 Reproduces: the schedule of the paper (recalled, to be checked there)
-Published: PQ 63.9, SQ 81.5, RQ 77.1, PQ things 60.7, PQ stuff 66.2, AP 38.3, mIoU 79.3 (recalled;
+Published: PQ 63.9, SQ 81.5, RQ 77.1, PQ_th 60.7, PQ_st 66.2, AP 38.3, mIoU 79.3 (recalled;
     Cityscapes val, single scale)
 Measured: not yet
 Hardware: 16 GPUs, one image each
