@@ -19,7 +19,7 @@ _base_ = [
 # From tools/model_converters/efficientnet.py; None trains from random weights.
 load_from = "checkpoints/imagenet_efficientnet_b5.pth"
 max_iters = 50000
-milestones = [32000, 44000]
+milestones = ["$max_iters*32/50", "$max_iters*44/50"]
 warmup_iters = 200
 base_lr = 0.07
 batch_size = 1

@@ -24,12 +24,15 @@ with_instances = True
 
 # Adam whose rate falls to a tenth when PQ has not risen for 3 epochs, down to 1e-4; training ends when
 # it has not risen for 5, or after 50 epochs.
-epoch_iters = 992  # 2975 images, 3 at a time
 max_iters = 49600
+epoch_iters = "$max_iters*1/50"  # 2975 images, 3 at a time
 warmup_iters = 500
 base_lr = 1.3e-3
 val_interval = "$epoch_iters"
 checkpoint_interval = "$epoch_iters"
+auto_scale_lr = dict(
+    enable=False, base_batch_size=3
+)  # images per iteration that the numbers are for
 optim_wrapper = dict(
     type="AutocastOptimWrapper",  # mixed precision
     optimizer=dict(type="Adam", lr="$base_lr", weight_decay=1e-4),

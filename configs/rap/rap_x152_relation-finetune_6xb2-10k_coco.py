@@ -20,6 +20,7 @@ _base_ = [
 train_instances = "annotations/instances_train2017_with_relation.json"
 # From tools/model_converters/rap.py; or the last checkpoint of an own training of the base model.
 load_from = "checkpoints/panoptic-fpn_x152_coco.pth"
+auto_scale_lr = dict(base_batch_size=12)
 
 model = dict(
     train_extra_heads_only=True,
