@@ -20,7 +20,7 @@ from mmpanoptic.utils.format_errors import (
     describe_problems,
 )
 from mmpanoptic.utils.jobs import usable_cpus
-from mmpanoptic.utils.panoptic_png import read_panoptic_png
+from mmpanoptic.utils.panoptic_png import read_panoptic_runs
 
 from .panoptic_checks import (
     ProblemLog,
@@ -309,7 +309,7 @@ def _evaluate_image(
     maps = []
     for path, problems in zip(paths, (gt_problems, pred_problems), strict=True):
         try:
-            maps.append(read_panoptic_png(path))
+            maps.append(read_panoptic_runs(path))
         except PanopticFormatError as error:
             problems.adopt(error)
     if len(maps) < 2 or not check_sizes(maps[0].shape, maps[1].shape, pred_problems):
