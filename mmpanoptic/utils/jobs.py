@@ -17,6 +17,8 @@ from typing import TypeVar
 
 from rich.progress import track
 
+from .files import explained_writes
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -78,15 +80,19 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     Args:
         path: The file to write; its folder must exist.
         data: The content.
+
+    Raises:
+        WriteError: If the disk is full, broken or read-only.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{PART_SUFFIX}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+    with explained_writes(path, len(data)):
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+        finally:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
 
 
 def is_whole(path: str | os.PathLike[str]) -> bool:
