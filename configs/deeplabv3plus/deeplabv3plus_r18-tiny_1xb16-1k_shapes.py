@@ -15,6 +15,7 @@ _base_ = [
     "./deeplabv3plus.py",
 ]
 
+batch_size = 16
 max_iters = 1000
 checkpoint_interval = 500
 warmup_iters = 50

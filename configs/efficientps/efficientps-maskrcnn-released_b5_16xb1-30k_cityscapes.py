@@ -18,7 +18,7 @@ _base_ = [
 # From tools/model_converters/efficientnet.py; None trains from random weights.
 load_from = "checkpoints/imagenet_efficientnet_b5.pth"
 max_iters = 29760
-milestones = [22320, 26784]
+milestones = ["$max_iters*120/160", "$max_iters*144/160"]
 base_lr = 0.07
 batch_size = 1
 with_instances = True

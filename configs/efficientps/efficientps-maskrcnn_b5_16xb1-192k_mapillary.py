@@ -18,7 +18,7 @@ _base_ = [
 # From tools/model_converters/efficientnet.py; None trains from random weights.
 load_from = "checkpoints/imagenet_efficientnet_b5.pth"
 max_iters = 192000
-milestones = [144000, 176000]
+milestones = ["$max_iters*144/192", "$max_iters*176/192"]
 warmup_iters = 200
 base_lr = 0.07
 batch_size = 1

@@ -2,7 +2,7 @@
 
 Paper: EfficientPS, IJCV 2021, https://arxiv.org/abs/2004.02307
 Reproduces: the schedule of the paper (recalled, to be checked there)
-Published: PQ 63.9, SQ 81.5, RQ 77.1, PQ things 60.7, PQ stuff 66.2, AP 38.3, mIoU 79.3 (recalled;
+Published: PQ 63.9, SQ 81.5, RQ 77.1, PQ_th 60.7, PQ_st 66.2, AP 38.3, mIoU 79.3 (recalled;
     Cityscapes val, single scale)
 Measured: not yet
 Hardware: 16 GPUs, one image each
@@ -19,7 +19,7 @@ _base_ = [
 # From tools/model_converters/efficientnet.py; None trains from random weights.
 load_from = "checkpoints/imagenet_efficientnet_b5.pth"
 max_iters = 50000
-milestones = [32000, 44000]
+milestones = ["$max_iters*32/50", "$max_iters*44/50"]
 warmup_iters = 200
 base_lr = 0.07
 batch_size = 1

@@ -2,7 +2,7 @@
 
 Paper: RAP, relation-aware panoptic segmentation
 Reproduces: RAP's e2e_panoptic_rcnn_R_101_FPN_1x_relation_finetune
-Published: PQ 43.3, SQ 79.6, RQ 53.0 (val2017, single scale)
+Published: PQ 43.3, SQ 79.6, RQ 53.0, PQ_th 50.9, PQ_st 31.8 (val2017, single scale)
 Measured: not yet
 Hardware: 8 GPUs of 24 GB (published: 8 P40)
 Command: tools/dist_train.sh configs/rap/rap_r101_relation-finetune_8xb2-10k_coco.py 8

@@ -2,7 +2,7 @@
 
 Paper: Learning Instance Occlusion for Panoptic Segmentation, CVPR 2020, https://arxiv.org/abs/1906.05896
 Reproduces: RAP's e2e_panoptic_rcnn_R_50_FPN_1x_ocfusion_finetune
-Published: PQ 40.7, SQ 77.9, RQ 50.2 (val2017, single scale)
+Published: PQ 40.7, SQ 77.9, RQ 50.2, PQ_th 47.5, PQ_st 30.5 (val2017, single scale)
 Measured: not yet
 Hardware: 8 GPUs of 24 GB (published: 8 P40)
 Command: tools/dist_train.sh configs/rap/rap_r50_ocfusion-finetune_8xb2-10k_coco.py 8

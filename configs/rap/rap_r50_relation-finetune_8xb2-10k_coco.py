@@ -2,7 +2,7 @@
 
 Paper: RAP, relation-aware panoptic segmentation
 Reproduces: RAP's e2e_panoptic_rcnn_R_50_FPN_1x_relation_finetune
-Published: PQ 41.8, SQ 78.1, RQ 51.3 (val2017, single scale)
+Published: PQ 41.8, SQ 78.1, RQ 51.3, PQ_th 49.2, PQ_st 30.5 (val2017, single scale)
 Measured: not yet
 Hardware: 8 GPUs of 24 GB (published: 8 P40)
 Command: tools/dist_train.sh configs/rap/rap_r50_relation-finetune_8xb2-10k_coco.py 8

@@ -2,7 +2,7 @@
 
 Paper: RAP, relation-aware panoptic segmentation
 Reproduces: RAP's e2e_panoptic_rcnn_X_101_32x8d_FPN_1x_relation_finetune
-Published: PQ 45.7, SQ 79.2, RQ 55.8 (val2017, single scale)
+Published: PQ 45.7, SQ 79.2, RQ 55.8, PQ_th 53.9, PQ_st 33.3 (val2017, single scale)
 Measured: not yet
 Hardware: 8 GPUs of 24 GB (published: 8 P40)
 Command: tools/dist_train.sh configs/rap/rap_x101_relation-finetune_8xb2-10k_coco.py 8

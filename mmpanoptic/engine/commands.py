@@ -16,6 +16,7 @@ from mmpanoptic.checkpoints.loading import CheckpointError
 
 from ..utils.cfg_options import ConfigOptions
 from ..utils.format_errors import PanopticFormatError
+from .config import check_options
 from .distributed import close_process_group
 from .stop_hooks import NonFiniteLossError
 
@@ -65,6 +66,7 @@ def read_config(path: Path, args: argparse.Namespace) -> Config:
         os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     cfg = Config.fromfile(path)
     if args.cfg_options:
+        check_options(cfg, args.cfg_options)
         cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
     cfg.setdefault("runner_type", "PanopticRunner")

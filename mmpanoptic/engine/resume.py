@@ -205,7 +205,11 @@ class ResumeMixin:
         if repr(to_plain(metainfo)) == repr(meta.get("dataset_meta")):
             meta["dataset_meta"] = metainfo  # mmengine compares the pickles
         checkpoint["message_hub"] = message_hub_from_plain(checkpoint.get("message_hub", {}))
-        self._resumed = {k: checkpoint.get(k) for k in ("random_states", "data_position")}
+        self._resumed = {
+            "random_states": checkpoint.get("random_states"),
+            "data_position": checkpoint.get("data_position"),
+            "validated": meta.get("validated", False),
+        }
 
     def resume(
         self: Any,
@@ -229,7 +233,7 @@ class ResumeMixin:
             offset = get_rank() if self._randomness_cfg.get("diff_rank_seed") else 0
             change_seed(self.train_dataloader, seed - offset, self.seed - offset)
         if hasattr(self.train_loop, "resume_data"):
-            self.train_loop.resume_data(self._resumed["data_position"])
+            self.train_loop.resume_data(self._resumed["data_position"], self._resumed["validated"])
 
     def resume_random_state(self: Any) -> None:
         """Go on with the random numbers of the checkpoint; without a resume, do nothing."""

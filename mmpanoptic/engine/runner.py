@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from mmpanoptic.checkpoints.loading import install_safe_loading, save_checkpoint
 from mmpanoptic.registry import RUNNERS
 from mmpanoptic.version import __version__
 
+from .auto_scale import count_processes, scale_to_batch
 from .checkpoint_state import bare_model, message_hub_to_plain, scheduler_states, to_plain
 from .config import resolve_config
 from .distributed import init_cpu_process_group
@@ -59,6 +61,8 @@ class PanopticRunner(ResumeMixin, Runner):
 
     _outer_random_state: dict[str, Any] | None = None
     """Training's random state while validation runs."""
+    _batch_note: str | None = None
+    """What :func:`.auto_scale.scale_to_batch` said."""
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> PanopticRunner:
@@ -70,7 +74,18 @@ class PanopticRunner(ResumeMixin, Runner):
         Returns:
             PanopticRunner: The runner.
         """
-        return super().from_cfg(resolve_config(copy.deepcopy(cfg)))
+        cfg = copy.deepcopy(cfg)
+        note = scale_to_batch(cfg, count_processes(cfg.get("launcher", "none")))
+        runner = super().from_cfg(resolve_config(cfg))
+        runner._batch_note = note
+        return runner
+
+    def train(self) -> nn.Module:
+        """Train; first say what the batch at hand means for the schedule."""
+        if self._batch_note:
+            scaled = self._batch_note.startswith("auto_scale_lr")
+            self.logger.log(logging.INFO if scaled else logging.WARNING, self._batch_note)
+        return super().train()
 
     # ---- environment -------------------------------------------------------------------------
 
@@ -120,6 +135,8 @@ class PanopticRunner(ResumeMixin, Runner):
     ) -> DataLoader:
         """Build a data loader whose sampler and datasets know the run's seed.
 
+        Without workers there are none that could persist: ``num_workers=0`` is enough.
+
         Args:
             dataloader (DataLoader | dict): A loader, which is returned, or its config.
             seed (int | None): Seed of this process.
@@ -131,8 +148,11 @@ class PanopticRunner(ResumeMixin, Runner):
         """
         if isinstance(dataloader, DataLoader):
             return dataloader
+        dataloader = copy.deepcopy(dataloader)
+        if not dataloader.get("num_workers"):
+            dataloader["persistent_workers"] = False
+            dataloader.pop("prefetch_factor", None)
         if seed is not None:
-            dataloader = copy.deepcopy(dataloader)
             seed = seed - get_rank() if diff_rank_seed else seed
             give_seed(dataloader["dataset"], seed)
         loader = Runner.build_dataloader(dataloader, seed=seed)
@@ -239,4 +259,6 @@ class PanopticRunner(ResumeMixin, Runner):
             "mmengine_version": mmengine.__version__,
             "torch_version": str(torch.__version__),
             "dataset_meta": to_plain(getattr(self.train_dataloader.dataset, "metainfo", {})),
+            # Whether schedulers and hooks have got the metrics that were due at this iteration.
+            "validated": self._outer_random_state is not None,
         }

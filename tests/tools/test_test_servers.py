@@ -39,8 +39,6 @@ def write_config(folder, dataset, more):
             "max_iters": 1,
             "num_workers": 0,
             "test_pipeline": PIPELINE,
-            "test_dataloader": {"persistent_workers": False},
-            "val_dataloader": {"persistent_workers": False},
             **more,
         }
     )
