@@ -84,8 +84,17 @@ LOG_PROCESSORS = _child("LOG_PROCESSORS", "engine")
 STRATEGIES = _child("STRATEGIES")
 FUNCTIONS = _child("FUNCTIONS")
 
-DATASETS = _child("DATASETS", "datasets")
-DATA_SAMPLERS = _child("DATA_SAMPLERS", "datasets")
+DATASETS = _child(
+    "DATASETS",
+    "datasets.panoptic_dataset",
+    "datasets.coco_panoptic",
+    "datasets.cityscapes_panoptic",
+    "datasets.ade20k_panoptic",
+    "datasets.mapillary_panoptic",
+    "datasets.shapes.dataset",
+    "datasets.image_folder",
+)
+DATA_SAMPLERS = _child("DATA_SAMPLERS", "datasets.samplers", "datasets.batch_samplers")
 TRANSFORMS = _child("TRANSFORMS", "datasets.transforms")
 
 # In the order in which a look-up tries them: rooms that need only mmengine and mmcv come first,
@@ -115,8 +124,15 @@ TASK_UTILS = _child("TASK_UTILS", "models.task_modules")
 WEIGHT_INITIALIZERS = _child("WEIGHT_INITIALIZERS")
 MODEL_WRAPPERS = _child("MODEL_WRAPPERS")
 
-METRICS = _child("METRICS", "evaluation")
-EVALUATOR = _child("EVALUATOR", "evaluation")
+METRICS = _child(
+    "METRICS",
+    "evaluation.panoptic_metric",
+    "evaluation.semantic_metric",
+    "evaluation.cityscapes_metric",
+    "evaluation.coco_metric",
+    "evaluation.class_metric",
+)
+EVALUATOR = _child("EVALUATOR")
 VISUALIZERS = _child("VISUALIZERS", "visualization")
 VISBACKENDS = _child("VISBACKENDS", "visualization")
 INFERENCERS = _child("INFERENCERS", "apis")

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from mmpanoptic.apis import init_model
+from mmpanoptic.checkpoints.loading import CheckpointError
 from mmpanoptic.utils import atomic_write
 from mmpanoptic.utils.cfg_options import ConfigOptions
-from mmpanoptic.utils.checkpoint import CheckpointError
 from mmpanoptic.utils.format_errors import PanopticFormatError
 
 EXAMPLES = """examples:

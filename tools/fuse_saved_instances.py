@@ -21,7 +21,7 @@ from mmpanoptic.engine.commands import (
     run_command,
     set_predictions_folder,
 )
-from mmpanoptic.models.fusion_heads.instance_files import find_instance_files
+from mmpanoptic.models.postprocess.instance_files import find_instance_files
 
 EXAMPLES = """examples:
   %(prog)s efficientps-solov2_b5_16xb1-30k_cityscapes CHECKPOINT instances/

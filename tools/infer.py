@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmpanoptic.apis import PanopticInferencer, PanopticResult
+from mmpanoptic.checkpoints.loading import CheckpointError
 from mmpanoptic.utils.cfg_options import ConfigOptions
-from mmpanoptic.utils.checkpoint import CheckpointError
 from mmpanoptic.utils.format_errors import PanopticFormatError
 from mmpanoptic.visualization import DrawStyle
 

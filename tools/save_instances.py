@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from mmpanoptic.apis.offline_fusion import save_instances
+from mmpanoptic.checkpoints.loading import CheckpointError
 from mmpanoptic.utils.cfg_options import ConfigOptions
-from mmpanoptic.utils.checkpoint import CheckpointError
 from mmpanoptic.utils.format_errors import PanopticFormatError
 
 EXAMPLES = """examples:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmpanoptic.checkpoints.auto_panoptic_keys import AutoPanopticKeyMap
+from mmpanoptic.checkpoints.foreign_weights import read_foreign_weights
 from mmpanoptic.engine.config import label_table_of
-from mmpanoptic.models.segmentors.auto_panoptic_keys import AutoPanopticKeyMap
-from mmpanoptic.models.segmentors.foreign_weights import read_foreign_weights
 
 from .conversion import Conversion, PathLike, model_of_config, write_conversion
 

@@ -15,15 +15,12 @@ import torch
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
+from mmpanoptic.checkpoints.foreign_weights import read_foreign_weights, take_normalisation
+from mmpanoptic.checkpoints.loading import CheckpointError, load_checkpoint, save_checkpoint
+from mmpanoptic.checkpoints.panoptic_deeplab_keys import CheckpointMismatchError, PublishedKeyMap
 from mmpanoptic.engine.config import label_table_of, resolve_config
-from mmpanoptic.models.segmentors.foreign_weights import read_foreign_weights, take_normalisation
-from mmpanoptic.models.segmentors.panoptic_deeplab_keys import (
-    CheckpointMismatchError,
-    PublishedKeyMap,
-)
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils.cfg_options import ConfigOptions
-from mmpanoptic.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 from .configs import get_config
 

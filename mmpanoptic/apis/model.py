@@ -11,10 +11,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from mmpanoptic.checkpoints.loading import CheckpointError, load_checkpoint
 from mmpanoptic.engine.config import label_table_of, resolve_config
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import LabelTable
-from mmpanoptic.utils.checkpoint import CheckpointError, load_checkpoint
 
 from .configs import get_config
 
@@ -33,7 +33,7 @@ def init_model(
 
     Args:
         config: Path, name of a shipped config, or a loaded config.
-        checkpoint: Path or URL, see :func:`mmpanoptic.utils.checkpoint.load_checkpoint`; None
+        checkpoint: Path or URL, see :func:`mmpanoptic.checkpoints.loading.load_checkpoint`; None
             leaves the weights random.
         device: Default: the first CUDA device if there is one, else the CPU.
         cfg_options (Mapping | None): Values that replace those of the config, as

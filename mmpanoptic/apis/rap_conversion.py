@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from mmpanoptic.models.segmentors.detectron_keys import is_detectron, name_blobs
-from mmpanoptic.models.segmentors.foreign_weights import read_foreign_weights
-from mmpanoptic.models.segmentors.rap_keys import RapKeyMap
+from mmpanoptic.checkpoints.detectron_keys import is_detectron, name_blobs
+from mmpanoptic.checkpoints.foreign_weights import read_foreign_weights
+from mmpanoptic.checkpoints.rap_keys import RapKeyMap
 
 from .conversion import Conversion, PathLike, model_of_config, write_conversion
 

@@ -16,9 +16,9 @@ from mmengine.dist import is_main_process, master_only
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 
+from mmpanoptic.checkpoints.loading import POINTER, load_checkpoint, save_checkpoint
 from mmpanoptic.registry import HOOKS
 
-from ..utils.checkpoint import POINTER, load_checkpoint, save_checkpoint
 from ..utils.files import atomic_write
 
 if TYPE_CHECKING:

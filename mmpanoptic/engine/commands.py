@@ -12,8 +12,9 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmpanoptic.checkpoints.loading import CheckpointError
+
 from ..utils.cfg_options import ConfigOptions
-from ..utils.checkpoint import CheckpointError
 from ..utils.format_errors import PanopticFormatError
 from .config import check_options
 from .distributed import close_process_group

@@ -12,8 +12,14 @@ import torch
 from mmengine.dist import broadcast_object_list, get_rank, is_main_process
 from mmengine.runner.checkpoint import load_state_dict
 
+from mmpanoptic.checkpoints.loading import (
+    POINTER,
+    CheckpointError,
+    load_checkpoint,
+    verify_checkpoint,
+)
+
 from ..datasets.seeding import derive_seed
-from ..utils.checkpoint import POINTER, CheckpointError, load_checkpoint, verify_checkpoint
 from .checkpoint_state import bare_model, message_hub_from_plain, misfits, to_plain
 from .random_state import restore_random_state
 from .run_seed import change_seed
@@ -141,7 +147,7 @@ class ResumeMixin:
         """Load the model's weights.
 
         Args:
-            filename (str): Path or URL, see :func:`mmpanoptic.utils.checkpoint.load_checkpoint`.
+            filename (str): Path or URL, see :func:`mmpanoptic.checkpoints.loading.load_checkpoint`.
             map_location: As in :func:`torch.load`.
             strict (bool): Insist on equal names and shapes.
             revise_keys (Sequence): Regular expressions and replacements for the names.

@@ -21,15 +21,14 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmpanoptic.checkpoints.loading import install_safe_loading, save_checkpoint
 from mmpanoptic.registry import RUNNERS
 from mmpanoptic.version import __version__
 
-from ..utils.checkpoint import save_checkpoint
 from .auto_scale import count_processes, scale_to_batch
 from .checkpoint_state import bare_model, message_hub_to_plain, scheduler_states, to_plain
 from .config import resolve_config
 from .distributed import init_cpu_process_group
-from .pretrained import install_safe_loading
 from .random_state import capture_random_state, isolated_random_state
 from .resume import ResumeMixin
 from .run_seed import give_seed
@@ -57,7 +56,7 @@ class PanopticRunner(ResumeMixin, Runner):
     - Distributed runs work on machines without a GPU (gloo, BN in place of SyncBN).
 
     Set ``trust_checkpoint=True`` in the config to load pickles of mmengine's runner, see
-    :func:`mmpanoptic.utils.checkpoint.load_checkpoint`.
+    :func:`mmpanoptic.checkpoints.loading.load_checkpoint`.
     """
 
     _outer_random_state: dict[str, Any] | None = None

@@ -46,16 +46,16 @@ class LabelTable(Sequence[Label]):
     """
 
     def __init__(self, labels: Sequence[Label]) -> None:
-        self._labels = tuple(labels)
-        if [label.index for label in self._labels] != list(range(len(self._labels))):
+        self.labels = tuple(labels)
+        if [label.index for label in self.labels] != list(range(len(self.labels))):
             raise ValueError("labels must be numbered 0..N-1 in order")
         for field in ("dataset_id", "name"):
-            values = [getattr(label, field) for label in self._labels]
+            values = [getattr(label, field) for label in self.labels]
             double = sorted({str(v) for v in values if values.count(v) > 1})
             if double:
                 raise ValueError(f"categories repeat the {field} {', '.join(double)}")
-        self._by_id = {label.dataset_id: label for label in self._labels}
-        self._by_name = {label.name: label for label in self._labels}
+        self._by_id = {label.dataset_id: label for label in self.labels}
+        self._by_name = {label.name: label for label in self.labels}
 
     @classmethod
     def from_categories(cls, categories: Sequence[Mapping[str, Any]]) -> LabelTable:
@@ -162,16 +162,16 @@ class LabelTable(Sequence[Label]):
         ]
 
     def __getitem__(self, index: Any) -> Any:
-        return self._labels[index]
+        return self.labels[index]
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.labels)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, LabelTable) and self._labels == other._labels
+        return isinstance(other, LabelTable) and self.labels == other.labels
 
     def __hash__(self) -> int:
-        return hash(self._labels)
+        return hash(self.labels)
 
     def __repr__(self) -> str:
         return f"LabelTable({self.num_things} things, {self.num_stuff} stuff)"

@@ -8,14 +8,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
-
-from rich.progress import track
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,12 +24,29 @@ PART_SUFFIX = ".part"
 _MAX_CHUNK = 16
 _PARENT_CHECK_SECONDS = 0.5
 
+Tracker = Callable[[Iterable[Any], str, int], Iterable[Any]]
+_trackers: list[Tracker] = []
+
 
 def default_nproc() -> int:
     """Return the number of CPUs that this process may use, which can be less than the host's."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextmanager
+def shown_by(tracker: Tracker) -> Iterator[None]:
+    """Show the progress of the jobs that run in this block.
+
+    Args:
+        tracker (Callable): Takes items, a label and their number, and yields the items again.
+    """
+    _trackers.append(tracker)
+    try:
+        yield
+    finally:
+        _trackers.pop()
 
 
 def run(
@@ -49,7 +64,7 @@ def run(
         function: Picklable; called once per item.
         items: Picklable items.
         nproc: Number of processes; 1 works in this one.
-        label: Text of the progress bar; without it none is shown.
+        label: Text of the progress bar of :func:`shown_by`; without it none is shown.
 
     Yields:
         Result: What the function returned.
@@ -64,8 +79,10 @@ def run(
         results: Iterator[Result] = map(function, items)
     else:
         results = _run_in_processes(function, items, min(nproc, len(items)))
-    # The workers start with the first result: no fork happens while the bar's thread runs.
-    yield from track(results, label or "", len(items)) if label and items else results
+    # The workers have started: no fork happens while the thread of a bar runs.
+    if label and items and _trackers:
+        results = iter(_trackers[-1](results, label, len(items)))
+    yield from results
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:

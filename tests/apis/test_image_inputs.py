@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmpanoptic.apis.image_inputs import iter_sources
+from mmpanoptic.apis.inferencer import iter_sources
 
 ARRAY = np.zeros((4, 5, 3), np.uint8)
 

@@ -8,8 +8,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmpanoptic.checkpoints.panoptic_deeplab_keys import PublishedKeyMap
 from mmpanoptic.engine.config import resolve_config
-from mmpanoptic.models.segmentors.panoptic_deeplab_keys import PublishedKeyMap
 from mmpanoptic.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from tests.golden import golden_dir
 

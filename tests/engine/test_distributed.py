@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.engine.distributed import close_process_group, init_cpu_process_group
-from mmpanoptic.utils.checkpoint import load_checkpoint
 
 from .toy import assert_same, toy_config
 

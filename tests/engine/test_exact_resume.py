@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmpanoptic.utils.checkpoint import load_checkpoint
+from mmpanoptic.checkpoints.loading import load_checkpoint
 
 from .toy import assert_same, final_state, toy_config, train
 

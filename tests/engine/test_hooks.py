@@ -6,10 +6,10 @@ import pytest
 import torch
 from mmengine.structures import BaseDataElement
 
+from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.engine import NonFiniteLossError, PanopticVisualizationHook
 from mmpanoptic.engine.stop_hooks import image_ids
 from mmpanoptic.registry import HOOKS
-from mmpanoptic.utils.checkpoint import load_checkpoint
 
 from .toy import toy_config, train
 

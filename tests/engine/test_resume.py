@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmpanoptic.checkpoints.loading import CheckpointError, load_checkpoint, save_checkpoint
 from mmpanoptic.engine.resume import find_checkpoint
-from mmpanoptic.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 from .toy import assert_same, final_state, toy_config, train
 

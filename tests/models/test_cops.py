@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from mmpanoptic.models.segmentors.cops_keys import CopsKeyMap
-from mmpanoptic.models.segmentors.panoptic_deeplab_keys import CheckpointMismatchError
+from mmpanoptic.checkpoints.cops_keys import CopsKeyMap
+from mmpanoptic.checkpoints.panoptic_deeplab_keys import CheckpointMismatchError
 from mmpanoptic.registry import MODELS
 from tests.models.builders import make_batch
 from tests.models.cops_builders import DISTANCES, tiny_cops

@@ -7,10 +7,10 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
 
 from mmpanoptic.models.fusion_heads import CenterGroupingHead
-from mmpanoptic.models.fusion_heads.augmented import MeanLogits
 from mmpanoptic.models.instance_heads import CenterOffsetOutputs
-from mmpanoptic.models.layers import ResizedLogits, resized_logits
-from mmpanoptic.models.layers.flips import FLIPS, flipped_dims
+from mmpanoptic.models.postprocess import ResizedLogits, resized_logits
+from mmpanoptic.models.postprocess.augmented import MeanLogits
+from mmpanoptic.models.postprocess.flips import FLIPS, flipped_dims
 from mmpanoptic.registry import MODELS, TRANSFORMS
 from tests.data.golden.panoptic_deeplab.crafted_inputs import make_logits, make_postprocess_inputs
 from tests.models.builders import tiny_config

@@ -4,7 +4,9 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 
-from mmpanoptic.models.fusion_heads.instance_files import (
+from mmpanoptic.models.fusion_heads.saved_instances import SavedInstanceFusionHead
+from mmpanoptic.models.instance_heads.solov2 import SOLOv2Outputs
+from mmpanoptic.models.postprocess.instance_files import (
     SavedInstances,
     check_unique,
     find_instance_files,
@@ -12,8 +14,6 @@ from mmpanoptic.models.fusion_heads.instance_files import (
     read_instances,
     write_instances,
 )
-from mmpanoptic.models.fusion_heads.saved_instances import SavedInstanceFusionHead
-from mmpanoptic.models.instance_heads.solov2 import SOLOv2Outputs
 from mmpanoptic.registry import MODELS
 
 SIZE = (64, 96)

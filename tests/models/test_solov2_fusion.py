@@ -2,13 +2,13 @@ import pytest
 import torch
 
 from mmpanoptic.models.fusion_heads import SOLOv2FusionHead
-from mmpanoptic.models.fusion_heads.matrix_nms import matrix_nms
-from mmpanoptic.models.fusion_heads.solov2_candidates import (
-    GridInstances,
-    suppress_neighbours,
-)
 from mmpanoptic.models.fusion_heads.solov2_fusion import to_common_grid
 from mmpanoptic.models.instance_heads.solov2 import SOLOv2Outputs
+from mmpanoptic.models.postprocess.solov2_selection import (
+    GridInstances,
+    matrix_nms,
+    suppress_neighbours,
+)
 from tests.reference import solov2 as reference
 
 GRIDS, STRIDES = (12, 8, 4), (8, 16, 32)

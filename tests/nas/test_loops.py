@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.nas.evaluation import CandidateEvaluator
 from mmpanoptic.nas.space import SearchSpace
-from mmpanoptic.utils.checkpoint import load_checkpoint
 from tests.engine.toy import train
 from tests.nas.toy import SPACE, search_config, supernet_config
 
@@ -233,7 +233,7 @@ def test_a_missing_base_of_the_export_is_found_before_the_search(weights, tmp_pa
 
 
 def test_weights_that_lack_a_part_are_an_error(weights, tmp_path):
-    from mmpanoptic.utils.checkpoint import CheckpointError
+    from mmpanoptic.checkpoints.loading import CheckpointError
 
     state = load_checkpoint(weights)
     state["state_dict"].pop("last.bias")

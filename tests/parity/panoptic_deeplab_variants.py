@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from mmpanoptic.models.segmentors.panoptic_deeplab_keys import PublishedKeyMap
+from mmpanoptic.checkpoints.panoptic_deeplab_keys import PublishedKeyMap
 from mmpanoptic.registry import MODELS
 from tests.data.golden.panoptic_deeplab import crafted_inputs, synthetic_checkpoint
 from tests.golden import golden_dir

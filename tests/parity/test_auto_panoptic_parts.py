@@ -10,9 +10,9 @@ import torch
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
+from mmpanoptic.checkpoints.auto_panoptic_keys import AutoPanopticKeyMap
 from mmpanoptic.datasets.label_sets import COCO_PANOPTIC
 from mmpanoptic.datasets.transforms import ResizeShortestEdge
-from mmpanoptic.models.segmentors.auto_panoptic_keys import AutoPanopticKeyMap
 from mmpanoptic.registry import MODELS, TASK_UTILS
 from mmpanoptic.structures import BoxedMasks
 from tests.data.golden.panoptic_deeplab import synthetic_checkpoint

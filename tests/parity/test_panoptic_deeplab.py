@@ -15,16 +15,13 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import PixelData
 
-from mmpanoptic.models.fusion_heads import (
-    CenterGroupingHead,
-    FullSizeOutputs,
-    find_centers,
-    group_things,
-    merge_segments,
-)
+from mmpanoptic.checkpoints.panoptic_deeplab_keys import PublishedKeyMap
+from mmpanoptic.models.fusion_heads import CenterGroupingHead, FullSizeOutputs
 from mmpanoptic.models.instance_heads import make_center_offset_targets
-from mmpanoptic.models.layers import ResizedLogits, collate_segments, upsample_to_image
-from mmpanoptic.models.segmentors.panoptic_deeplab_keys import PublishedKeyMap
+from mmpanoptic.models.layers import collate_segments, upsample_to_image
+from mmpanoptic.models.postprocess import ResizedLogits
+from mmpanoptic.models.postprocess.centers import find_centers, group_things
+from mmpanoptic.models.postprocess.segments import merge_segments
 from mmpanoptic.models.semantic_heads.semantic_targets import make_semantic_targets
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import make_panoptic_data, semantic_map

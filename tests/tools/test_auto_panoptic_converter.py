@@ -8,10 +8,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmpanoptic.apis import init_model
+from mmpanoptic.checkpoints.auto_panoptic_keys import AutoPanopticKeyMap
+from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.engine.config import resolve_config
-from mmpanoptic.models.segmentors.auto_panoptic_keys import AutoPanopticKeyMap
 from mmpanoptic.registry import MODELS
-from mmpanoptic.utils.checkpoint import load_checkpoint
 
 TOOL = "model_converters/auto_panoptic.py"
 CONFIG = Path(__file__).parents[2] / "configs/auto_panoptic/auto-panoptic_tiny_1xb8-500_shapes.py"

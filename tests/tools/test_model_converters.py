@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mmpanoptic.apis import init_model
-from mmpanoptic.models.segmentors.panoptic_deeplab_keys import PublishedKeyMap
-from mmpanoptic.utils.checkpoint import load_checkpoint
+from mmpanoptic.checkpoints.loading import load_checkpoint
+from mmpanoptic.checkpoints.panoptic_deeplab_keys import PublishedKeyMap
 from tests.apis.tiny_model import CONFIG
 from tests.golden import golden_dir
 

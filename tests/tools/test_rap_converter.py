@@ -5,8 +5,8 @@ import torch
 
 from mmpanoptic.apis import init_model
 from mmpanoptic.apis.conversion import model_of_config
-from mmpanoptic.models.segmentors.rap_keys import RapKeyMap
-from mmpanoptic.utils.checkpoint import load_checkpoint
+from mmpanoptic.checkpoints.loading import load_checkpoint
+from mmpanoptic.checkpoints.rap_keys import RapKeyMap
 from tests.models.two_stage_builders import CONFIG as MODEL_FILE
 
 TOOL = "model_converters/rap.py"

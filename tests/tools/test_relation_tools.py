@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 
 from mmpanoptic.datasets.shapes.catalog import SHAPES_TABLE
 from mmpanoptic.engine.config import resolve_config
-from mmpanoptic.evaluation.relation_order import match_detections, read_truth
+from mmpanoptic.evaluation.relation_truth import match_detections, read_truth
 from mmpanoptic.registry import MODELS
 
 from .load_tool import load_tool

@@ -9,7 +9,7 @@ import torch
 
 from mmpanoptic.apis import init_model
 from mmpanoptic.datasets.shapes import SHAPES_TABLE
-from mmpanoptic.models.fusion_heads.instance_files import find_instance_files, read_instances
+from mmpanoptic.models.postprocess.instance_files import find_instance_files, read_instances
 
 SAVE, FUSE = "save_instances.py", "fuse_saved_instances.py"
 CONFIG = "efficientps-solov2_b0-tiny_1xb8-600_shapes"

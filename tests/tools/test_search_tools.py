@@ -9,9 +9,9 @@ import time
 import pytest
 import torch
 
+from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.nas import SearchSpace
 from mmpanoptic.nas.auto_panoptic_cost import make_costs
-from mmpanoptic.utils.checkpoint import load_checkpoint
 
 from .load_tool import TOOLS, load_tool
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from mmpanoptic.apis import init_model
-from mmpanoptic.models.segmentors.solov2_keys import MMDET, SOLOv2KeyMap, published_name
-from mmpanoptic.utils.checkpoint import load_checkpoint
+from mmpanoptic.checkpoints.loading import load_checkpoint
+from mmpanoptic.checkpoints.solov2_keys import MMDET, SOLOv2KeyMap, published_name
 
 TOOL = "model_converters/solov2.py"
 CONFIG = "solov2_r18-tiny_1xb8-1k_shapes"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mmpanoptic.utils.checkpoint import load_checkpoint
+from mmpanoptic.checkpoints.loading import load_checkpoint
 from tests.tools.load_tool import load_tool
 
 ROOT = Path(__file__).parent.parent.parent

@@ -19,10 +19,10 @@ import torch
 from mmengine.dataset import pseudo_collate
 
 from mmpanoptic.apis import build_test_pipeline, init_model
-from mmpanoptic.apis.image_inputs import iter_sources
+from mmpanoptic.apis.inferencer import iter_sources
+from mmpanoptic.checkpoints.loading import CheckpointError
 from mmpanoptic.utils import write_json
 from mmpanoptic.utils.cfg_options import ConfigOptions
-from mmpanoptic.utils.checkpoint import CheckpointError
 from mmpanoptic.utils.format_errors import PanopticFormatError
 
 EXAMPLES = """examples:

@@ -13,7 +13,7 @@ import numpy as np
 from rich.progress import track
 
 from mmpanoptic.apis import init_model
-from mmpanoptic.apis.relations import detect_instances, predict_relations
+from mmpanoptic.apis.relation_accuracy import detect_instances, predict_relations
 from mmpanoptic.datasets.transforms.instances import decode_mask
 from mmpanoptic.registry import DATASETS
 from mmpanoptic.structures import OVERLAP_FIELD, LabelTable

@@ -13,11 +13,14 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from mmpanoptic.apis import init_model
-from mmpanoptic.apis.relations import detect_instances, is_in_front
-from mmpanoptic.evaluation.relation_order import RelationTruth, match_detections, read_truth
-from mmpanoptic.models.fusion_heads.order_accuracy import CountingRule, OrderReport
-from mmpanoptic.models.fusion_heads.paint_order import paint_in_order
-from mmpanoptic.models.fusion_heads.paint_rules import NearestRule, OccluderRule
+from mmpanoptic.apis.relation_accuracy import (
+    CountingRule,
+    OrderReport,
+    detect_instances,
+    is_in_front,
+)
+from mmpanoptic.evaluation.relation_truth import RelationTruth, match_detections, read_truth
+from mmpanoptic.models.postprocess.painting import NearestRule, OccluderRule, paint_in_order
 from mmpanoptic.registry import DATASETS
 from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils import read_json, write_json

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from mmpanoptic.apis.conversion import convert_model_command, model_parser
-from mmpanoptic.models.segmentors.cops_keys import CopsKeyMap
+from mmpanoptic.checkpoints.cops_keys import CopsKeyMap
 
 EXAMPLES = """
   %(prog)s cityscapes/model_0002999.pth checkpoints/cops_cityscapes.pth \\

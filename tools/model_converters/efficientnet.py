@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from mmpanoptic.apis.conversion import conversion_parser, convert_backbone, run_conversion
-from mmpanoptic.models.segmentors.efficientps_keys import EfficientPSKeyMap
+from mmpanoptic.checkpoints.efficientps_keys import EfficientPSKeyMap
 
 EXAMPLES = """
   %(prog)s tf_efficientnet_b5_ra-9a3e5369.pth checkpoints/imagenet_efficientnet_b5.pth

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from mmpanoptic.apis.conversion import convert_model_command, model_parser
-from mmpanoptic.models.segmentors.efficientps_keys import EfficientPSKeyMap
+from mmpanoptic.checkpoints.efficientps_keys import EfficientPSKeyMap
 
 EXAMPLES = """
   %(prog)s efficientPS_cityscapes/model/model.pth checkpoints/efficientps_cityscapes.pth \\

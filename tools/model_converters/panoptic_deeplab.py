@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from mmpanoptic.apis.conversion import convert_model_command, model_parser
-from mmpanoptic.models.segmentors.panoptic_deeplab_keys import PublishedKeyMap
+from mmpanoptic.checkpoints.panoptic_deeplab_keys import PublishedKeyMap
 
 EXAMPLES = """
   %(prog)s model_final_bd324a.pkl r52.pth \\

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from mmpanoptic.apis.conversion import convert_model_command, model_parser
 from mmpanoptic.apis.rap_conversion import convert_initial_weights
-from mmpanoptic.models.segmentors.rap_keys import RapKeyMap
+from mmpanoptic.checkpoints.rap_keys import RapKeyMap
 
 EXAMPLES = """
   %(prog)s R_50.pth checkpoints/panoptic-fpn_r50.pth --config panoptic-fpn_r50_8xb2-150k_coco

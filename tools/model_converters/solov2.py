@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from mmpanoptic.apis.conversion import convert_model_command, model_parser
-from mmpanoptic.models.segmentors.solov2_keys import SOLOv2KeyMap
+from mmpanoptic.checkpoints.solov2_keys import SOLOv2KeyMap
 
 EXAMPLES = """
   %(prog)s SOLOv2_R50_3x.pth checkpoints/solov2_r50.pth --config solov2_r50_8xb2-270k_coco

@@ -7,12 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mmpanoptic.structures import (
-    LabelTable,
-    find_runs,
-    rgb2id,
-    segment_statistics,
-)
+from mmpanoptic.structures import LabelTable, find_runs, rgb2id, segment_statistics
 
 from .catalog import SHAPES_TABLE
 from .ground import draw_fog, draw_ground

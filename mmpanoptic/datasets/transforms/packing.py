@@ -13,12 +13,7 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData, PixelData
 
 from mmpanoptic.registry import TRANSFORMS
-from mmpanoptic.structures import (
-    IGNORE_LABEL,
-    SegmentInfo,
-    make_panoptic_data,
-    occluder_matrix,
-)
+from mmpanoptic.structures import IGNORE_LABEL, SegmentInfo, make_panoptic_data, occluder_matrix
 
 from .instances import InstanceArrays, annotated_instances, segment_instances
 

@@ -10,22 +10,26 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
-from mmpanoptic.models.layers import ResizedLogits
-from mmpanoptic.models.layers.flips import flipped_dims
-from mmpanoptic.registry import MODELS
-from mmpanoptic.structures import BoxedMasks, SegmentInfo, make_panoptic_data
-
-from .augmented import MeanLogits
-from .counting import count_values
-from .logit_contest import (
+from mmpanoptic.models.postprocess import ResizedLogits
+from mmpanoptic.models.postprocess.augmented import MeanLogits
+from mmpanoptic.models.postprocess.flips import flipped_dims
+from mmpanoptic.models.postprocess.logit_contest import (
     LogitContest,
     Window,
     authors_windows,
     center_windows,
     instance_logits,
 )
-from .paint_order import FIRST, FREE, Painting, number_segments
-from .panoptic_merge import list_segments, segment_columns, segment_statistics
+from mmpanoptic.models.postprocess.segments import (
+    FIRST,
+    FREE,
+    count_values,
+    list_segments,
+    number_segments,
+    segment_statistics,
+)
+from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import BoxedMasks, SegmentInfo, make_panoptic_data
 
 MASK_LOGIT_FIELDS = ("scores", "labels", "mask_logits")
 
@@ -251,17 +255,16 @@ class AdaptiveLogitFusionHead(BaseModule):
         count = len(ranked)
         visible = count_values(contest.winner.flatten(), count + 1)[1:]
         owner = torch.where(contest.winner > 0, contest.winner + (FIRST - 1), FREE)
-        painting = Painting(owner, visible, visible)
         index_map, number = number_segments(
-            painting, range(count), semantic.int(), self.is_stuff, self.stuff_area
+            owner, visible, range(count), semantic.int(), self.is_stuff, self.stuff_area
         )
         things = torch.tensor(self.thing_labels, device=semantic.device)[ranked.labels]
         label = torch.cat([things, torch.arange(self.num_classes, device=semantic.device)])
         scores = ranked.scores.double()
         score = torch.cat([scores, scores.new_ones(self.num_classes)])
-        statistics = segment_statistics(index_map, len(number))
-        columns = segment_columns(number, label, score, statistics)
-        return index_map, list_segments(columns, self.thing_labels)
+        found = segment_statistics(index_map, len(number)).of(number)
+        segments = list_segments(number, label, score, found.area, found.box, self.thing_labels)
+        return index_map, segments
 
     def _instances(self, instances: InstanceData, size: tuple[int, int]) -> InstanceData:
         """Binarise the masks of all instances at the size of the result."""

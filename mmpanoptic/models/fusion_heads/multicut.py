@@ -10,14 +10,17 @@ from mmengine.model import BaseModule
 from mmengine.structures import PixelData
 from torch import Tensor
 
-from mmpanoptic.models.layers.grid_edges import map_edges
-from mmpanoptic.models.layers.multicut import Cut, CutProblem, CutSolver
-from mmpanoptic.models.layers.multicut_segments import segments_of_cut
+from mmpanoptic.models.multicut.grid_edges import map_edges
+from mmpanoptic.models.multicut.layer import Cut, CutProblem, CutSolver, segments_of_cut
+from mmpanoptic.models.multicut.scores import (
+    NearestGrid,
+    affinity_scores,
+    class_scores,
+    class_scores_of_result,
+)
+from mmpanoptic.models.postprocess.segments import list_segments
 from mmpanoptic.registry import MODELS
-from mmpanoptic.structures import SegmentInfo, make_panoptic_data
-
-from .multicut_scores import affinity_scores, class_scores, class_scores_of_result
-from .nearest_grid import NearestGrid
+from mmpanoptic.structures import make_panoptic_data
 
 SCORE_MODES = ("network", "published")
 
@@ -95,7 +98,8 @@ class MulticutHead(BaseModule):
         isthing[list(thing_labels)] = True
         self.register_buffer("isthing", isthing, persistent=False)
         self.isthing: Tensor
-        self.thing_flags = [label in set(thing_labels) for label in range(num_classes)]
+        self.thing_labels = frozenset(thing_labels)
+        self.thing_flags = [label in self.thing_labels for label in range(num_classes)]
         self.stride = stride
         self.stuff_area = stuff_area
         self.instance_area = instance_area
@@ -157,9 +161,11 @@ class MulticutHead(BaseModule):
         pred_sem_seg = PixelData()
         pred_sem_seg.sem_seg = grid.enlarge(cut.labels)[None]
         score = self._scores(kept, index_map, class_logits, edge_logits, grid)
+        number = torch.arange(1, len(score) + 1, device=score.device)
+        segments = list_segments(number, kept.label, score, kept.area, kept.box, self.thing_labels)
         return {
             "pred_sem_seg": pred_sem_seg,
-            "pred_panoptic_seg": make_panoptic_data(index_map, self._describe(kept, score)),
+            "pred_panoptic_seg": make_panoptic_data(index_map, segments),
         }
 
     def _keep(self, cut: Cut, grid: NearestGrid) -> _Kept:
@@ -193,25 +199,6 @@ class MulticutHead(BaseModule):
             index, edge_logits, self.solver.distances, self.solver.intervals, len(kept.label)
         )
         return torch.where(isthing, score, 1.0)
-
-    def _describe(self, kept: _Kept, score: Tensor) -> list[SegmentInfo]:
-        """List the segments; this is the only copy of them from the device."""
-        columns = torch.cat(
-            [kept.label[:, None], kept.area[:, None], kept.box, score[:, None]], dim=1
-        )
-        segments: list[SegmentInfo] = []
-        for label, area, x0, y0, x1, y1, value in columns.tolist():
-            segments.append(
-                SegmentInfo(
-                    id=len(segments) + 1,
-                    label=int(label),
-                    isthing=self.thing_flags[int(label)],
-                    score=value,
-                    area=int(area),
-                    bbox=[x0, y0, x1 - x0, y1 - y0],
-                )
-            )
-        return segments
 
     def _outputs(self, problem: CutProblem, cut: Cut, meta: Mapping[str, Any]) -> PixelData:
         """Collect costs and cuts of the cells of the image, without padding."""

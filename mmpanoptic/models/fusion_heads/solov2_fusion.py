@@ -12,10 +12,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn import functional
 
-from mmpanoptic.models.layers.flips import flipped_dims
-from mmpanoptic.registry import MODELS
-
-from .solov2_candidates import (
+from mmpanoptic.models.postprocess.flips import flipped_dims
+from mmpanoptic.models.postprocess.solov2_selection import (
     Candidates,
     GridInstances,
     SelectionRules,
@@ -23,6 +21,7 @@ from .solov2_candidates import (
     suppress,
     suppress_neighbours,
 )
+from mmpanoptic.registry import MODELS
 
 
 @MODELS.register_module()

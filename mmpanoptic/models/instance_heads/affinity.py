@@ -16,7 +16,7 @@ from mmpanoptic.models.layers import (
     init_decoder_convs,
     make_fuse_convs,
 )
-from mmpanoptic.models.layers.grid_edges import (
+from mmpanoptic.models.multicut.grid_edges import (
     COLUMN_EDGES,
     ROW_EDGES,
     check_distances,
@@ -33,7 +33,7 @@ class AffinityOutputs(NamedTuple):
 
     Attributes:
         logits (tuple[Tensor, ...]): ``(N, 2, h', w')`` of each distance, positive for a boundary;
-            see :mod:`mmpanoptic.models.layers.grid_edges`.
+            see :mod:`mmpanoptic.models.multicut.grid_edges`.
         node_costs (Tensor | None): float32 ``(N, C, h, w)``, price of giving a cell a class; None
             in training without the solver.
         edge_costs (tuple[Tensor, ...]): float32, price of cutting each edge; empty in training

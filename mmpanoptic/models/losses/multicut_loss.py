@@ -10,16 +10,17 @@ import torch
 from mmengine.dist import get_rank
 from torch import Tensor, nn
 
-from mmpanoptic.models.layers.multicut import CutProblem, CutSolver
-from mmpanoptic.models.layers.multicut_segments import (
+from mmpanoptic.models.multicut.gradient import SolvedImage, estimate_gradients
+from mmpanoptic.models.multicut.layer import (
     LABEL_DIVISOR,
+    CutProblem,
     CutSegments,
+    CutSolver,
     foreground_probability,
     segments_of_cut,
 )
 from mmpanoptic.registry import MODELS
 
-from .multicut_gradient import SolvedImage, estimate_gradients
 from .panoptic_quality_loss import panoptic_quality_loss
 from .segment_matching import NO_SEGMENT, MatchedChannels, match_segments
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmpanoptic.models.layers.multicut_segments import CutSegments
+from mmpanoptic.models.multicut.layer import CutSegments
 
 IOU_SMOOTHING = 0.1
 """Added to intersection and union."""

@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmpanoptic.models.layers.flips import flipped_dims
+from mmpanoptic.models.postprocess.flips import flipped_dims
 from mmpanoptic.registry import MODELS
 
 from .panoptic_tta import PanopticTTAModel

@@ -11,7 +11,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmpanoptic.models.layers import check_pad_handling, resize_bilinear
+from mmpanoptic.models.layers import resize_bilinear
+from mmpanoptic.models.postprocess import check_pad_handling
 from mmpanoptic.registry import MODELS
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mmpanoptic.models.fusion_heads import MulticutHead
-from mmpanoptic.models.layers.multicut import CutProblem
+from mmpanoptic.models.multicut.layer import CutProblem
 from tests.data.golden.cops.synthetic_scenes import scene
 from tests.reference.cops import panoptic_of_cut
 

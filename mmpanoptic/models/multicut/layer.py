@@ -1,0 +1,216 @@
+"""The asymmetric multiway cut as a layer, and the segments of its result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmpanoptic.ops.amwc import SolverOptions, solve_grid_batch
+
+from .grid_edges import check_distances
+
+
+class CutProblem(NamedTuple):
+    """Costs of one image.
+
+    Attributes:
+        node (Tensor): float32 ``(K, h, w)``, price of giving a cell a label.
+        edges (Sequence[Tensor]): float32 ``(2, h', w')`` of each distance, price of cutting an
+            edge; see :mod:`mmpanoptic.models.multicut.grid_edges`.
+    """
+
+    node: Tensor
+    edges: Sequence[Tensor]
+
+
+class Cut(NamedTuple):
+    """Solution of one image, on the device of its costs.
+
+    Attributes:
+        labels (Tensor): int64 ``(h, w)``.
+        components (Tensor): int64 ``(h, w)``, connected component of each cell from 0.
+    """
+
+    labels: Tensor
+    components: Tensor
+
+
+class CutSolver:
+    """Solve multiway cuts of grids, several at once, on threads of the CPU.
+
+    Edges of distances beyond a side of the grid are left out, so that small images can be solved.
+
+    Args:
+        name (str): The part that solves, for error messages.
+        distances (Sequence[int]): Distances of the edges.
+        intervals (Sequence[int] | None): Their sampling intervals; 1 by default.
+        options (Mapping | None): Arguments of :class:`mmpanoptic.ops.amwc.SolverOptions` other than
+            ``min_instance_size``.
+        num_threads (int | None): Threads; None takes one for each core.
+
+    Raises:
+        ValueError: If the distances have no layout or an option is not allowed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        distances: Sequence[int],
+        intervals: Sequence[int] | None = None,
+        options: Mapping[str, Any] | None = None,
+        num_threads: int | None = None,
+    ) -> None:
+        self.distances = tuple(distances)
+        self.intervals = (1,) * len(self.distances) if intervals is None else tuple(intervals)
+        check_distances(name, self.distances, self.intervals)
+        self.options = SolverOptions(**(options or {}))
+        if self.options.min_instance_size:
+            raise ValueError(f"{name}: use ignore_area instead of the solver's min_instance_size")
+        self.num_threads = num_threads
+
+    def solve_asymmetric(
+        self, problems: Sequence[CutProblem], partitionable: Sequence[bool]
+    ) -> list[Cut]:
+        """Solve asymmetric multiway cuts.
+
+        Args:
+            problems (Sequence[CutProblem]): Costs of each image, all of one size.
+            partitionable (Sequence[bool]): Labels whose cells may form several components.
+
+        Returns:
+            list[Cut]: One for each problem.
+        """
+        return self._solve(problems, list(partitionable), self.options)
+
+    def solve_symmetric(self, problems: Sequence[CutProblem]) -> list[Cut]:
+        """Solve symmetric multiway cuts: edges are cut where labels differ.
+
+        Args:
+            problems (Sequence[CutProblem]): Costs, all of one size; numbers of labels may differ.
+
+        Returns:
+            list[Cut]: One for each problem.
+        """
+        # The other options are about stuff, or would search longer for a gradient's estimate.
+        options = SolverOptions(mode=self.options.mode, precision=self.options.precision)
+        return self._solve(problems, None, options)
+
+    def _solve(
+        self,
+        problems: Sequence[CutProblem],
+        partitionable: list[bool] | None,
+        options: SolverOptions,
+    ) -> list[Cut]:
+        if not problems:
+            return []
+        size = min(problems[0].node.shape[1:])
+        kept = [number for number, distance in enumerate(self.distances) if distance <= size]
+        # The samples of one image share edge costs: copy each array once.
+        copies: dict[int, np.ndarray] = {}
+
+        def copy(costs: Tensor) -> np.ndarray:
+            key = costs.data_ptr()
+            if key not in copies:
+                copies[key] = _to_numpy(costs)
+            return copies[key]
+
+        solutions = solve_grid_batch(
+            [_to_numpy(problem.node) for problem in problems],
+            [[copy(problem.edges[number]) for number in kept] for problem in problems],
+            [self.distances[number] for number in kept],
+            partitionable,
+            [self.intervals[number] for number in kept],
+            options,
+            num_threads=self.num_threads,
+        )
+        device = problems[0].node.device
+        return [
+            Cut(
+                torch.from_numpy(solution.labels).to(device, torch.int64),
+                torch.from_numpy(solution.components).to(device, torch.int64),
+            )
+            for solution in solutions
+        ]
+
+
+def _to_numpy(costs: Tensor) -> np.ndarray:
+    array: np.ndarray = costs.detach().to("cpu", torch.float32).numpy()
+    return array
+
+
+LABEL_DIVISOR = 1 << 16
+"""Codes of segments are ``class * LABEL_DIVISOR + n``; more than the published 1000."""
+
+FOREGROUND_SLOPE = 0.1
+"""Steepness of the foreground probability per pixel of area."""
+
+
+class CutSegments(NamedTuple):
+    """Segments of one image, ordered by class and then by component.
+
+    Attributes:
+        index (Tensor): int64 ``(h, w)``, number of each cell's segment from 0; -1 for things that
+            are too small.
+        label (Tensor): int64 ``(P,)``, class of each segment, ascending.
+        cells (Tensor): int64 ``(P,)``, size of each segment.
+    """
+
+    index: Tensor
+    label: Tensor
+    cells: Tensor
+
+
+def segments_of_cut(
+    labels: Tensor, components: Tensor, isthing: Tensor, min_cells: int
+) -> CutSegments:
+    """Number the segments of a cut: one for a stuff class, one for a component of a thing class.
+
+    COPS (arXiv:2106.03188), section 4. Work on cells is one look-up; all else is done once for
+    each component.
+
+    Args:
+        labels (Tensor): int64 ``(h, w)``, class of each cell; one class within a component.
+        components (Tensor): int64 ``(h, w)``, component of each cell from 0.
+        isthing (Tensor): bool ``(C,)``.
+        min_cells (int): Things with fewer cells form no segment.
+
+    Returns:
+        CutSegments: Without segments if there are only things that are too small.
+    """
+    flat = components.flatten()
+    size = torch.bincount(flat)
+    label = torch.zeros_like(size).scatter_(0, flat, labels.flatten())
+    thing = isthing.index_select(0, label)
+    number = torch.arange(1, len(size) + 1, device=flat.device)
+    key = label * (len(size) + 1) + torch.where(thing, number, 0)
+    kept = ~thing | (size >= min_cells)
+    # Component numbers need not be contiguous.
+    kept &= size > 0
+    unique, segment = torch.unique(key[kept], return_inverse=True)
+    table = torch.full_like(size, -1)
+    table[kept] = segment
+    cells = torch.zeros_like(unique).index_add_(0, segment, size[kept])
+    index = table.index_select(0, flat).view(components.shape)
+    return CutSegments(index, unique // (len(size) + 1), cells)
+
+
+def foreground_probability(
+    area: Tensor, isthing: Tensor, instance_area: float, stuff_area: float
+) -> Tensor:
+    """Judge segments by their size: 1/2 at the area limit of things or of stuff.
+
+    Args:
+        area (Tensor): Areas ``(...)``.
+        isthing (Tensor): bool ``(...)``.
+        instance_area (float): Limit of things, in the unit of ``area``.
+        stuff_area (float): Limit of stuff.
+
+    Returns:
+        Tensor: Probabilities ``(...)``.
+    """
+    limit = torch.where(isthing, float(instance_area), float(stuff_area))
+    return torch.sigmoid(FOREGROUND_SLOPE * (area - limit))
