@@ -332,6 +332,9 @@ def read_config(args: argparse.Namespace) -> Config:
 
     cfg = get_config(args.config)
     if args.cfg_options:
+        from .engine.config import check_options
+
+        check_options(cfg, args.cfg_options)
         cfg.merge_from_dict(args.cfg_options)
     return cfg
 
