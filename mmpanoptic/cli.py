@@ -138,7 +138,7 @@ COMMON = {
         "--nproc",
         "processes (default: the CPUs this process may use, %(default)s here)",
         type=at_least(1),
-        default=jobs.default_nproc(),
+        default=jobs.usable_cpus(),
         metavar="N",
     ),
     "threads": _argument(

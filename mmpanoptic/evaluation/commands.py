@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmpanoptic.utils import write_json
-from mmpanoptic.utils.jobs import default_nproc
+from mmpanoptic.utils.jobs import usable_cpus
 
 
 def evaluation_parser(description: str | None, examples: str) -> argparse.ArgumentParser:
@@ -40,7 +40,7 @@ def add_nproc(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nproc",
         type=_at_least_one,
-        default=default_nproc(),
+        default=usable_cpus(),
         metavar="N",
         help="processes; the result does not depend on them (default: the usable CPUs)",
     )

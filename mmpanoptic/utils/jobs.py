@@ -28,8 +28,8 @@ Tracker = Callable[[Iterable[Any], str, int], Iterable[Any]]
 _trackers: list[Tracker] = []
 
 
-def default_nproc() -> int:
-    """Return the number of CPUs that this process may use, which can be less than the host's."""
+def usable_cpus() -> int:
+    """Count the CPUs that this process may use, which can be fewer than the host has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -223,7 +223,7 @@ def describe_machine() -> dict[str, str]:
     import numpy as np
     import torch
 
-    from mmpanoptic.evaluation.panoptic_files import usable_cpus
+    from mmpanoptic.utils.jobs import usable_cpus
 
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
