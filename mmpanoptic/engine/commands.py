@@ -21,13 +21,7 @@ from .config_keys import apply_options, check_keys
 from .distributed import close_process_group
 from .stop_hooks import NonFiniteLossError
 
-_FORESEEABLE = (
-    CheckpointError,
-    ConfigError,
-    NonFiniteLossError,
-    PanopticFormatError,
-    FileNotFoundError,
-)
+_FORESEEABLE = (CheckpointError, ConfigError, NonFiniteLossError, PanopticFormatError, OSError)
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 
 

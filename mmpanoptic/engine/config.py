@@ -198,7 +198,7 @@ def _give_table(leaf: Any, table: LabelTable, loader: str) -> None:
         if difference:
             raise ConfigError(
                 f"the classes of {loader}'s dataset ({leaf.get('type')}) are not those of the "
-                f"model: {difference}. Give all datasets of a run the same dataset_type and metainfo"
+                f"model: {difference}. Give all datasets one dataset_type and metainfo"
             )
         if own.is_ordered_as(table):
             return

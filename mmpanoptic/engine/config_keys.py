@@ -14,49 +14,15 @@ from mmengine.config import Config, ConfigDict
 
 from mmpanoptic.registry import ConfigError, placeholders
 
-RUNNER_KEYS = frozenset(
-    [
-        "model",
-        "work_dir",
-        "train_dataloader",
-        "val_dataloader",
-        "test_dataloader",
-        "train_cfg",
-        "val_cfg",
-        "test_cfg",
-        "auto_scale_lr",
-        "optim_wrapper",
-        "param_scheduler",
-        "val_evaluator",
-        "test_evaluator",
-        "default_hooks",
-        "custom_hooks",
-        "data_preprocessor",
-        "load_from",
-        "resume",
-        "launcher",
-        "env_cfg",
-        "log_processor",
-        "log_level",
-        "visualizer",
-        "default_scope",
-        "randomness",
-        "experiment_name",
-        "model_wrapper_cfg",
-        "sync_bn",
-        "find_unused_parameters",
-        "activation_checkpointing",
-        "efficient_conv_bn_eval",
-        "compile",
-        "runner_type",
-        "custom_imports",
-        "trust_checkpoint",
-        "initial_weights",
-        "tta_model",
-        "tta_pipeline",
-        "search_space",
-    ]
-)
+_RUNNER_KEYS = """
+    model work_dir train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg
+    auto_scale_lr optim_wrapper param_scheduler val_evaluator test_evaluator default_hooks
+    custom_hooks data_preprocessor load_from resume launcher env_cfg log_processor log_level
+    visualizer default_scope randomness experiment_name model_wrapper_cfg sync_bn
+    find_unused_parameters activation_checkpointing efficient_conv_bn_eval compile runner_type
+    custom_imports trust_checkpoint initial_weights tta_model tta_pipeline search_space
+"""
+RUNNER_KEYS = frozenset(_RUNNER_KEYS.split())
 """Top-level names that mmengine's runner, ours and the tools read."""
 
 INNER_KEYS = {

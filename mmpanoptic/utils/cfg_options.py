@@ -120,12 +120,17 @@ def _read(node: ast.expr) -> Any:
     if isinstance(node, ast.Dict):
         keys = [key and _read(key) for key in node.keys]
         return dict(zip(keys, map(_read, node.values), strict=True))
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
-        if not node.args and all(keyword.arg for keyword in node.keywords):
-            return {str(keyword.arg): _read(keyword.value) for keyword in node.keywords}
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "dict" and not node.args:
+        return {_name_of(keyword): _read(keyword.value) for keyword in node.keywords}
     if isinstance(node, ast.Name | ast.Attribute):
         return _parse_word(ast.unparse(node))
     return ast.literal_eval(node)
+
+
+def _name_of(keyword: ast.keyword) -> str:
+    if keyword.arg is None:
+        raise ValueError("dict(**...) is not read")
+    return keyword.arg
 
 
 def _split(text: str) -> list[str]:

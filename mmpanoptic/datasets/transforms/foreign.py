@@ -27,8 +27,8 @@ mmsegmentation's RandomRotFlip is not among them: it interpolates between the nu
 
 STILL = {
     "mmcv": "LoadImageFromFile Normalize RandomGrayscale",
-    "mmdet": """CutOut PhotoMetricDistortion YOLOXHSVRandomAug ColorTransform AutoContrast Brightness
-        Color Contrast Equalize Invert Posterize Sharpness Solarize SolarizeAdd Corrupt""",
+    "mmdet": """CutOut PhotoMetricDistortion YOLOXHSVRandomAug ColorTransform AutoContrast Color
+        Brightness Contrast Equalize Invert Posterize Sharpness Solarize SolarizeAdd Corrupt""",
     "mmseg": "AdjustGamma CLAHE PhotoMetricDistortion RGB2Gray Rerange GenerateEdge",
 }
 """Transforms that leave every pixel where it is."""
