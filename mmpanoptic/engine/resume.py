@@ -25,6 +25,7 @@ from .checkpoint_state import bare_model, message_hub_from_plain, misfits, to_pl
 from .config import stored_label_table
 from .random_state import restore_random_state
 from .run_seed import change_seed
+from .schedules import follow_config, note_schedules
 
 _WEIGHTS_ONLY = re.compile(r"^(best_.*|.*-[0-9a-f]{8})\.pth$")
 
@@ -249,6 +250,7 @@ class ResumeMixin:
         self._resumed = {
             "random_states": checkpoint.get("random_states"),
             "data_position": checkpoint.get("data_position"),
+            "param_schedulers": checkpoint.get("param_schedulers"),
             "validated": meta.get("validated", False),
         }
 
@@ -269,7 +271,14 @@ class ResumeMixin:
         """
         self._resume = True  # hooks ask for it
         seed = self.seed
+        self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+        if self.param_schedulers is not None:
+            self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
+        schedules = note_schedules(self)
         super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)  # type: ignore[misc]
+        if resume_optimizer and resume_param_scheduler:
+            for note in follow_config(self, schedules, self._resumed["param_schedulers"]):
+                self.logger.warning(note)
         if self.seed != seed:
             offset = get_rank() if self._randomness_cfg.get("diff_rank_seed") else 0
             change_seed(self.train_dataloader, seed - offset, self.seed - offset)

@@ -46,6 +46,7 @@ from .distributed import init_cpu_process_group
 from .random_state import capture_random_state, isolated_random_state
 from .resume import ResumeMixin
 from .run_seed import give_seed
+from .schedules import without_empty_warmups
 from .workers import DetachedWorker
 
 install_safe_loading()
@@ -222,6 +223,10 @@ class PanopticRunner(ResumeMixin, Runner):
             kind = loop.get("type", "EpochTrainLoop" if by_epoch else "IterTrainLoop")
             loop["type"] = _EXACT_LOOPS.get(kind, kind)
         return super().build_train_loop(loop)
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """Build the schedulers; a warm-up over no iterations is left out."""
+        return super().build_param_scheduler(without_empty_warmups(scheduler))
 
     def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
         """Register the default hooks; the one for checkpoints writes atomically."""
