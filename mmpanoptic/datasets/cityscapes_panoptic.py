@@ -55,7 +55,7 @@ class CityscapesPanopticDataset(PanopticDataset):
         Returns:
             LabelTable: The classes, numbered as in the JSON.
         """
-        train_ids = {label.name: label.index for label in table}
+        train_ids: dict[Any, int] = {label.name: label.index for label in table}
         found = [(c.get("name"), c.get("id")) for c in categories if isinstance(c, dict)]
         if not found or any(train_ids.get(name) != number for name, number in found):
             return table

@@ -78,7 +78,7 @@ def read_label_table(dataset_cfg: Mapping[str, Any]) -> LabelTable:
     if inner:
         return read_label_table(inner[0] if isinstance(inner, list | tuple) else inner)
     kind = dataset_cfg.get("type")
-    cls = DATASETS.get(kind) if isinstance(kind, str) else kind
+    cls: Any = DATASETS.get(kind) if isinstance(kind, str) else kind
     if hasattr(cls, "read_table"):
         return cls.read_table(dataset_cfg)
     metainfo = {**getattr(cls, "METAINFO", {}), **(dataset_cfg.get("metainfo") or {})}

@@ -20,7 +20,7 @@ from .config import check_options
 from .distributed import close_process_group
 from .stop_hooks import NonFiniteLossError
 
-_FORESEEABLE = (CheckpointError, NonFiniteLossError, PanopticFormatError, FileNotFoundError)
+_FORESEEABLE = (CheckpointError, NonFiniteLossError, PanopticFormatError, OSError)
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 
 

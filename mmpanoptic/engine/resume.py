@@ -72,7 +72,8 @@ def _candidates(work_dir: Path) -> list[Path]:
         # Names with a dot are remains of writes that were killed.
         if not path.name.startswith(".") and not _WEIGHTS_ONLY.match(path.name)
     }
-    others -= {named}
+    if named:  # under this or another name: a pointer may be relative
+        others = {path for path in others if path.resolve() != named.resolve()}
     newest_first = sorted(others, key=lambda p: (p.stat().st_mtime_ns, p.name), reverse=True)
     return [*([named] if named else []), *newest_first]
 

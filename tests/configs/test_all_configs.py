@@ -64,7 +64,7 @@ def test_there_are_configs_for_the_built_in_and_the_real_datasets():
 @pytest.mark.parametrize("path", LEAVES, ids=lambda p: p.stem)
 def test_inheritance_is_at_most_two_levels_deep(path):
     assert depth(path) <= 2
-    assert len(bases(path)) <= 4
+    assert len(bases(path)) <= 5
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.py")), ids=lambda p: p.stem)
@@ -183,3 +183,9 @@ def test_pipelines_and_metrics_build(resolved):
         evaluator = resolved[name]
         for metric in evaluator if isinstance(evaluator, list | tuple) else [evaluator]:
             METRICS.build(metric)
+
+
+@pytest.mark.parametrize("head", ["RelationHead", "OcclusionHead"])
+def test_the_heads_of_rap_are_written_once(head):
+    files = [p.name for p in (CONFIGS / "rap").glob("*.py") if f'"{head}"' in p.read_text()]
+    assert len(files) == 1, files

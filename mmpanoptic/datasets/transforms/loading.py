@@ -66,7 +66,7 @@ class LoadImage(BaseTransform):
         if results.get("img") is not None:
             img = _to_bgr(np.asarray(results["img"]), path or "<array>", image_id)
         else:
-            img = self._read(path, image_id)
+            img = self._read(results["img_path"], image_id)
         height, width = img.shape[:2]
         expected = (results.setdefault("height", height), results.setdefault("width", width))
         if expected != (height, width):
