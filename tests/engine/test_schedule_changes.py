@@ -66,7 +66,7 @@ CHANGES = {
 def test_a_resumed_run_has_the_rates_of_its_own_schedule(tmp_path, name):
     first, second = CHANGES[name]
     rates_of(tmp_path / "run", first, 5)
-    rest, runner = rates_of(tmp_path / "run", second, resume=tmp_path / "run" / "iter_5.pth")
+    rest, _ = rates_of(tmp_path / "run", second, resume=tmp_path / "run" / "iter_5.pth")
     whole, _ = rates_of(tmp_path / "whole", second)
     assert rest == pytest.approx(whole[5:], rel=1e-12)
     text = "".join(path.read_text() for path in (tmp_path / "run").glob("*/*.log"))
