@@ -59,18 +59,12 @@ _EXACT_LOOPS = {"EpochBasedTrainLoop": "EpochTrainLoop", "IterBasedTrainLoop": "
 
 def _own_stop_hook(hook: Any) -> Any:
     """Let ours take the place of mmengine's hook for early stopping."""
-    if not isinstance(hook, dict) or hook.get("type") not in (
-        "EarlyStoppingHook",
-        EarlyStoppingHook,
-    ):
+    names = ("EarlyStoppingHook", EarlyStoppingHook)
+    if not isinstance(hook, dict) or hook.get("type") not in names:
         return hook
-    known = inspect.signature(EarlyStoppingHook).parameters
-    defaults = {"min_delta": known["min_delta"].default}
-    return {
-        **defaults,
-        **{k: v for k, v in hook.items() if k != "strict"},
-        "type": "PatienceStopHook",
-    }
+    defaults = {"min_delta": inspect.signature(EarlyStoppingHook).parameters["min_delta"].default}
+    given = {name: value for name, value in hook.items() if name != "strict"}
+    return {**defaults, **given, "type": "PatienceStopHook"}
 
 
 @RUNNERS.register_module()

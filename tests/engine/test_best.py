@@ -36,9 +36,7 @@ def test_metrics_are_found_with_and_without_prefix():
     assert find_metric("PQ", NAMES) == find_metric("coco_panoptic/PQ", NAMES) == "coco_panoptic/PQ"
     with pytest.raises(ConfigError, match="gives no metric 'QP'; there are: coco_panoptic/PQ"):
         find_metric("QP", NAMES)
-    with pytest.raises(
-        ConfigError, match="several metrics are called 'mIoU'; there are: a/mIoU, b"
-    ):
+    with pytest.raises(ConfigError, match="several metrics are called 'mIoU'; there are: a/mI"):
         find_metric("mIoU", NAMES)
 
 
@@ -76,9 +74,7 @@ def test_a_wrong_name_is_refused_before_the_first_iteration(tmp_path):
         )
     )
     stop = {"type": "PatienceStopHook", "monitor": "PQ_th"}
-    for number, wrong in enumerate(
-        ({"default_hooks.checkpoint.save_best": "PQ_th"}, {"custom_hooks": [stop]})
-    ):
+    for number, wrong in enumerate(({best: "PQ_th"}, {"custom_hooks": [stop]})):
         folder = tmp_path / str(number)
         with pytest.raises(ConfigError, match="no metric 'PQ_th'; there are: toy/PQ"):
             train(toy_config(folder, **telling, **wrong))
