@@ -68,11 +68,8 @@ class TellingMetric(METRICS.get("ToyMetric")):
 
 def test_a_wrong_name_is_refused_before_the_first_iteration(tmp_path):
     telling = {"val_evaluator": {"type": "TellingMetric"}}
-    train(
-        toy_config(
-            tmp_path / "a", steps=3, **telling, **{"default_hooks.checkpoint.save_best": "PQ"}
-        )
-    )
+    best = "default_hooks.checkpoint.save_best"
+    train(toy_config(tmp_path / "a", steps=3, **telling, **{best: "PQ"}))
     stop = {"type": "PatienceStopHook", "monitor": "PQ_th"}
     for number, wrong in enumerate(({best: "PQ_th"}, {"custom_hooks": [stop]})):
         folder = tmp_path / str(number)
