@@ -48,7 +48,7 @@ from .config_keys import check_keys, read_names
 from .distributed import init_cpu_process_group
 from .random_state import capture_random_state, isolated_random_state
 from .resume import ResumeMixin
-from .run_seed import give_seed
+from .run_seed import give_positions, give_seed
 from .schedules import without_empty_warmups
 from .workers import DetachedWorker, clear_worker_errors
 
@@ -237,6 +237,7 @@ class PanopticRunner(ResumeMixin, Runner):
             seed = seed - get_rank() if diff_rank_seed else seed
             give_seed(dataloader["dataset"], seed)
         loader = Runner.build_dataloader(dataloader, seed=seed)
+        give_positions(loader.dataset)
         loader.worker_init_fn = DetachedWorker(loader.worker_init_fn)
         return loader
 
