@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from .utils import jobs
+from .utils import jobs, write_json
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -162,12 +162,34 @@ COMMON = {
         choices=("none", "pytorch", "slurm", "mpi"),
         default="none",
     ),
+    "source": _argument("source", "published weights (.pkl or .pth)", metavar="SOURCE"),
+    "weights_out": _argument("out", "the .pth file to write", metavar="OUT"),
+    "drop": _argument(
+        "--drop",
+        "drop tensors whose names begin like this; each is listed",
+        nargs="+",
+        default=[],
+        metavar="REGEX",
+    ),
+    "variant": _argument(
+        "--config", "config of the same variant: a file or a shipped name", required=True
+    ),
+    "new_classes": _argument(
+        "--new-classes",
+        "the config has other classes: leave out what depends on them (fine-tuning)",
+        action="store_true",
+    ),
+    "to_published": _argument(
+        "--to-published", "the other way: SOURCE is ours", action="store_true"
+    ),
     # torch.distributed.launch passes it; torchrun sets the variable instead.
     "local_rank": _argument("--local_rank", argparse.SUPPRESS, type=int),
 }
 """Arguments that mean the same in every tool: name and settings, see :meth:`Parser.take`."""
 RUN_ARGUMENTS = ("work_dir", "cfg_options", "launcher", "trust", "local_rank")
 """What a tool with a runner takes, see :func:`read_run_config`."""
+CONVERSION_ARGUMENTS = ("source", "weights_out", "variant", "drop", "new_classes", "cfg_options")
+"""What a converter of whole models takes, see :func:`convert_model`."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -366,6 +388,41 @@ def load_model(args: argparse.Namespace, device: str | None = None) -> nn.Module
         given.get("cfg_options"),
         given.get("trust", False),
     )
+
+
+def save_json(args: argparse.Namespace, content: Any) -> None:
+    """Write figures where ``--json`` says, if it says so."""
+    if args.json is not None:
+        write_json(args.json, content, indent=1)
+
+
+def convert_model(
+    args: argparse.Namespace,
+    make_key_map: Callable[[nn.Module], Any],
+    convert: Callable[..., Any] | None = None,
+) -> Iterator[str]:
+    """Convert weights as :data:`CONVERSION_ARGUMENTS`, with or without ``to_published``, say.
+
+    Args:
+        args (argparse.Namespace): The arguments.
+        make_key_map (Callable): Class of the names' map.
+        convert (Callable | None): Takes the place of ``apis.conversion.convert_model``.
+
+    Yields:
+        str: What was done.
+    """
+    from .apis import conversion
+
+    files = (args.source, args.config, args.out)
+    if getattr(args, "to_published", False):
+        if args.new_classes or args.drop:
+            raise UsageError("--to-published converts whole models; no --new-classes, no --drop")
+        done = conversion.restore_published(*files, args.cfg_options, make_key_map)
+    else:
+        options = {} if convert else {"make_key_map": make_key_map}
+        convert = convert or conversion.convert_model
+        done = convert(*files, args.drop, args.new_classes, args.cfg_options, **options)
+    yield done.report()
 
 
 def call_tool(name: str, *arguments: object, folder: Path | None = None) -> float:

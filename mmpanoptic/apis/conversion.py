@@ -1,13 +1,10 @@
-"""Conversion of published weights to ours and back; the commands of tools/model_converters."""
+"""Conversion of published weights to ours and back."""
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,11 +13,10 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mmpanoptic.checkpoints.foreign_weights import read_foreign_weights, take_normalisation
-from mmpanoptic.checkpoints.loading import CheckpointError, load_checkpoint, save_checkpoint
-from mmpanoptic.checkpoints.panoptic_deeplab_keys import CheckpointMismatchError, PublishedKeyMap
+from mmpanoptic.checkpoints.loading import load_checkpoint, save_checkpoint
+from mmpanoptic.checkpoints.panoptic_deeplab_keys import PublishedKeyMap
 from mmpanoptic.engine.config import label_table_of, resolve_config
 from mmpanoptic.registry import MODELS
-from mmpanoptic.utils.cfg_options import ConfigOptions
 
 from .configs import get_config
 
@@ -94,6 +90,7 @@ def convert_backbone(
         CheckpointError: If the source cannot be read.
         CheckpointMismatchError: If tensors are missing, unexpected or of another shape.
     """
+    init_default_scope("mmpanoptic")
     state = read_foreign_weights(source)
     with torch.device("meta"):
         model = nn.ModuleDict({"backbone": MODELS.build(make_config(state))})
@@ -217,101 +214,3 @@ def write_conversion(
     weights = {name: torch.as_tensor(value).clone() for name, value in ours.items()}
     save_checkpoint({"meta": meta, "state_dict": weights}, out)
     return Conversion(Path(out), len(ours), len(used - state.keys()), sorted(state.keys() - used))
-
-
-def conversion_parser(description: str | None, examples: str) -> argparse.ArgumentParser:
-    """Make a parser with the arguments that every converter has.
-
-    Args:
-        description: The command's docstring.
-        examples: Lines for the end of ``--help``.
-
-    Returns:
-        argparse.ArgumentParser: With ``source``, ``out`` and ``--drop``.
-    """
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog=f"examples:{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("source", metavar="SOURCE", help="published weights (.pkl or .pth)")
-    parser.add_argument("out", metavar="OUT", help="the .pth file to write")
-    parser.add_argument(
-        "--drop",
-        nargs="+",
-        default=[],
-        metavar="REGEX",
-        help="drop tensors whose names begin like this; each is listed",
-    )
-    return parser
-
-
-def model_parser(
-    description: str | None, examples: str, both_ways: bool = True
-) -> argparse.ArgumentParser:
-    """Make a parser for the conversion of whole models, read by :func:`convert_model_command`.
-
-    Args:
-        description: The command's docstring.
-        examples: Lines for the end of ``--help``.
-        both_ways: The command can also turn our weights into published ones.
-
-    Returns:
-        argparse.ArgumentParser: That of :func:`conversion_parser` with the config and its options.
-    """
-    parser = conversion_parser(description, examples)
-    add = parser.add_argument
-    add("--config", required=True, help="config of the same variant: a file or a shipped name")
-    add(
-        "--new-classes",
-        action="store_true",
-        help="the config has other classes: leave out what depends on them (fine-tuning)",
-    )
-    if both_ways:
-        add("--to-published", action="store_true", help="the other way: SOURCE is ours")
-    add("--cfg-options", nargs="+", action=ConfigOptions, help="KEY=VALUE, replaces config values")
-    return parser
-
-
-def convert_model_command(
-    parser: argparse.ArgumentParser,
-    argv: Sequence[str] | None,
-    make_key_map: Callable[[nn.Module], Any],
-    convert: Callable[..., Conversion] | None = None,
-) -> int:
-    """Convert as the arguments of :func:`model_parser` say.
-
-    Args:
-        parser: From :func:`model_parser`.
-        argv: Arguments; those of the process by default.
-        make_key_map: Class of the names' map.
-        convert: Conversion of SOURCE, with the arguments of :func:`convert_model`; that by
-            default.
-
-    Returns:
-        int: The exit status.
-    """
-    args = parser.parse_args(argv)
-    backwards = getattr(args, "to_published", False)
-    if backwards and (args.new_classes or args.drop):
-        parser.error("--to-published converts whole models; it takes no --new-classes and --drop")
-    files = (args.source, args.config, args.out)
-    if backwards:
-        return run_conversion(lambda: restore_published(*files, args.cfg_options, make_key_map))
-    action = convert or partial(convert_model, make_key_map=make_key_map)
-    return run_conversion(lambda: action(*files, args.drop, args.new_classes, args.cfg_options))
-
-
-def run_conversion(convert: Callable[[], Conversion]) -> int:
-    """Convert and print the report, or the error.
-
-    Returns:
-        int: The exit status.
-    """
-    init_default_scope("mmpanoptic")
-    try:
-        print(convert().report())  # noqa: T201
-    except (CheckpointError, CheckpointMismatchError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 1
-    return 0

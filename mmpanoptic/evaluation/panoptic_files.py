@@ -19,6 +19,7 @@ from mmpanoptic.utils.format_errors import (
     PanopticFormatWarning,
     describe_problems,
 )
+from mmpanoptic.utils.jobs import default_nproc
 from mmpanoptic.utils.panoptic_png import read_panoptic_png
 
 from .panoptic_checks import (
@@ -85,13 +86,6 @@ class _Job:
     problems: ProblemLog = field(compare=False)
 
 
-def usable_cpus() -> int:
-    """Count the CPUs that this process may use, which can be fewer than the host has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def evaluate_files(
     gt_json: PathLike,
     pred_json: PathLike,
@@ -123,7 +117,7 @@ def evaluate_files(
         PanopticFormatError: With all problems of the file set.
         ValueError: If ``workers`` is less than 1.
     """
-    workers = usable_cpus() if workers is None else workers
+    workers = default_nproc() if workers is None else workers
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     problems = ProblemLog(strict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -33,6 +34,24 @@ def render_table(title: str, header: Sequence[str], rows: Sequence[Sequence[obje
     buffer = io.StringIO()
     Console(file=buffer, width=_WIDTH, color_system=None, markup=False).print(table)
     return buffer.getvalue().rstrip("\n")
+
+
+def to_percent(numbers: Any) -> Any:
+    """Turn fractions into percentages, floats only, and nan into None, which JSON has.
+
+    Args:
+        numbers: Nested dicts and lists.
+
+    Returns:
+        Any: The same, in percent.
+    """
+    if isinstance(numbers, dict):
+        return {str(key): to_percent(value) for key, value in numbers.items()}
+    if isinstance(numbers, Sequence) and not isinstance(numbers, str):
+        return [to_percent(value) for value in numbers]
+    if isinstance(numbers, float):
+        return None if math.isnan(numbers) else 100 * numbers
+    return numbers
 
 
 def _format(value: object) -> str:

@@ -56,6 +56,8 @@ def test_nproc_must_be_positive():
 
 def test_default_nproc_is_what_the_process_may_use():
     assert 1 <= default_nproc() <= os.cpu_count()
+    if hasattr(os, "sched_getaffinity"):
+        assert default_nproc() == len(os.sched_getaffinity(0))
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):

@@ -9,11 +9,11 @@ never runs.
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from mmpanoptic.apis.auto_panoptic_conversion import convert_auto_panoptic
-from mmpanoptic.apis.conversion import model_parser, run_conversion
+from mmpanoptic import cli
 
 EXAMPLES = """
   %(prog)s autopanoptic.pth checkpoints/auto-panoptic_coco.pth \\
@@ -23,14 +23,24 @@ EXAMPLES = """
 """
 
 
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.take(*cli.CONVERSION_ARGUMENTS)
+    return parser
+
+
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Convert."""
+    from mmpanoptic.apis.auto_panoptic_conversion import convert_auto_panoptic
+    from mmpanoptic.checkpoints.auto_panoptic_keys import AutoPanopticKeyMap
+
+    return cli.convert_model(args, AutoPanopticKeyMap, convert_auto_panoptic)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Convert; return the exit status."""
-    args = model_parser(__doc__, EXAMPLES, both_ways=False).parse_args(argv)
-    return run_conversion(
-        lambda: convert_auto_panoptic(
-            args.source, args.config, args.out, args.drop, args.new_classes, args.cfg_options
-        )
-    )
+    """Run the command; return the exit status."""
+    return cli.main(build_parser(), run, argv)
 
 
 if __name__ == "__main__":

@@ -99,11 +99,14 @@ class COPS(PanopticSegmentor):
                     module.eval()
         return self
 
-    def forward_heads(self, inputs: Tensor) -> HeadOutputs:
+    def forward_heads(
+        self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None = None
+    ) -> HeadOutputs:
         """Run the network without solver and post-processing.
 
         Args:
             inputs (Tensor): Normalised images ``(N, 3, H, W)``.
+            data_samples (Sequence[DetDataSample] | None): Not used.
 
         Returns:
             HeadOutputs: Class logits and ``AffinityOutputs``.

@@ -3,7 +3,7 @@ import os
 import pytest
 from mmengine.config import Config
 
-from mmpanoptic.engine.commands import set_predictions_folder
+from mmpanoptic.engine.testing import set_predictions_folder
 
 PQ = {"type": "PanopticQualityMetric"}
 IOU = {"type": "SemanticIoUMetric"}  # writes no files
