@@ -10,7 +10,6 @@ Exit status: 0 done, 1 something went wrong, 2 wrong arguments, 130 stopped by C
 from __future__ import annotations
 
 import argparse
-import ast
 import difflib
 import os
 import shlex
@@ -26,10 +25,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from .utils import jobs, write_json
+from .utils.cfg_options import ConfigOptions
 
 if TYPE_CHECKING:
     from mmengine.config import Config
     from torch import nn
+
+    from .checkpoints.key_map import KeyMap
 
 Item = TypeVar("Item")
 
@@ -48,53 +50,6 @@ class UsageError(Exception):
 
 class Failure(Exception):  # noqa: N818 - no fault of the program
     """The work is done, and its outcome is a failure; the exit status is 1."""
-
-
-class ConfigOptions(argparse.Action):
-    """Argparse action that collects ``KEY=VALUE`` pairs into a dict.
-
-    Differences from the original (``mmengine.config.DictAction``): see :func:`parse_value`; a pair
-    without ``=`` is a wrong argument.
-    """
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        """Add the pairs to those given before."""
-        options = dict(getattr(namespace, self.dest, None) or {})
-        for pair in [values] if isinstance(values, str) else values or ():
-            key, sign, text = str(pair).partition("=")
-            if not sign or not key:
-                parser.error(f"{option_string} takes KEY=VALUE pairs, got {pair!r}")
-            options[key] = parse_value(text)
-        setattr(namespace, self.dest, options)
-
-
-def parse_value(text: str) -> Any:
-    """Read a value of the command line, as mmengine does: ``1``, ``1e-4``, ``true``, ``[(1,2),a]``.
-
-    Differences from the original (``mmengine.config.DictAction``): a value with spaces stays whole
-    (mmengine removes the spaces, which breaks paths) unless it is a Python literal, such as
-    ``"[1, 2]"``; dicts in Python's notation are accepted.
-
-    Args:
-        text (str): As typed.
-
-    Returns:
-        Any: Number, bool, None, list, tuple, dict or text.
-    """
-    from mmengine.config import DictAction
-
-    if " " in text or text.startswith("{"):
-        try:
-            return ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            return text.strip("'\"")
-    return DictAction._parse_iterable(text)
 
 
 def at_least(least: float, kind: type[int] | type[float] = int) -> Callable[[str], Any]:
@@ -138,7 +93,7 @@ COMMON = {
         "--nproc",
         "processes (default: the CPUs this process may use, %(default)s here)",
         type=at_least(1),
-        default=jobs.default_nproc(),
+        default=jobs.usable_cpus(),
         metavar="N",
     ),
     "threads": _argument(
@@ -188,7 +143,15 @@ COMMON = {
 """Arguments that mean the same in every tool: name and settings, see :meth:`Parser.take`."""
 RUN_ARGUMENTS = ("work_dir", "cfg_options", "launcher", "trust", "local_rank")
 """What a tool with a runner takes, see :func:`read_run_config`."""
-CONVERSION_ARGUMENTS = ("source", "weights_out", "variant", "drop", "new_classes", "cfg_options")
+CONVERSION_ARGUMENTS = (
+    "source",
+    "weights_out",
+    "variant",
+    "drop",
+    "new_classes",
+    "to_published",
+    "cfg_options",
+)
 """What a converter of whole models takes, see :func:`convert_model`."""
 
 
@@ -352,10 +315,7 @@ def read_config(args: argparse.Namespace) -> Config:
     """Read the config that the arguments name and apply ``--cfg-options``."""
     from .apis import get_config
 
-    cfg = get_config(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    return cfg
+    return get_config(args.config, args.cfg_options)
 
 
 def read_run_config(args: argparse.Namespace) -> Config:
@@ -396,33 +356,31 @@ def save_json(args: argparse.Namespace, content: Any) -> None:
         write_json(args.json, content, indent=1)
 
 
-def convert_model(
-    args: argparse.Namespace,
-    make_key_map: Callable[[nn.Module], Any],
-    convert: Callable[..., Any] | None = None,
-) -> Iterator[str]:
-    """Convert weights as :data:`CONVERSION_ARGUMENTS`, with or without ``to_published``, say.
+def convert_model(args: argparse.Namespace, key_map: type[KeyMap]) -> Iterator[str]:
+    """Convert weights as :data:`CONVERSION_ARGUMENTS`, with or without ``--initial``, say.
 
     Args:
         args (argparse.Namespace): The arguments.
-        make_key_map (Callable): Class of the names' map.
-        convert (Callable | None): Takes the place of ``apis.conversion.convert_model``.
+        key_map (type[KeyMap]): The system's map of names.
 
     Yields:
         str: What was done.
     """
     from .apis import conversion
 
-    files = (args.source, args.config, args.out)
-    if getattr(args, "to_published", False):
-        if args.new_classes or args.drop:
-            raise UsageError("--to-published converts whole models; no --new-classes, no --drop")
-        done = conversion.restore_published(*files, args.cfg_options, make_key_map)
-    else:
-        options = {} if convert else {"make_key_map": make_key_map}
-        convert = convert or conversion.convert_model
-        done = convert(*files, args.drop, args.new_classes, args.cfg_options, **options)
-    yield done.report()
+    initial = getattr(args, "initial", False)
+    if args.to_published:
+        if args.new_classes or args.drop or initial:
+            raise UsageError(
+                "--to-published converts whole models; no --new-classes, --drop or --initial"
+            )
+        model = conversion.model_of_config(args.config, args.cfg_options)[0]
+        yield conversion.restore_published(args.source, args.out, key_map(model)).report()
+        return
+    options = {"drop": args.drop, "new_classes": args.new_classes, "initial": initial}
+    yield conversion.convert_model(
+        args.source, args.config, args.out, key_map, args.cfg_options, **options
+    ).report()
 
 
 def call_tool(name: str, *arguments: object, folder: Path | None = None) -> float:

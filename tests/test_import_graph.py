@@ -17,7 +17,7 @@ ALLOWED = {
     "lazy": set(),
     "registry": set(),
     "structures": {"lazy"},
-    "ops": set(),
+    "ops": {"utils"},
     "utils": {"structures"},
     "models": BASE,
     "checkpoints": {*BASE, "models"},

@@ -16,7 +16,7 @@ from mmpanoptic import cli
 
 EXAMPLES = """
   %(prog)s efficientps-solov2_b5_16xb1-30k_cityscapes CHECKPOINT instances/
-  %(prog)s deeplabv3plus_r18-tiny_1xb16-1k_shapes CHECKPOINT instances/ --out-dir predictions
+  %(prog)s deeplabv3plus_r18-tiny_1xb8-1k_shapes CHECKPOINT instances/ --out-dir predictions
   tools/save_instances.py makes the instances.
 """
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmengine.dist import get_world_size
+from mmengine.hooks import EarlyStoppingHook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
@@ -35,6 +36,8 @@ class _ExactResume:
     _epoch: int
     _origin = (0, 0)
     """Iteration and samples per process from which the position is counted."""
+    _validated = True
+    """Whether the last validation that was due before the start has been run."""
 
     def data_position(self, epoch: int, iteration: int) -> DataPosition:
         """Tell where the run stands after ``iteration`` iterations.
@@ -53,13 +56,16 @@ class _ExactResume:
             samples += (iteration - start) * batch_size_of(self.dataloader)
         return {"samples": samples, "world_size": get_world_size()}
 
-    def resume_data(self, position: DataPosition | None) -> None:
+    def resume_data(self, position: DataPosition | None, validated: bool) -> None:
         """Start training behind the samples that a checkpoint counts.
 
         Args:
             position (DataPosition | None): From the checkpoint. Without one (a checkpoint of
                 mmengine) it follows from the number of iterations.
+            validated (bool): Whether the checkpoint is younger than the validation that was due
+                at its iteration.
         """
+        self._validated = validated
         if position is None:
             samples = self._iterations_before() * batch_size_of(self.dataloader)
         else:
@@ -92,6 +98,25 @@ class _ExactResume:
         with self.runner.untraced_random_state():
             self.runner.val_loop.run()
 
+    def _repeat_validation(self, progress: int) -> None:
+        """Run a validation that the checkpoint is older than, if the training depends on it.
+
+        Args:
+            progress (int): Finished epochs or iterations, whichever the loop counts.
+        """
+        if not self._validated and _listens_to_validation(self.runner):
+            self._validate(progress, is_last=False)
+
+
+def _listens_to_validation(runner: PanopticRunner) -> bool:
+    """Tell whether a schedule or the end of the training depends on metrics."""
+    groups = runner.param_schedulers or []
+    lists = groups.values() if isinstance(groups, dict) else [groups]
+    schedulers = [scheduler for group in lists for scheduler in group]
+    return any(getattr(scheduler, "need_val_args", False) for scheduler in schedulers) or any(
+        isinstance(hook, EarlyStoppingHook) for hook in runner.hooks
+    )
+
 
 @LOOPS.register_module()
 class EpochTrainLoop(_ExactResume, EpochBasedTrainLoop):
@@ -120,6 +145,7 @@ class EpochTrainLoop(_ExactResume, EpochBasedTrainLoop):
         self.runner.call_hook("before_train")
         if self._origin[1] == 0:
             self.runner.resume_random_state()
+            self._repeat_validation(self._epoch)
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
             self._decide_current_val_interval()
@@ -200,6 +226,7 @@ class IterTrainLoop(_ExactResume, IterBasedTrainLoop):
         batches, discard = endless_batches(self.dataloader, self._origin[1])
         self._discard(batches, discard)
         self.runner.resume_random_state()
+        self._repeat_validation(self._iter)
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             self.run_iter(next(batches))

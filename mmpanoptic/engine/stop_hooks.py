@@ -1,4 +1,4 @@
-"""Stop a run in time: at a loss that is not finite, and on request."""
+"""Stop a run in time: at a loss that is not finite, on request, and where nothing improves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
-from mmengine.hooks import Hook
+from mmengine.hooks import EarlyStoppingHook, Hook
 
 from mmpanoptic.registry import HOOKS
 
@@ -162,3 +162,49 @@ class StopSignalHook(Hook):
         flag = torch.tensor(int(self._received))
         all_reduce(flag, op="max")
         return bool(flag)
+
+
+@HOOKS.register_module()
+class PatienceStopHook(EarlyStoppingHook):
+    """Stop training when a metric has not improved for some validations.
+
+    Differences from the original (``mmengine.hooks.EarlyStoppingHook``): checkpoints hold the best
+    value and how long it has stood, so a resumed run stops where an undisturbed one does; a metric
+    that no validation gives is an error.
+
+    Args:
+        monitor (str): Name of the metric, ``coco_panoptic/PQ`` for instance.
+        patience (int): Validations without improvement after which training ends.
+        min_delta (float): Smallest difference that counts as an improvement.
+        rule (str): ``greater`` or ``less``: what is better.
+
+    Raises:
+        ValueError: If ``rule`` is neither.
+    """
+
+    priority = "LOW"  # like the schedulers before checkpoints, which hold what both decided
+
+    def __init__(
+        self, monitor: str, patience: int = 5, min_delta: float = 0.0, rule: str = "greater"
+    ) -> None:
+        super().__init__(monitor, rule, min_delta, strict=True, patience=patience)
+
+    def before_save_checkpoint(self, runner: PanopticRunner, checkpoint: dict[str, Any]) -> None:
+        """Add the best value and the validations since.
+
+        Args:
+            runner (PanopticRunner): The runner.
+            checkpoint (dict): Changed in place.
+        """
+        checkpoint["patience"] = {"best_score": self.best_score, "wait_count": self.wait_count}
+
+    def after_load_checkpoint(self, runner: PanopticRunner, checkpoint: dict[str, Any]) -> None:
+        """Go on with the values of a checkpoint that is resumed.
+
+        Args:
+            runner (PanopticRunner): The runner.
+            checkpoint (dict): What was loaded.
+        """
+        if runner._resume and "patience" in checkpoint:
+            self.best_score = checkpoint["patience"]["best_score"]
+            self.wait_count = checkpoint["patience"]["wait_count"]

@@ -19,8 +19,8 @@ from mmpanoptic.utils.format_errors import (
     PanopticFormatWarning,
     describe_problems,
 )
-from mmpanoptic.utils.jobs import default_nproc
-from mmpanoptic.utils.panoptic_png import read_panoptic_png
+from mmpanoptic.utils.jobs import usable_cpus
+from mmpanoptic.utils.panoptic_png import read_panoptic_runs
 
 from .panoptic_checks import (
     ProblemLog,
@@ -117,7 +117,7 @@ def evaluate_files(
         PanopticFormatError: With all problems of the file set.
         ValueError: If ``workers`` is less than 1.
     """
-    workers = default_nproc() if workers is None else workers
+    workers = usable_cpus() if workers is None else workers
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     problems = ProblemLog(strict)
@@ -309,7 +309,7 @@ def _evaluate_image(
     maps = []
     for path, problems in zip(paths, (gt_problems, pred_problems), strict=True):
         try:
-            maps.append(read_panoptic_png(path))
+            maps.append(read_panoptic_runs(path))
         except PanopticFormatError as error:
             problems.adopt(error)
     if len(maps) < 2 or not check_sizes(maps[0].shape, maps[1].shape, pred_problems):

@@ -14,7 +14,7 @@ from mmpanoptic.registry import METRICS
 from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils.archives import file_stamp
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError, describe_problems
-from mmpanoptic.utils.panoptic_png import read_panoptic_png
+from mmpanoptic.utils.panoptic_png import read_panoptic_runs
 
 from .indexed_metric import IndexedMetric
 from .panoptic_checks import (
@@ -329,9 +329,9 @@ def _read_ground_truth(
         problems.error("unknown_category", "the dataset's table lacks category ids", unknown)
         return None
     try:
-        ids = read_panoptic_png(path)
+        runs = read_panoptic_runs(path)
     except PanopticFormatError as error:
         problems.adopt(error)
         return None
-    segments = ground_truth_map(ids, info, categories, problems)
+    segments = ground_truth_map(runs, info, categories, problems)
     return None if problems.errors else segments

@@ -5,10 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..lazy import lazy_names
-from .ids import MAX_ID, VOID_ID, bgr2id, id2rgb, rgb2id
+from .ids import MAX_ID, VOID_ID, id2rgb, rgb2id
 from .label_table import IGNORE_LABEL, Label, LabelTable, distinct_color
 from .relations import OVERLAP_FIELD, occluder_matrix, relation_matrix
-from .runs import Runs, find_runs, lookup_sorted, segment_statistics
+from .runs import (
+    FlatRuns,
+    Runs,
+    color_runs,
+    find_runs,
+    flat_runs,
+    lookup_sorted,
+    segment_statistics,
+)
 
 if TYPE_CHECKING:
     from .boxed_masks import BoxedMasks
@@ -33,7 +41,6 @@ __all__ = [
     "BoxedMasks",
     "MAX_ID",
     "VOID_ID",
-    "bgr2id",
     "id2rgb",
     "rgb2id",
     "IGNORE_LABEL",
@@ -43,8 +50,11 @@ __all__ = [
     "OVERLAP_FIELD",
     "occluder_matrix",
     "relation_matrix",
+    "FlatRuns",
     "Runs",
+    "color_runs",
     "find_runs",
+    "flat_runs",
     "lookup_sorted",
     "segment_statistics",
     "SegmentInfo",

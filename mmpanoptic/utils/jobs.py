@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .files import explained_writes
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -28,8 +30,8 @@ Tracker = Callable[[Iterable[Any], str, int], Iterable[Any]]
 _trackers: list[Tracker] = []
 
 
-def default_nproc() -> int:
-    """Return the number of CPUs that this process may use, which can be less than the host's."""
+def usable_cpus() -> int:
+    """Count the CPUs that this process may use, which can be fewer than the host has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -95,15 +97,19 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     Args:
         path: The file to write; its folder must exist.
         data: The content.
+
+    Raises:
+        WriteError: If the disk is full, broken or read-only.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{PART_SUFFIX}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+    with explained_writes(path, len(data)):
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+        finally:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
 
 
 def is_whole(path: str | os.PathLike[str]) -> bool:

@@ -33,5 +33,5 @@ def test_format_only_leaves_out_the_others():
 
 @pytest.mark.parametrize("evaluator", [[IOU], None, [{"type": "NobodysMetric"}]])
 def test_nothing_to_write_is_an_error(evaluator):
-    with pytest.raises(ValueError, match="--out and --format-only need a metric that writes"):
+    with pytest.raises(ValueError, match="--out-dir and --format-only need a metric that writes"):
         set_predictions_folder(Config({"test_evaluator": evaluator}), "out", format_only=True)

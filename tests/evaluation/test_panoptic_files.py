@@ -150,7 +150,7 @@ def test_repeated_categories_are_an_error_or_the_last_counts(files):
     assert result.categories.isthing[0]
 
 
-def test_there_is_at_least_one_worker(files):
+def test_at_least_one_worker_is_needed(files):
     with pytest.raises(ValueError, match="workers"):
         evaluate_files(*files.paths, workers=0)
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
@@ -101,6 +102,22 @@ def test_bitmap_masks_and_tensors_give_the_same_targets():
         make_solov2_targets([found], LEVELS, CLASSES, FEAT_SIZE) for found in (one, bitmap)
     )
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("width", [SIZE[1], SIZE[1] - 3])
+@pytest.mark.parametrize("counts", [(0,), (0, 4), (4, 0), (0, 0)])
+def test_images_without_instances_are_background_however_numpy_lays_out_nothing(counts, width):
+    size = (SIZE[0], width)
+    batch = [random_instances(1, n, size) if n else no_instances() for n in counts]
+    for one in batch:
+        if not len(one.labels):  # the strides that NumPy gives an array made of no masks
+            nothing = np.lib.stride_tricks.as_strided(np.zeros(0, np.uint8), (0, *size), (0, 0, 0))
+            one.masks = torch.from_numpy(nothing)
+            assert one.masks.stride() == (0, 0, 0)
+    targets = make_solov2_targets(batch, LEVELS, CLASSES, FEAT_SIZE)
+    assert targets.masks.shape == (sum(counts), *FEAT_SIZE)
+    for labels, count in zip(targets.labels, counts, strict=True):
+        assert bool((labels == CLASSES).all()) is (count == 0)
 
 
 def test_masks_larger_than_the_images_are_refused():

@@ -11,7 +11,7 @@ from .load_tool import load_tool
 
 SYSTEMS = {
     "Panoptic-DeepLab": "panoptic-deeplab_r18-tiny_1xb8-500_shapes",
-    "DeepLabV3+": "deeplabv3plus_r18-tiny_1xb16-1k_shapes",
+    "DeepLabV3+": "deeplabv3plus_r18-tiny_1xb8-1k_shapes",
     "RAP": "rap_r18-tiny_relation-finetune_1xb8-2k_shapes",
     "OCFusion": "rap_r18-tiny_ocfusion-finetune_1xb8-2k_shapes",
     "COPS": "cops_r18-tiny_e2e_1xb8-200_shapes",

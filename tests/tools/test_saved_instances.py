@@ -33,8 +33,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def options(shapes_root):
-    loaders = [f"{part}_dataloader.persistent_workers=False" for part in ("train", "val", "test")]
-    return ["--cfg-options", f"data_root={shapes_root}", "num_workers=0", THRESHOLD, *loaders]
+    return ["--cfg-options", f"data_root={shapes_root}", "num_workers=0", THRESHOLD]
 
 
 def read_predictions(folder):

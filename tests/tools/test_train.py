@@ -25,9 +25,6 @@ def options(root, iterations):
         "warmup_iters=1",
         "batch_size=2",
         "num_workers=0",
-        "train_dataloader.persistent_workers=False",
-        "val_dataloader.persistent_workers=False",
-        "test_dataloader.persistent_workers=False",
         "default_hooks.checkpoint.interval=2",
     ]
 

@@ -15,7 +15,6 @@ def quality(done):
 
 def test_the_mirror_image_is_the_default(run_tool, shapes_root, checkpoint):
     options = ["--cfg-options", f"data_root={shapes_root}", "test_dataloader.num_workers=0"]
-    options += ["test_dataloader.persistent_workers=False"]
     done = run_tool(TOOL, CONFIG, checkpoint, "--tta", *options)
     assert 0 <= quality(done) <= 100
 

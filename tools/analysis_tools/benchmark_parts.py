@@ -205,7 +205,7 @@ def describe_machine() -> dict[str, str]:
     import numpy as np
     import torch
 
-    from mmpanoptic.utils.jobs import default_nproc
+    from mmpanoptic.utils.jobs import usable_cpus
 
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
@@ -214,7 +214,7 @@ def describe_machine() -> dict[str, str]:
         named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         model = named[0] if named else model
     return {
-        "cpu": f"{model} ({default_nproc()} usable)",
+        "cpu": f"{model} ({usable_cpus()} usable)",
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch.__version__,

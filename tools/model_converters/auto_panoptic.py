@@ -32,10 +32,9 @@ def build_parser() -> cli.Parser:
 
 def run(args: argparse.Namespace) -> Iterator[str]:
     """Convert."""
-    from mmpanoptic.apis.auto_panoptic_conversion import convert_auto_panoptic
     from mmpanoptic.checkpoints.auto_panoptic_keys import AutoPanopticKeyMap
 
-    return cli.convert_model(args, AutoPanopticKeyMap, convert_auto_panoptic)
+    return cli.convert_model(args, AutoPanopticKeyMap)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,7 +24,7 @@ EXAMPLES = """
 def build_parser() -> cli.Parser:
     """Say what the command takes."""
     parser = cli.Parser(__doc__, EXAMPLES)
-    parser.take(*cli.CONVERSION_ARGUMENTS, "to_published")
+    parser.take(*cli.CONVERSION_ARGUMENTS)
     return parser
 
 

@@ -34,7 +34,7 @@ def backbone_config(state: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         CheckpointMismatchError: If the file is no HRNet.
     """
-    from mmpanoptic.checkpoints.panoptic_deeplab_keys import CheckpointMismatchError
+    from mmpanoptic.checkpoints.key_map import CheckpointMismatchError
 
     if FINEST_BRANCH not in state:
         raise CheckpointMismatchError(

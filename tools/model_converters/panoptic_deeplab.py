@@ -25,15 +25,15 @@ EXAMPLES = """
 def build_parser() -> cli.Parser:
     """Say what the command takes."""
     parser = cli.Parser(__doc__, EXAMPLES)
-    parser.take(*cli.CONVERSION_ARGUMENTS, "to_published")
+    parser.take(*cli.CONVERSION_ARGUMENTS)
     return parser
 
 
 def run(args: argparse.Namespace) -> Iterator[str]:
     """Convert."""
-    from mmpanoptic.checkpoints.panoptic_deeplab_keys import PublishedKeyMap
+    from mmpanoptic.checkpoints.panoptic_deeplab_keys import PanopticDeepLabKeyMap
 
-    return cli.convert_model(args, PublishedKeyMap)
+    return cli.convert_model(args, PanopticDeepLabKeyMap)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -25,7 +25,7 @@ EXAMPLES = """
 def build_parser() -> cli.Parser:
     """Say what the command takes."""
     parser = cli.Parser(__doc__, EXAMPLES)
-    parser.take(*cli.CONVERSION_ARGUMENTS, "to_published")
+    parser.take(*cli.CONVERSION_ARGUMENTS)
     parser.add(
         "--initial",
         action="store_true",
@@ -36,12 +36,9 @@ def build_parser() -> cli.Parser:
 
 def run(args: argparse.Namespace) -> Iterator[str]:
     """Convert."""
-    if args.initial and args.to_published:
-        raise cli.UsageError("--initial and --to-published exclude each other")
-    from mmpanoptic.apis.rap_conversion import convert_initial_weights
     from mmpanoptic.checkpoints.rap_keys import RapKeyMap
 
-    return cli.convert_model(args, RapKeyMap, convert_initial_weights if args.initial else None)
+    return cli.convert_model(args, RapKeyMap)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from mmcv.cnn import build_activation_layer
 from mmdet.models.backbones import EfficientNet as SwishEfficientNet
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mmpanoptic.models.layers.inplace_abn import BACKBONE_ABN_EPS, abn_act, abn_norm
+from mmpanoptic.models.layers.norms import checkpoint_block
 from mmpanoptic.registry import MODELS
 
 from .arguments import check_out_indices
@@ -124,12 +123,7 @@ class LeakyEfficientNet(SwishEfficientNet):
         for index, layer in enumerate(self.layers):
             if self.with_cp and torch.is_grad_enabled() and isinstance(layer, nn.Sequential):
                 for block in layer:
-                    x = checkpoint(
-                        block,
-                        x,
-                        use_reentrant=False,
-                        context_fn=lambda block=block: (nullcontext(), _kept_statistics(block)),
-                    )
+                    x = checkpoint_block(block, block, x)
             else:
                 x = layer(x)
             if index in self.out_indices:
@@ -147,17 +141,3 @@ class LeakyEfficientNet(SwishEfficientNet):
         """
         super().train(mode)
         return self
-
-
-@contextmanager
-def _kept_statistics(block: nn.Module) -> Iterator[None]:
-    """Leave running statistics alone: what is computed again has been counted before."""
-    norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum

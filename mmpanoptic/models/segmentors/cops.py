@@ -7,8 +7,8 @@ from typing import Any
 
 from mmdet.structures import DetDataSample
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmpanoptic.models.layers.norms import batch_norms, keep_statistics
 from mmpanoptic.registry import MODELS
 
 from .panoptic_segmentor import HeadOutputs, PanopticSegmentor
@@ -86,7 +86,7 @@ class COPS(PanopticSegmentor):
             )
         frozen = [modules[name] for name in names]
         if self.frozen_norm:
-            frozen += [module for module in modules.values() if isinstance(module, _BatchNorm)]
+            frozen += batch_norms(self)
         for module in frozen:
             module.requires_grad_(False)
 
@@ -94,9 +94,7 @@ class COPS(PanopticSegmentor):
         """Switch modes; with ``frozen_norm`` batch norm layers stay in evaluation mode."""
         super().train(mode)
         if mode and self.frozen_norm:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+            keep_statistics(self)
         return self
 
     def forward_heads(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import operator
-import os
 from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from mmpanoptic.utils.jobs import usable_cpus
 
 from .compiled import load_solver
 
@@ -419,7 +420,7 @@ def _solve(
     return_cuts: bool,
     num_threads: int | None,
 ) -> list[Solution]:
-    threads = _usable_cpus() if num_threads is None else num_threads
+    threads = usable_cpus() if num_threads is None else num_threads
     check_count("num_threads", threads, at_least=1)
     double = options.precision == "float64" or options.mode == "lpmp"
     given = [{**one_type(instance, double), "return_cuts": return_cuts} for instance in instances]
@@ -438,11 +439,3 @@ def _solve(
         labels, components, roots, objective, cuts = answer
         solutions.append(Solution(labels, components, roots, objective, tuple(cuts)))
     return solutions
-
-
-def _usable_cpus() -> int:
-    # Like utils.jobs.default_nproc, which may not be imported here: ops stands below utils.
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1

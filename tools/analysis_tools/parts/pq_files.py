@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 
 from mmpanoptic.evaluation import evaluate_files
-from mmpanoptic.utils.jobs import default_nproc
+from mmpanoptic.utils.jobs import usable_cpus
 from tests.reference import panoptic_quality as reference
 from tests.reference.panoptic_files import CASES as SETS
 from tests.reference.panoptic_files import write_files
@@ -33,7 +33,7 @@ Averages = dict[str, dict[str, float]]
 
 def make_inputs(size: str = "default", against: str = "", **case: int) -> dict[str, Any]:
     """Write PNG files."""
-    workers = default_nproc() if against == "threads" else 1
+    workers = usable_cpus() if against == "threads" else 1
     return {"files": write_files(size, **case), "against": against, "workers": workers}
 
 
