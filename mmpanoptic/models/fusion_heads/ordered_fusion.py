@@ -48,22 +48,21 @@ class PaintFusionHead(BaseModule):
         thing_labels (Sequence[int]): Contiguous labels of the things, in the order of the
             detector's classes.
         stuff_labels (Sequence[int]): Contiguous labels of the stuff classes, in the order of the
-            semantic head's channels. The channels before ``first_stuff`` and behind the last
-            stuff class stay void.
+            semantic head's channels. The first channel, void, and those behind the last stuff
+            class stay void.
         score_thr (float): Instances of smaller score are not painted.
         overlap_thr (float): See the rule.
         stuff_area (int): Stuff classes with fewer pixels become void.
         min_visible (float): In the end, instances of which a smaller fraction is visible become
             free for stuff; 0 keeps every instance with a pixel.
         mask_mode (str): How masks are pasted, see :func:`mmpanoptic.models.layers.paste_masks`.
-        mask_thr (float): Probability at which masks start.
-        stride (int): Pixels per cell of the semantic logits.
         pad_handling (str): What becomes of the padding of the semantic logits, see
             :func:`mmpanoptic.models.layers.resize_padded_logits`.
-        first_stuff (int): Channel of the first stuff class.
         predict_instances (bool): Also return ``pred_instances``, all detections with full-size
             masks, for box and mask AP.
     """
+
+    stride = 4
 
     def __init__(
         self,
@@ -74,10 +73,7 @@ class PaintFusionHead(BaseModule):
         stuff_area: int = 4096,
         min_visible: float = 0.0,
         mask_mode: str = "grid_sample",
-        mask_thr: float = 0.5,
-        stride: int = 4,
         pad_handling: str = "crop",
-        first_stuff: int = 1,
         predict_instances: bool = False,
     ) -> None:
         super().__init__()
@@ -89,10 +85,7 @@ class PaintFusionHead(BaseModule):
         self.stuff_area = stuff_area
         self.min_visible = min_visible
         self.mask_mode = mask_mode
-        self.mask_thr = mask_thr
-        self.stride = stride
         self.pad_handling = pad_handling
-        self.first_stuff = first_stuff
         self.predict_instances = predict_instances
 
     def make_rule(self, instances: InstanceData, masks: BoxedMasks) -> PaintRule:
@@ -191,7 +184,7 @@ class PaintFusionHead(BaseModule):
     def paste(self, instances: InstanceData, size: tuple[int, int]) -> BoxedMasks:
         """Bring the masks of instances to the pixels of an image of ``(H, W)``."""
         values = instances.mask_logits.float().sigmoid()
-        return paste_masks(values, instances.bboxes, size, self.mask_mode, self.mask_thr)
+        return paste_masks(values, instances.bboxes, size, self.mask_mode)
 
     def fuse(
         self, instances: InstanceData, masks: BoxedMasks, channels: Tensor
@@ -211,7 +204,7 @@ class PaintFusionHead(BaseModule):
         painting = paint_in_order(masks, self.make_rule(instances, masks), order)
         if self.min_visible > 0:
             release_hidden(painting, self.min_visible)
-        first, count = self.first_stuff, len(self.stuff_labels)
+        first, count = 1, len(self.stuff_labels)
         # One more: the last entry stands for all channels behind the stuff.
         is_stuff = torch.zeros(first + count + 1, dtype=torch.bool, device=channels.device)
         is_stuff[first : first + count] = True
