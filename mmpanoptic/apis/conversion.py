@@ -97,9 +97,7 @@ def model_of_config(
     Returns:
         tuple: The model, and the resolved config.
     """
-    cfg = get_config(config)
-    if cfg_options:
-        cfg.merge_from_dict(dict(cfg_options))
+    cfg = get_config(config, cfg_options)
     cfg = resolve_config(cfg)
     init_default_scope("mmpanoptic")
     with torch.device("meta"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmpanoptic.utils.files import atomic_write
+
+from .integrity import CheckpointError, DamagedCheckpointError, verify_checkpoint, write_sealed
 
 _HASHED_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 _READ_ERRORS = (
@@ -34,24 +35,22 @@ POINTER = "last_checkpoint"
 """File in a run's folder that names its newest checkpoint, as mmengine writes it."""
 
 
-class CheckpointError(RuntimeError):
-    """A checkpoint is missing, damaged, unsafe or does not fit; the message says what to do."""
-
-
-class DamagedCheckpointError(CheckpointError):
-    """A checkpoint file is cut off or changed; another copy of it may be whole."""
-
-
 def save_checkpoint(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write a checkpoint atomically.
+    """Write a checkpoint atomically, with a checksum that :func:`load_checkpoint` verifies.
 
     Args:
         checkpoint (dict): Tensors and plain Python values; see
             :func:`mmpanoptic.engine.checkpoint_state.to_plain`.
         path: The file to write.
+
+    Raises:
+        WriteError: If the disk is full, broken or read-only; a file that was there stays.
     """
-    with atomic_write(path) as temporary:
-        torch.save(checkpoint, temporary)
+    with (
+        atomic_write(path, _tensor_bytes(checkpoint)) as temporary,
+        temporary.open("wb") as file,
+    ):
+        write_sealed(checkpoint, file)
 
 
 def load_checkpoint(
@@ -100,34 +99,12 @@ def load_checkpoint(
     return content
 
 
-def verify_checkpoint(path: str | os.PathLike[str]) -> None:
-    """Check that a file is there and whole: its end, and the checksum of every record.
-
-    Files of torch before 1.6 hold no checksums; only their presence is checked.
-
-    Raises:
-        CheckpointError: If there is no such file.
-        DamagedCheckpointError: If it is empty, cut off or changed.
-    """
-    if not os.path.isfile(path):
-        raise CheckpointError(f"there is no checkpoint {path}; check the path")
-    with open(path, "rb") as file:
-        is_archive = file.read(2) == b"PK"
-    if not is_archive and os.path.getsize(path):
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
-        raise DamagedCheckpointError(
-            f"{path} is damaged ({os.path.getsize(path)} bytes: {error}), probably cut off while "
-            "it was written or copied. Take another checkpoint or copy it again"
-        ) from error
-    if bad:
-        raise DamagedCheckpointError(
-            f"{path} is damaged: the checksum of its record {bad} is wrong. Take another "
-            "checkpoint or copy it again"
-        )
+def _tensor_bytes(value: Any) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(map(_tensor_bytes, value.values()))
+    return sum(map(_tensor_bytes, value)) if isinstance(value, list | tuple) else 0
 
 
 def trusted_classes() -> list[Any]:

@@ -48,8 +48,8 @@ class PaintFusionHead(BaseModule):
         thing_labels (Sequence[int]): Contiguous labels of the things, in the order of the
             detector's classes.
         stuff_labels (Sequence[int]): Contiguous labels of the stuff classes, in the order of the
-            semantic head's channels. The first channel, void, and those behind the last stuff
-            class stay void.
+            semantic head's channels. The channels before ``first_stuff`` and behind the last
+            stuff class stay void.
         score_thr (float): Instances of smaller score are not painted.
         overlap_thr (float): See the rule.
         stuff_area (int): Stuff classes with fewer pixels become void.
@@ -58,6 +58,8 @@ class PaintFusionHead(BaseModule):
         mask_mode (str): How masks are pasted, see :func:`mmpanoptic.models.layers.paste_masks`.
         pad_handling (str): What becomes of the padding of the semantic logits, see
             :func:`mmpanoptic.models.layers.resize_padded_logits`.
+        first_stuff (int): Channel of the first stuff class: 1 behind void, or its label for a head
+            of all classes (EfficientPS's).
         predict_instances (bool): Also return ``pred_instances``, all detections with full-size
             masks, for box and mask AP.
     """
@@ -74,6 +76,7 @@ class PaintFusionHead(BaseModule):
         min_visible: float = 0.0,
         mask_mode: str = "grid_sample",
         pad_handling: str = "crop",
+        first_stuff: int = 1,
         predict_instances: bool = False,
     ) -> None:
         super().__init__()
@@ -86,6 +89,7 @@ class PaintFusionHead(BaseModule):
         self.min_visible = min_visible
         self.mask_mode = mask_mode
         self.pad_handling = pad_handling
+        self.first_stuff = first_stuff
         self.predict_instances = predict_instances
 
     def make_rule(self, instances: InstanceData, masks: BoxedMasks) -> PaintRule:
@@ -204,7 +208,7 @@ class PaintFusionHead(BaseModule):
         painting = paint_in_order(masks, self.make_rule(instances, masks), order)
         if self.min_visible > 0:
             release_hidden(painting, self.min_visible)
-        first, count = 1, len(self.stuff_labels)
+        first, count = self.first_stuff, len(self.stuff_labels)
         # One more: the last entry stands for all channels behind the stuff.
         is_stuff = torch.zeros(first + count + 1, dtype=torch.bool, device=channels.device)
         is_stuff[first : first + count] = True
