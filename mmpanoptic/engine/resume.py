@@ -22,10 +22,11 @@ from mmpanoptic.checkpoints.loading import (
 
 from ..datasets.seeding import derive_seed
 from .checkpoint_state import bare_model, message_hub_from_plain, misfits, to_plain
-from .config import stored_label_table
+from .config import explained_build_errors, stored_label_table
 from .random_state import restore_random_state
 from .run_seed import change_seed
 from .schedules import follow_config, note_schedules
+from .workers import clear_worker_errors
 
 _WEIGHTS_ONLY = re.compile(r"^(best_.*|.*-[0-9a-f]{8})\.pth$")
 
@@ -133,13 +134,15 @@ class ResumeMixin:
         """Validate; a checkpoint without all of the model's weights is an error."""
         self._must_be_whole = True
         self.keep_config(replace=False)
-        return super().val()  # type: ignore[misc]
+        with explained_build_errors(), clear_worker_errors():
+            return super().val()  # type: ignore[misc]
 
     def test(self: Any) -> dict[str, Any]:
         """Test; a checkpoint without all of the model's weights is an error."""
         self._must_be_whole = True
         self.keep_config(replace=False)
-        return super().test()  # type: ignore[misc]
+        with explained_build_errors(), clear_worker_errors():
+            return super().test()  # type: ignore[misc]
 
     def _newest_checkpoint(self: Any) -> str | None:
         """Let the first process choose, so that all processes agree."""

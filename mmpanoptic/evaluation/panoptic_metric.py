@@ -35,7 +35,7 @@ from .panoptic_quality import (
     match_segments,
     summarize,
 )
-from .panoptic_tables import class_table, group_table, metric_values
+from .panoptic_tables import METRIC_NAMES, class_table, group_table, metric_values
 from .predictions import read_prediction
 
 
@@ -175,6 +175,14 @@ class PanopticQualityMetric(IndexedMetric):
         self._dataset_meta = dataset_meta
         self._tables = None
         self.cache.clear()
+
+    @property
+    def result_names(self) -> list[str]:
+        """Names of the results without prefix, known before there are any."""
+        names = METRIC_NAMES
+        if self.class_metrics:
+            names = [*names, *(f"PQ/{name}" for name in self._label_tables()[1].names)]
+        return names
 
     def make_record(self, sample: Mapping[str, Any]) -> ImageRecord:
         """Match one prediction with its ground truth, and write it if asked.
