@@ -18,7 +18,7 @@ from ..utils.cfg_options import ConfigOptions
 from ..utils.format_errors import PanopticFormatError
 from .config import check_options
 from .distributed import close_process_group
-from .stop_hooks import NonFiniteLossError
+from .non_finite import NonFiniteLossError
 
 _FORESEEABLE = (CheckpointError, NonFiniteLossError, PanopticFormatError, OSError)
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
