@@ -10,7 +10,6 @@ Exit status: 0 done, 1 something went wrong, 2 wrong arguments, 130 stopped by C
 from __future__ import annotations
 
 import argparse
-import ast
 import difflib
 import os
 import shlex
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from .utils import jobs
+from .utils.cfg_options import ConfigOptions
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -48,53 +48,6 @@ class UsageError(Exception):
 
 class Failure(Exception):  # noqa: N818 - no fault of the program
     """The work is done, and its outcome is a failure; the exit status is 1."""
-
-
-class ConfigOptions(argparse.Action):
-    """Argparse action that collects ``KEY=VALUE`` pairs into a dict.
-
-    Differences from the original (``mmengine.config.DictAction``): see :func:`parse_value`; a pair
-    without ``=`` is a wrong argument.
-    """
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        """Add the pairs to those given before."""
-        options = dict(getattr(namespace, self.dest, None) or {})
-        for pair in [values] if isinstance(values, str) else values or ():
-            key, sign, text = str(pair).partition("=")
-            if not sign or not key:
-                parser.error(f"{option_string} takes KEY=VALUE pairs, got {pair!r}")
-            options[key] = parse_value(text)
-        setattr(namespace, self.dest, options)
-
-
-def parse_value(text: str) -> Any:
-    """Read a value of the command line, as mmengine does: ``1``, ``1e-4``, ``true``, ``[(1,2),a]``.
-
-    Differences from the original (``mmengine.config.DictAction``): a value with spaces stays whole
-    (mmengine removes the spaces, which breaks paths) unless it is a Python literal, such as
-    ``"[1, 2]"``; dicts in Python's notation are accepted.
-
-    Args:
-        text (str): As typed.
-
-    Returns:
-        Any: Number, bool, None, list, tuple, dict or text.
-    """
-    from mmengine.config import DictAction
-
-    if " " in text or text.startswith("{"):
-        try:
-            return ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            return text.strip("'\"")
-    return DictAction._parse_iterable(text)
 
 
 def at_least(least: float, kind: type[int] | type[float] = int) -> Callable[[str], Any]:
@@ -330,10 +283,7 @@ def read_config(args: argparse.Namespace) -> Config:
     """Read the config that the arguments name and apply ``--cfg-options``."""
     from .apis import get_config
 
-    cfg = get_config(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    return cfg
+    return get_config(args.config, args.cfg_options)
 
 
 def read_run_config(args: argparse.Namespace) -> Config:

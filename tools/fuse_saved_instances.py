@@ -25,7 +25,7 @@ from mmpanoptic.models.postprocess.instance_files import find_instance_files
 
 EXAMPLES = """examples:
   %(prog)s efficientps-solov2_b5_16xb1-30k_cityscapes CHECKPOINT instances/
-  %(prog)s deeplabv3plus_r18-tiny_1xb16-1k_shapes CHECKPOINT instances/ --out predictions
+  %(prog)s deeplabv3plus_r18-tiny_1xb8-1k_shapes CHECKPOINT instances/ --out predictions
   tools/save_instances.py makes the instances.
 """
 

@@ -13,6 +13,7 @@ _base_ = [
     "../_base_/schedules/sgd_finetune_10k.py",
     "../_base_/default_runtime.py",
     "./panoptic-fpn.py",
+    "./rap-occlusion.py",
 ]
 
 # From tools/dataset_converters/coco_relations.py.
@@ -20,14 +21,4 @@ train_instances = "annotations/instances_train2017_with_relation.json"
 # From tools/model_converters/rap.py; or the last checkpoint of an own training of the base model.
 load_from = "checkpoints/panoptic-fpn_r50_coco.pth"
 
-model = dict(
-    train_extra_heads_only=True,
-    roi_head=dict(
-        type="RelationRoIHead",
-        # -> features and masks of pairs (P, 514, 14, 14) -> probability that one lies on the other
-        occlusion_head=dict(type="OcclusionHead", in_channels=256, channels=512, fc_channels=1024),
-    ),
-    fusion_head=dict(
-        type="OcclusionFusionHead", score_thr=0.5, overlap_thr=0.5, pair_thr=0.2, occlusion_thr=0.5
-    ),
-)
+model = {{_base_.occlusion}}

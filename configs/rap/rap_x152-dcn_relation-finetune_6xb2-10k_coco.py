@@ -13,6 +13,7 @@ _base_ = [
     "../_base_/schedules/sgd_finetune_10k.py",
     "../_base_/default_runtime.py",
     "./panoptic-fpn_x152-dcn.py",
+    "./rap-relation.py",
 ]
 
 # 12 images per iteration at the learning rate of 16, as published.
@@ -22,15 +23,4 @@ train_instances = "annotations/instances_train2017_with_relation.json"
 load_from = "checkpoints/panoptic-fpn_x152-dcn_coco.pth"
 auto_scale_lr = dict(base_batch_size=12)
 
-model = dict(
-    train_extra_heads_only=True,
-    roi_head=dict(
-        type="RelationRoIHead",
-        # -> features and mask (K, 257, 14, 14) -> relation values (K,), smaller is nearer
-        relation_head=dict(type="RelationHead", in_channels=256, channels=256, fc_channels=1024),
-        relation_score_thr=0.6,  # the others are not painted
-    ),
-    fusion_head=dict(
-        type="RelationFusionHead", score_thr=0.6, overlap_thr=0.6, large_overlap_thr=0.5
-    ),
-)
+model = {{_base_.relation}}

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MASK_RCNN_RULES: tuple[tuple[str, str], ...] = (
+from .key_map import Rules
+
+MASK_RCNN: Rules = (
     (r"^rpn_head\.rpn_conv\.", "rpn.head.conv."),
     (r"^rpn_head\.rpn_cls\.", "rpn.head.cls_logits."),
     (r"^rpn_head\.rpn_reg\.", "rpn.head.bbox_pred."),
@@ -20,51 +22,34 @@ MASK_RCNN_RULES: tuple[tuple[str, str], ...] = (
     (r"^roi_head\.mask_head\.upsample\.", "roi_heads.mask.predictor.conv5_mask."),
     (r"^roi_head\.mask_head\.conv_logits\.", "roi_heads.mask.predictor.mask_fcn_logits."),
 )
-"""Regular expressions of our names and what they become in maskrcnn-benchmark."""
+"""From our names to those of maskrcnn-benchmark."""
 
-BOX_CLASSES = "roi_head.bbox_head.fc_cls."
-BOX_DELTAS = "roi_head.bbox_head.fc_reg."
-MASK_CLASSES = "roi_head.mask_head.conv_logits."
+_CLASSES = "roi_head.bbox_head.fc_cls."
+_DELTAS = "roi_head.bbox_head.fc_reg."
+_MASKS = "roi_head.mask_head.conv_logits."
+CLASS_LAYERS = r"roi_head\.(bbox_head\.fc_(cls|reg)|mask_head\.conv_logits)\."
+"""Pattern of our names whose shapes depend on the thing classes."""
 
+# Detectron's blobs, without the ending _w, _b or _s (the scale of a norm layer).
 _BODY = "backbone.body."
-_STATISTICS = {".running_mean": 0.0, ".running_var": 1.0}
-_BLOB_RULES: tuple[tuple[str, Any], ...] = (
-    (r"^conv1_w$", _BODY + "stem.conv1.weight"),
-    (r"^res_conv1_bn_(s|b)$", lambda m: _BODY + f"stem.bn1.{_leaf(m[1])}"),
-    (r"^res(\d)_(\d+)_branch1_w$", lambda m: _block(m) + "downsample.0.weight"),
-    (r"^res(\d)_(\d+)_branch1_bn_(s|b)$", lambda m: _block(m) + f"downsample.1.{_leaf(m[3])}"),
-    (r"^res(\d)_(\d+)_branch2([abc])_w$", lambda m: _block(m) + f"conv{_part(m[3])}.weight"),
-    (
-        r"^res(\d)_(\d+)_branch2([abc])_bn_(s|b)$",
-        lambda m: _block(m) + f"bn{_part(m[3])}.{_leaf(m[4])}",
-    ),
-    (
-        r"^fpn_inner_res(\d)_\d+_sum(?:_lateral)?_(w|b)$",
-        lambda m: f"backbone.fpn.fpn_inner{int(m[1]) - 1}.{_leaf(m[2])}",
-    ),
-    (
-        r"^fpn_res(\d)_\d+_sum_(w|b)$",
-        lambda m: f"backbone.fpn.fpn_layer{int(m[1]) - 1}.{_leaf(m[2])}",
-    ),
-    (r"^conv_rpn_fpn2_(w|b)$", lambda m: f"rpn.head.conv.{_leaf(m[1])}"),
-    (r"^rpn_cls_logits_fpn2_(w|b)$", lambda m: f"rpn.head.cls_logits.{_leaf(m[1])}"),
-    (r"^rpn_bbox_pred_fpn2_(w|b)$", lambda m: f"rpn.head.bbox_pred.{_leaf(m[1])}"),
-    (r"^(fc[67])_(w|b)$", lambda m: f"roi_heads.box.feature_extractor.{m[1]}.{_leaf(m[2])}"),
-    (
-        r"^(cls_score|bbox_pred)_(w|b)$",
-        lambda m: f"roi_heads.box.predictor.{m[1]}.{_leaf(m[2])}",
-    ),
-    (
-        r"^_\[mask\]_fcn(\d)_(w|b)$",
-        lambda m: f"roi_heads.mask.feature_extractor.mask_fcn{m[1]}.{_leaf(m[2])}",
-    ),
-    (
-        r"^(conv5_mask|mask_fcn_logits)_(w|b)$",
-        lambda m: f"roi_heads.mask.predictor.{m[1]}.{_leaf(m[2])}",
-    ),
+_BLOBS: Rules = (
+    (r"conv1", _BODY + "stem.conv1"),
+    (r"res_conv1_bn", _BODY + "stem.bn1"),
+    (r"res(\d)_(\d+)_branch1", lambda m: _block(m) + "downsample.0"),
+    (r"res(\d)_(\d+)_branch1_bn", lambda m: _block(m) + "downsample.1"),
+    (r"res(\d)_(\d+)_branch2([abc])", lambda m: f"{_block(m)}conv{'_abc'.index(m[3])}"),
+    (r"res(\d)_(\d+)_branch2([abc])_bn", lambda m: f"{_block(m)}bn{'_abc'.index(m[3])}"),
+    (r"fpn_inner_res(\d)_\d+_sum(_lateral)?", lambda m: _level("inner", m)),
+    (r"fpn_res(\d)_\d+_sum", lambda m: _level("layer", m)),
+    (r"conv_rpn_fpn2", "rpn.head.conv"),
+    (r"rpn_(cls_logits|bbox_pred)_fpn2", r"rpn.head.\1"),
+    (r"(fc[67])", r"roi_heads.box.feature_extractor.\1"),
+    (r"(cls_score|bbox_pred)", r"roi_heads.box.predictor.\1"),
+    (r"_\[mask\]_fcn(\d)", r"roi_heads.mask.feature_extractor.mask_fcn\1"),
+    (r"(conv5_mask|mask_fcn_logits)", r"roi_heads.mask.predictor.\1"),
 )
-_TRAINING_BLOBS = r".*_momentum$|^lr$|^weight_order$"
-_CLASSIFIER_BLOBS = r"^(fc1000|pred)_(w|b)$"
+_LEFTOVER_BLOBS = r".*_momentum|lr|weight_order|(fc1000|pred)_[wb]"
+"""Pattern of what training and the ImageNet classifier leave."""
 
 
 def background_last(name: str, value: Any) -> Tensor:
@@ -78,11 +63,11 @@ def background_last(name: str, value: Any) -> Tensor:
         Tensor: The tensor of our model.
     """
     value = torch.as_tensor(value)
-    if name.startswith(BOX_CLASSES):
+    if name.startswith(_CLASSES):
         return value.roll(-1, 0)
-    if name.startswith(BOX_DELTAS):
+    if name.startswith(_DELTAS):
         return value[4:]
-    if name.startswith(MASK_CLASSES):
+    if name.startswith(_MASKS):
         return value[1:]
     return value
 
@@ -90,9 +75,9 @@ def background_last(name: str, value: Any) -> Tensor:
 def background_first(name: str, value: Any) -> Tensor:
     """Reverse :func:`background_last`; rows that ours leave out, and nobody reads, become 0."""
     value = torch.as_tensor(value)
-    if name.startswith(BOX_CLASSES):
+    if name.startswith(_CLASSES):
         return value.roll(1, 0)
-    for layer, rows in ((BOX_DELTAS, 4), (MASK_CLASSES, 1)):
+    for layer, rows in ((_DELTAS, 4), (_MASKS, 1)):
         if name.startswith(layer):
             return torch.cat([value.new_zeros(rows, *value.shape[1:]), value])
     return value
@@ -117,35 +102,32 @@ def name_blobs(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
         rule knows keeps its name.
     """
     named: dict[str, Tensor] = {}
-    dropped = []
+    dropped = [blob for blob in state if re.fullmatch(_LEFTOVER_BLOBS, blob)]
     for blob, value in state.items():
-        if re.search(f"{_TRAINING_BLOBS}|{_CLASSIFIER_BLOBS}", blob):
-            dropped.append(blob)
+        if blob in dropped:
             continue
         name = _blob_name(blob)
         named[name] = torch.as_tensor(value)
         if re.search(r"(bn\d|downsample\.1)\.weight$", name):
-            for statistic, fill in _STATISTICS.items():
-                full = torch.full_like(named[name], fill)
-                named[name.removesuffix(".weight") + statistic] = full
+            norm = name.removesuffix("weight")
+            named[norm + "running_mean"] = torch.zeros_like(named[name])
+            named[norm + "running_var"] = torch.ones_like(named[name])
     return named, dropped
 
 
 def _blob_name(blob: str) -> str:
-    for pattern, replacement in _BLOB_RULES:
-        match = re.match(pattern, blob)
-        if match:
-            return replacement if isinstance(replacement, str) else replacement(match)
+    match = re.fullmatch(r"(.+)_((?<!_bn_)w|b|(?<=_bn_)s)", blob)
+    for pattern, replacement in _BLOBS if match else ():
+        owner = re.fullmatch(pattern, match[1])
+        if owner:
+            name = owner.expand(replacement) if isinstance(replacement, str) else replacement(owner)
+            return f"{name}.{'bias' if match[2] == 'b' else 'weight'}"
     return blob
-
-
-def _leaf(code: str) -> str:
-    return "bias" if code == "b" else "weight"
 
 
 def _block(match: re.Match[str]) -> str:
     return f"{_BODY}layer{int(match[1]) - 1}.{match[2]}."
 
 
-def _part(letter: str) -> int:
-    return "abc".index(letter) + 1
+def _level(kind: str, match: re.Match[str]) -> str:
+    return f"backbone.fpn.fpn_{kind}{int(match[1]) - 1}"

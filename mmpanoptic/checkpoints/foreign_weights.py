@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .key_map import CheckpointMismatchError
 from .loading import CheckpointError, load_checkpoint
-from .panoptic_deeplab_keys import CheckpointMismatchError
 from .restricted_pickle import load_weights_pickle
 
 _ENVELOPES = ("model", "state_dict", "blobs")

@@ -27,10 +27,11 @@ from mmpanoptic.utils.panoptic_png import read_panoptic_png
 
 from .data_errors import DataErrorCounter, explain_missing_folder
 from .instance_json import read_instances
-from .label_tables import table_from_categories, table_from_metainfo
+from .label_tables import merge_metainfo, table_from_categories, table_from_metainfo
 from .panoptic_cache import PanopticCache, open_cache
 from .panoptic_json import PanopticJson, check_categories, load_json_object
 from .seeding import seed_sample
+from .transforms.foreign import check_pipeline
 
 ON_ERROR = ("stop", "skip")
 
@@ -54,8 +55,8 @@ class PanopticDataset(BaseDataset):
             and ``annotations[].file_name`` lie; zip archives, too, such as ``train2017.zip`` or
             ``train.zip/images/``, which are read without unpacking.
         metainfo (Mapping | None): ``classes``, ``dataset_ids``, ``isthing`` and optionally
-            ``palette`` and ``name``; or ``classes`` alone, to put the JSON's classes into
-            another order.
+            ``palette`` and ``name``; or ``classes`` alone, which stand in place of those of the
+            class and put the JSON's classes into another order.
         instances_file (str | None): COCO instance JSON of the same images, for masks that
             overlap. Its instances replace those of the panoptic map in ``gt_instances``.
         pipeline (Sequence): Transforms.
@@ -81,6 +82,7 @@ class PanopticDataset(BaseDataset):
 
     Raises:
         PanopticFormatError: A ``ValueError`` that lists every problem of the annotation file.
+        ConfigError: If a foreign transform would leave the annotation behind.
     """
 
     METAINFO: dict = {}
@@ -138,13 +140,14 @@ class PanopticDataset(BaseDataset):
         )
         # Built here, not by mmengine, so that names are found without a default scope, too.
         self.pipeline = Compose([_build_transform(step) for step in pipeline])
+        check_pipeline(self.pipeline.transforms, has_instances=bool(instances_file))
         if not lazy_init:
             self.full_init()
 
     @classmethod
     def _load_metainfo(cls, metainfo: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Merge class and argument; unlike mmengine, never take a value for a file name."""
-        return copy.deepcopy({**cls.METAINFO, **(metainfo or {})})
+        return merge_metainfo(cls, metainfo)
 
     @property
     def label_table(self) -> LabelTable:

@@ -13,14 +13,15 @@ from typing import Any
 from mmengine.config import Config
 
 from mmpanoptic.checkpoints.loading import CheckpointError
+from mmpanoptic.registry import ConfigError
 
 from ..utils.cfg_options import ConfigOptions
 from ..utils.format_errors import PanopticFormatError
-from .config import check_options
+from .config_keys import apply_options, check_keys
 from .distributed import close_process_group
 from .non_finite import NonFiniteLossError
 
-_FORESEEABLE = (CheckpointError, NonFiniteLossError, PanopticFormatError, OSError)
+_FORESEEABLE = (CheckpointError, ConfigError, NonFiniteLossError, PanopticFormatError, OSError)
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 
 
@@ -65,9 +66,8 @@ def read_config(path: Path, args: argparse.Namespace) -> Config:
     if args.local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     cfg = Config.fromfile(path)
-    if args.cfg_options:
-        check_options(cfg, args.cfg_options)
-        cfg.merge_from_dict(args.cfg_options)
+    check_keys(cfg)
+    apply_options(cfg, args.cfg_options or {})
     cfg.launcher = args.launcher
     cfg.setdefault("runner_type", "PanopticRunner")
     cfg.setdefault("default_scope", "mmpanoptic")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, get_rank, is_main_process
 from mmengine.runner.checkpoint import load_state_dict
 
@@ -28,9 +29,11 @@ from .checkpoint_state import (
     reopen_window,
     to_plain,
 )
+from .config import stored_label_table
 from .non_finite import refuse_non_finite
 from .random_state import restore_random_state
 from .run_seed import change_seed
+from .schedules import follow_config, note_schedules
 
 VALIDATED = "last_validation"
 """File in a run's folder that holds the iteration of its last whole validation."""
@@ -113,6 +116,17 @@ class ResumeMixin:
     _resumed: Mapping[str, Any] | None = None
     """Content of the checkpoint that is resumed, apart from weights."""
 
+    _loaded: tuple[str, dict[str, Any]] | None = None
+    """Name and content of the checkpoint that was read before the model was built."""
+
+    @staticmethod
+    def _load_ahead(cfg: Config) -> tuple[str, dict[str, Any]] | None:
+        """Read the checkpoint that a config names, whose label table numbers the classes."""
+        path = cfg.get("load_from")
+        if not path:
+            return None
+        return path, load_checkpoint(path, trust=bool(cfg.get("trust_checkpoint", False)))
+
     def load_or_resume(self: Any) -> None:
         """Load or resume what the config asks for; ``resume`` alone takes the newest checkpoint.
 
@@ -133,11 +147,13 @@ class ResumeMixin:
     def val(self: Any) -> dict[str, Any]:
         """Validate; a checkpoint without all of the model's weights is an error."""
         self._must_be_whole = True
+        self.keep_config(replace=False)
         return super().val()  # type: ignore[misc]
 
     def test(self: Any) -> dict[str, Any]:
         """Test; a checkpoint without all of the model's weights is an error."""
         self._must_be_whole = True
+        self.keep_config(replace=False)
         return super().test()  # type: ignore[misc]
 
     def _newest_checkpoint(self: Any) -> str | None:
@@ -175,7 +191,11 @@ class ResumeMixin:
             CheckpointError: If the file cannot be read or does not fit the model.
         """
         trust = bool(self.cfg.get("trust_checkpoint", False))
-        checkpoint = load_checkpoint(filename, map_location, trust)
+        ahead, self._loaded = self._loaded, None
+        if ahead is not None and ahead[0] == filename:
+            checkpoint = ahead[1]
+        else:
+            checkpoint = load_checkpoint(filename, map_location, trust)
         if "state_dict" not in checkpoint:
             checkpoint = {"state_dict": checkpoint}
         weights = checkpoint["state_dict"]
@@ -186,6 +206,7 @@ class ResumeMixin:
             weights._metadata = metadata  # versions of layers, by which they convert old weights
         checkpoint["state_dict"] = weights
         self._check_fit(filename, weights, strict)
+        self._check_classes(filename, checkpoint)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         load_state_dict(bare_model(self.model), checkpoint["state_dict"], strict=False)
         self._has_loaded = True
@@ -207,6 +228,26 @@ class ResumeMixin:
             "that the checkpoint was trained with"
         )
 
+    def _check_classes(self: Any, filename: str, checkpoint: Mapping[str, Any]) -> None:
+        """Compare the label table of a checkpoint with the run's.
+
+        Weights that were trained for other classes give wrong results without any other sign. A
+        new training run may start from them.
+        """
+        stored, own = stored_label_table(checkpoint), self.label_table
+        if stored is None or own is None or stored.labels == own.labels:
+            return
+        difference = stored.difference(own)
+        if not difference and stored.is_ordered_as(own):
+            return  # another numbering of the files, such as Cityscapes' train ids
+        what = f"{filename} was trained with other classes than those of the dataset"
+        what += f" (only here means the checkpoint): {difference}" if difference else ""
+        if not difference:
+            what = f"{filename} was trained with the classes of the dataset in another order"
+        if self._resume or self._must_be_whole:
+            raise CheckpointError(f"{what}. Use the annotation files that it was trained with")
+        self.logger.warning(f"{what}; its weights for classes are a start like any other")
+
     def _prepare_resume(self: Any, filename: str, checkpoint: dict[str, Any]) -> None:
         """Turn the content into what mmengine's ``resume`` expects."""
         if "optimizer" not in checkpoint or "meta" not in checkpoint:
@@ -225,6 +266,7 @@ class ResumeMixin:
         self._resumed = {
             "random_states": checkpoint.get("random_states"),
             "data_position": checkpoint.get("data_position"),
+            "param_schedulers": checkpoint.get("param_schedulers"),
             "validated": meta.get("validated", False),
             "gradients": checkpoint.get("gradients"),
         }
@@ -246,7 +288,14 @@ class ResumeMixin:
         """
         self._resume = True  # hooks ask for it
         seed = self.seed
+        self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+        if self.param_schedulers is not None:
+            self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
+        schedules = note_schedules(self)
         super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)  # type: ignore[misc]
+        if resume_optimizer and resume_param_scheduler:
+            for note in follow_config(self, schedules, self._resumed["param_schedulers"]):
+                self.logger.warning(note)
         if self.seed != seed:
             offset = get_rank() if self._randomness_cfg.get("diff_rank_seed") else 0
             change_seed(self.train_dataloader, seed - offset, self.seed - offset)

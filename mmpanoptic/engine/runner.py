@@ -20,6 +20,7 @@ from mmengine.dist import (
     get_rank,
     is_distributed,
     is_main_process,
+    master_only,
 )
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import MODEL_WRAPPERS
@@ -28,10 +29,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmpanoptic.checkpoints.loading import install_safe_loading, save_checkpoint
-from mmpanoptic.registry import RUNNERS
+from mmpanoptic.registry import RUNNERS, placeholders
 from mmpanoptic.version import __version__
 
-from ..utils.files import WriteError
+from ..structures import LabelTable
+from ..utils.files import WriteError, atomic_write
 from ..utils.locks import FolderInUseError, exclusive_folder
 from .auto_scale import count_processes, scale_to_batch
 from .checkpoint_state import (
@@ -41,12 +43,19 @@ from .checkpoint_state import (
     scheduler_states,
     to_plain,
 )
-from .config import resolve_config
+from .config import (
+    explained_build_errors,
+    resolve_config,
+    share_label_table,
+    stored_label_table,
+)
+from .config_keys import check_keys, read_names
 from .distributed import init_cpu_process_group
 from .non_finite import refuse_non_finite
 from .random_state import capture_random_state, isolated_random_state
 from .resume import ResumeMixin
 from .run_seed import give_seed
+from .schedules import without_empty_warmups
 from .stop_hooks import StopSignalHook
 from .workers import DetachedWorker
 
@@ -79,21 +88,39 @@ class PanopticRunner(ResumeMixin, Runner):
     """Training's random state while validation runs."""
     _batch_note: str | None = None
     """What :func:`.auto_scale.scale_to_batch` said."""
+    _source: Config | None = None
+    """The config with its placeholders."""
+    label_table: LabelTable | None = None
+    """Classes of the model and of all datasets, if the config has panoptic datasets."""
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> PanopticRunner:
         """Build a runner from a config, whose placeholders are filled in first.
+
+        All datasets get one label table, see :func:`.config.share_label_table`. The work folder
+        gets the config as it was given, with its placeholders: there, too, overrides of variables
+        reach every place.
 
         Args:
             cfg (Config): The config; it is not changed.
 
         Returns:
             PanopticRunner: The runner.
+
+        Raises:
+            ConfigError: If the config has settings that nothing reads, or wrong ones.
         """
-        cfg = copy.deepcopy(cfg)
+        source = cfg = copy.deepcopy(cfg if isinstance(cfg, Config) else Config(cfg))
+        if next(placeholders(source._cfg_dict), None) is not None:  # else somebody filled them in
+            check_keys(source)
+        cfg = copy.deepcopy(source)
         note = scale_to_batch(cfg, count_processes(cfg.get("launcher", "none")))
-        runner = super().from_cfg(resolve_config(cfg))
-        runner._batch_note = note
+        loaded = cls._load_ahead(cfg)
+        with explained_build_errors():
+            table = share_label_table(cfg, loaded and stored_label_table(loaded[1]))
+            runner = super().from_cfg(resolve_config(cfg, table and table.to_metainfo()))
+        runner._batch_note, runner._loaded, runner.label_table = note, loaded, table
+        runner._source = source
         return runner
 
     def train(self) -> nn.Module:
@@ -101,7 +128,8 @@ class PanopticRunner(ResumeMixin, Runner):
         if self._batch_note:
             scaled = self._batch_note.startswith("auto_scale_lr")
             self.logger.log(logging.INFO if scaled else logging.WARNING, self._batch_note)
-        with self._own_work_dir():
+        with self._own_work_dir(), explained_build_errors():
+            self.keep_config(replace=True)
             try:
                 return super().train()
             finally:
@@ -123,6 +151,27 @@ class PanopticRunner(ResumeMixin, Runner):
             if error[0] is not None:
                 raise error[0]
             yield
+
+    def dump_config(self) -> None:
+        """Do nothing: mmengine calls this in the constructor, where nobody knows what will run."""
+
+    @master_only
+    def keep_config(self, replace: bool) -> None:
+        """Write the config as it was given to the work folder.
+
+        Args:
+            replace (bool): Whether a file of this name may be replaced; a test must not touch the
+                config of the training in the same folder.
+        """
+        source = self._source or self.cfg
+        name = os.path.basename(source.filename) if source.filename else f"{self.timestamp}.py"
+        path = os.path.join(self.work_dir, name)
+        if os.path.exists(path) and not replace:
+            return
+        read = read_names(source)
+        kept = Config({name: value for name, value in source.items() if name in read})
+        with atomic_write(path) as temporary:
+            temporary.write_text(kept.pretty_text, encoding="utf-8")
 
     # ---- environment -------------------------------------------------------------------------
 
@@ -204,6 +253,10 @@ class PanopticRunner(ResumeMixin, Runner):
             kind = loop.get("type", "EpochTrainLoop" if by_epoch else "IterTrainLoop")
             loop["type"] = _EXACT_LOOPS.get(kind, kind)
         return super().build_train_loop(loop)
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """Build the schedulers; a warm-up over no iterations is left out."""
+        return super().build_param_scheduler(without_empty_warmups(scheduler))
 
     def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
         """Register the default hooks; the one for checkpoints writes atomically."""

@@ -41,6 +41,8 @@ class PanopticVisualizer(Visualizer):
             shorter side, so that names can be read; 0 keeps every size.
     """
 
+    ax_save: Any
+
     def __init__(
         self,
         name: str = "visualizer",

@@ -1,11 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from mmpanoptic.checkpoints.panoptic_deeplab_keys import (
-    CheckpointMismatchError,
-    PublishedKeyMap,
-    published_names,
-)
+from mmpanoptic.checkpoints.key_map import CheckpointMismatchError
+from mmpanoptic.checkpoints.panoptic_deeplab_keys import PanopticDeepLabKeyMap
 from mmpanoptic.registry import MODELS
 from tests.models.builders import tiny_config
 
@@ -16,7 +15,7 @@ def model():
 
 
 def test_names_follow_the_published_ones(model):
-    names = published_names(model.state_dict())
+    names = PanopticDeepLabKeyMap(model).published
     examples = {
         "backbone.stem.3.weight": "backbone.stem.conv2.weight",
         "backbone.stem.7.bias": "backbone.stem.conv3.norm.bias",
@@ -47,11 +46,12 @@ def test_other_backbones_keep_their_names():
         "backbone.block1.sep_conv1.block.bn_depth.bn.weight",
         "backbone.bn1.bn.weight",
     ]
-    assert published_names(names) == {name: name for name in names}
+    model = SimpleNamespace(state_dict=lambda: dict.fromkeys(names, torch.zeros(1)))
+    assert PanopticDeepLabKeyMap(model).published == {name: name for name in names}
 
 
 def test_conversion_is_two_way_and_counters_are_optional(model):
-    key_map = PublishedKeyMap(model)
+    key_map = PanopticDeepLabKeyMap(model)
     state = model.state_dict()
     published = key_map.to_published(state)
     thin = {k: v for k, v in published.items() if not k.endswith("num_batches_tracked")}
@@ -63,7 +63,7 @@ def test_conversion_is_two_way_and_counters_are_optional(model):
 
 
 def test_missing_unexpected_and_misshaped_tensors_are_named(model):
-    key_map = PublishedKeyMap(model)
+    key_map = PanopticDeepLabKeyMap(model)
     published = key_map.to_published(model.state_dict())
     missing = dict(published)
     del missing["sem_seg_head.predictor.weight"]
@@ -79,19 +79,19 @@ def test_missing_unexpected_and_misshaped_tensors_are_named(model):
 
 
 def test_backbone_checkpoints_lack_the_prefix_and_may_hold_a_classifier(model):
-    key_map = PublishedKeyMap(model)
+    key_map = PanopticDeepLabKeyMap(model)
     published = key_map.to_published(model.state_dict())
     source = {
         name.removeprefix("backbone."): value
         for name, value in published.items()
         if name.startswith("backbone.")
     }
-    ours = key_map.to_ours({**source, "stem.fc.weight": torch.zeros(3)}, backbone_only=True)
+    ours = key_map.to_ours({**source, "stem.fc.weight": torch.zeros(3)})
     assert ours.keys() == {n for n in model.state_dict() if n.startswith("backbone.")}
-    with pytest.raises(CheckpointMismatchError, match=r"1 are unexpected \(backbone\.head\.w"):
-        key_map.to_ours({**source, "head.w": torch.zeros(3)}, backbone_only=True)
-    extra = key_map.to_ours({**source, "head.w": torch.zeros(3)}, True, drop=[r"head\."])
+    with pytest.raises(CheckpointMismatchError, match=r"1 are unexpected \(head\.w"):
+        key_map.to_ours({**source, "head.w": torch.zeros(3)})
+    extra = key_map.to_ours({**source, "head.w": torch.zeros(3)}, drop=[r"head\."])
     assert extra.keys() == ours.keys()
     del source["stem.conv1.weight"]
     with pytest.raises(CheckpointMismatchError, match=r"stem\.conv1"):
-        key_map.to_ours(source, backbone_only=True)
+        key_map.to_ours(source)

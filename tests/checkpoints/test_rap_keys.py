@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmpanoptic.checkpoints.detectron_keys import background_last, is_detectron, name_blobs
-from mmpanoptic.checkpoints.panoptic_deeplab_keys import CheckpointMismatchError
+from mmpanoptic.checkpoints.key_map import CheckpointMismatchError
 from mmpanoptic.checkpoints.rap_keys import RapKeyMap
 from mmpanoptic.registry import MODELS
 from tests.models.two_stage_builders import tiny_two_stage
@@ -177,24 +177,24 @@ def test_detectron_blobs_become_published_names(key_map, published):
 
 def test_initial_weights_may_be_a_backbone_or_a_whole_detector(key_map, published):
     body = {n: v for n, v in published.items() if n.startswith("backbone.body")}
-    ours = key_map.initial_to_ours(body)
+    ours = key_map.to_ours(body, initial=True)
     assert {name.split(".")[0] for name in ours} == {"backbone"}
     detector = {n: v for n, v in published.items() if "semantic" not in n}
-    assert len(key_map.initial_to_ours(detector)) == len(detector)
-    fewer = key_map.initial_to_ours(detector, new_classes=True)
+    assert len(key_map.to_ours(detector, initial=True)) == len(detector)
+    fewer = key_map.to_ours(detector, new_classes=True, initial=True)
     assert "roi_head.bbox_head.fc_cls.weight" not in fewer
     del detector["rpn.head.conv.bias"]
     with pytest.raises(CheckpointMismatchError, match=r"rpn\.head\.conv\.bias"):
-        key_map.initial_to_ours(detector)
+        key_map.to_ours(detector, initial=True)
     with pytest.raises(CheckpointMismatchError, match="unexpected"):
-        key_map.initial_to_ours({**body, "fc1000_w": torch.zeros(1)})
+        key_map.to_ours({**body, "fc1000_w": torch.zeros(1)}, initial=True)
 
 
 def test_plain_convolutions_start_deformable_ones(published):
     key_map = RapKeyMap(meta_model(**DEFORMABLE))
     body = {n: v for n, v in published.items() if n.startswith("backbone.body")}
-    ours = key_map.initial_to_ours(body)
-    assert "backbone.layer4.0.conv2.weight" in ours
-    assert not any("conv_offset" in name for name in ours)
-    used = {key_map.source_name(key_map.published[name]) for name in ours}
-    assert used == body.keys()
+    placement = key_map.place(body, initial=True)
+    assert "backbone.layer4.0.conv2.weight" in placement.tensors
+    assert not any("conv_offset" in name for name in placement.tensors)
+    assert len(placement.tensors) == len(body)
+    assert not placement.dropped

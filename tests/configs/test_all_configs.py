@@ -11,7 +11,8 @@ from mmengine.registry import init_default_scope
 from torch.utils.data import TensorDataset
 
 from mmpanoptic.engine.auto_scale import scale_to_batch
-from mmpanoptic.engine.config import check_options, resolve_config, resolve_variables
+from mmpanoptic.engine.config import resolve_config, resolve_variables
+from mmpanoptic.engine.config_keys import apply_options, check_keys
 from mmpanoptic.engine.runner import PanopticRunner
 from mmpanoptic.registry import DATASETS, METRICS, MODELS, TRANSFORMS
 
@@ -64,7 +65,7 @@ def test_there_are_configs_for_the_built_in_and_the_real_datasets():
 @pytest.mark.parametrize("path", LEAVES, ids=lambda p: p.stem)
 def test_inheritance_is_at_most_two_levels_deep(path):
     assert depth(path) <= 2
-    assert len(bases(path)) <= 4
+    assert len(bases(path)) <= 5
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.py")), ids=lambda p: p.stem)
@@ -80,6 +81,11 @@ def test_the_header_says_what_the_config_is(path):
         assert field in header
     command = header.split("Command:")[1]
     assert path.name in command
+
+
+@each_leaf
+def test_something_reads_every_setting(path):
+    check_keys(Config.fromfile(path))
 
 
 @each_leaf
@@ -119,8 +125,7 @@ def test_loaders_work_without_workers_and_with_any_batch(path):
     cfg = Config.fromfile(path)
     init_default_scope("mmpanoptic")
     options = {"num_workers": 0, "eval_batch_size": 3}
-    check_options(cfg, options)
-    cfg.merge_from_dict(options)
+    apply_options(cfg, options)
     cfg = resolve_variables(cfg)
     for name in ("val_dataloader", "test_dataloader"):
         assert cfg[name].batch_size == 3
@@ -183,3 +188,9 @@ def test_pipelines_and_metrics_build(resolved):
         evaluator = resolved[name]
         for metric in evaluator if isinstance(evaluator, list | tuple) else [evaluator]:
             METRICS.build(metric)
+
+
+@pytest.mark.parametrize("head", ["RelationHead", "OcclusionHead"])
+def test_the_heads_of_rap_are_written_once(head):
+    files = [p.name for p in (CONFIGS / "rap").glob("*.py") if f'"{head}"' in p.read_text()]
+    assert len(files) == 1, files

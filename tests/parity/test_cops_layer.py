@@ -156,7 +156,7 @@ def test_evaluation_layer(path):
         with torch.no_grad():
             costs = scaling(logits[0][None], [part[None] for part in logits[1:]])
         problem = CutProblem(costs[0][0], [part[0] for part in costs[1]])
-        (cut,) = head.solver.solve_asymmetric([problem], head.thing_flags)
+        (cut,) = head.solve_asymmetric([problem])
         np.testing.assert_array_equal(cut.labels, data[f"node_labels_{image}"])
         segments = segments_of_cut(
             cut.labels, cut.components, head.isthing, int(data["min_pixels"])

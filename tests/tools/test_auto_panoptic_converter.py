@@ -57,6 +57,15 @@ def test_a_panoptic_model_loads_after_conversion(run_tool, model, published):
         assert torch.equal(ours.state_dict()[name], value), name
 
 
+def test_ours_becomes_a_released_one(run_tool, model, published):
+    torch.save({"state_dict": model.state_dict()}, "ours.pth")
+    run_tool(TOOL, "ours.pth", "theirs.pth", "--to-published", "--config", CONFIG, *NO_DATA)
+    theirs = load_checkpoint("theirs.pth")["model"]
+    expected = {name.removeprefix("module."): value for name, value in published.items()}
+    assert len(theirs) == len(expected) - 2  # the buffer and the layer that nothing uses
+    assert all(torch.equal(value, expected[name]) for name, value in theirs.items())
+
+
 def test_a_classifier_gives_the_backbone(run_tool, model, published):
     body = "module.backbone.body."
     weights = {

@@ -12,8 +12,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mmpanoptic.apis.auto_panoptic_conversion import convert_auto_panoptic
-from mmpanoptic.apis.conversion import model_parser, run_conversion
+from mmpanoptic.apis.conversion import convert_model_command, model_parser
+from mmpanoptic.checkpoints.auto_panoptic_keys import AutoPanopticKeyMap
 
 EXAMPLES = """
   %(prog)s autopanoptic.pth checkpoints/auto-panoptic_coco.pth \\
@@ -25,12 +25,7 @@ EXAMPLES = """
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert; return the exit status."""
-    args = model_parser(__doc__, EXAMPLES, both_ways=False).parse_args(argv)
-    return run_conversion(
-        lambda: convert_auto_panoptic(
-            args.source, args.config, args.out, args.drop, args.new_classes, args.cfg_options
-        )
-    )
+    return convert_model_command(model_parser(__doc__, EXAMPLES), argv, AutoPanopticKeyMap)
 
 
 if __name__ == "__main__":

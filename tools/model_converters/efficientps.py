@@ -23,7 +23,7 @@ EXAMPLES = """
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert; return the exit status."""
-    parser = model_parser(__doc__, EXAMPLES, both_ways=False)
+    parser = model_parser(__doc__, EXAMPLES)
     return convert_model_command(parser, argv, EfficientPSKeyMap)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from mmpanoptic.apis.conversion import conversion_parser, convert_backbone, run_conversion
-from mmpanoptic.checkpoints.panoptic_deeplab_keys import CheckpointMismatchError
+from mmpanoptic.checkpoints.key_map import CheckpointMismatchError
 
 EXAMPLES = """
   %(prog)s hrnetv2_w48_imagenet_pretrained.pth checkpoints/imagenet_hrnet_w48.pth

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from mmpanoptic.apis.conversion import convert_model_command, model_parser
-from mmpanoptic.checkpoints.panoptic_deeplab_keys import PublishedKeyMap
+from mmpanoptic.checkpoints.panoptic_deeplab_keys import PanopticDeepLabKeyMap
 
 EXAMPLES = """
   %(prog)s model_final_bd324a.pkl r52.pth \\
@@ -25,7 +25,7 @@ EXAMPLES = """
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert; return the exit status."""
     parser = model_parser(__doc__, EXAMPLES)
-    return convert_model_command(parser, argv, PublishedKeyMap)
+    return convert_model_command(parser, argv, PanopticDeepLabKeyMap)
 
 
 if __name__ == "__main__":

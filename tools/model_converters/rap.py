@@ -12,7 +12,6 @@ import sys
 from collections.abc import Sequence
 
 from mmpanoptic.apis.conversion import convert_model_command, model_parser
-from mmpanoptic.apis.rap_conversion import convert_initial_weights
 from mmpanoptic.checkpoints.rap_keys import RapKeyMap
 
 EXAMPLES = """
@@ -31,11 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="weights to start from: a backbone, with or without FPN, RPN and heads",
     )
-    args = parser.parse_args(argv)
-    if args.initial and args.to_published:
-        parser.error("--initial and --to-published exclude each other")
-    convert = convert_initial_weights if args.initial else None
-    return convert_model_command(parser, argv, RapKeyMap, convert)
+    return convert_model_command(parser, argv, RapKeyMap)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class RandomAreaCrop(BaseTransform):
         for name, (low, high) in (("area", area), ("ratio", ratio)):
             if not 0 < low <= high:
                 raise ValueError(f"{name} must be a positive, rising range, got {(low, high)}")
-        self.size, self.area, self.ratio = size, tuple(area), tuple(ratio)
+        self.size, self.area, self.ratio = size, (area[0], area[1]), (ratio[0], ratio[1])
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Cut and resize the image.

@@ -245,7 +245,7 @@ class CenterGroupingHead(BaseModule):
             dict: See :meth:`predict`.
         """
         fixed = self._sizes_are_fixed(outputs.center.device)
-        options = (self.threshold, self.nms_kernel, self.top_k, self.stable_top_k)
+        options: Any = (self.threshold, self.nms_kernel, self.top_k, self.stable_top_k)
         valid = None
         if fixed:
             centers, valid = find_centers_padded(outputs.center, *options)

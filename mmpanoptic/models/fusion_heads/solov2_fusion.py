@@ -111,7 +111,7 @@ class SOLOv2FusionHead(BaseModule):
         """
         results = []
         for number, meta in enumerate(batch_img_metas):
-            found = self.select(*(part[number] for part in ins_outputs), meta)
+            found = self.select([part[number] for part in ins_outputs], meta)
             result = self.instance_fields(found)
             if self.fusion is not None:
                 instances = found.for_fusion(self.fusion.score_thr)
@@ -144,7 +144,7 @@ class SOLOv2FusionHead(BaseModule):
             dict: See :meth:`predict`.
         """
         parts = [
-            to_common_grid(self.select(*outputs, meta, lower=False), flipped_dims(meta))
+            to_common_grid(self.select(outputs, meta, lower=False), flipped_dims(meta))
             for outputs, meta in zip(ins_outputs, metas, strict=True)
         ]
         found = self._compete(parts)
@@ -156,27 +156,22 @@ class SOLOv2FusionHead(BaseModule):
         return result
 
     def select(
-        self,
-        cls_logits: Tensor,
-        kernels: Tensor,
-        mask_feats: Tensor,
-        meta: Mapping[str, Any],
-        lower: bool = True,
+        self, outputs: Sequence[Tensor], meta: Mapping[str, Any], lower: bool = True
     ) -> GridInstances:
         """Select the instances of one image.
 
         Args:
-            cls_logits (Tensor): ``(C, P)``.
-            kernels (Tensor): ``(E, P)``.
-            mask_feats (Tensor): ``(E, h, w)``.
+            outputs (Sequence[Tensor]): Category logits ``(C, P)``, kernels ``(E, P)`` and mask
+                features ``(E, h, w)``.
             meta (Mapping): See :meth:`predict`.
             lower (bool): Give the instances the scores that the NMS lowered, or those before.
 
         Returns:
             GridInstances: The best first.
         """
+        cls_logits = outputs[0]
         with torch.autocast(cls_logits.device.type, enabled=False):
-            kernels, mask_feats = kernels.float(), mask_feats.float()
+            kernels, mask_feats = outputs[1].float(), outputs[2].float()
             candidates = select_candidates(
                 suppress_neighbours(cls_logits, self.num_grids),
                 kernels,

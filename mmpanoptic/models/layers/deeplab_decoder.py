@@ -101,8 +101,8 @@ class DeepLabDecoder(nn.Module):
     def __init__(
         self,
         in_channels: Sequence[int],
-        in_strides: Sequence[int],
-        project_channels: Sequence[int],
+        in_strides: Sequence[int] = (4, 8, 16),
+        project_channels: Sequence[int] = (32, 64),
         channels: int = 256,
         aspp_channels: int = 256,
         aspp_dilations: Sequence[int] = (6, 12, 18),

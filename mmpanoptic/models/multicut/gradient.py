@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .grid_edges import map_edges
-from .layer import Cut, CutProblem, CutSolver
+from .layer import Cut, CutProblem, MulticutModule
 
 MAX_ELEMENTS = 1 << 27
 """Costs that are solved at once; more images are solved in groups."""
@@ -46,7 +46,7 @@ class SolvedImage(NamedTuple):
     steps: np.ndarray
 
 
-def estimate_gradients(images: Sequence[SolvedImage], solver: CutSolver) -> list[CutGradient]:
+def estimate_gradients(images: Sequence[SolvedImage], solver: MulticutModule) -> list[CutGradient]:
     """Perturb costs along the loss gradient and divide the change of the solution by the step.
 
     COPS (arXiv:2106.03188), section 5. Every channel, found or missed, is a class of its own in a
@@ -55,7 +55,7 @@ def estimate_gradients(images: Sequence[SolvedImage], solver: CutSolver) -> list
 
     Args:
         images (Sequence[SolvedImage]): The images, all of one size.
-        solver (CutSolver): Solves the perturbed problems.
+        solver (MulticutModule): Solves the perturbed problems.
 
     Returns:
         list[CutGradient]: One for each image, averaged over its steps.
@@ -70,7 +70,7 @@ def estimate_gradients(images: Sequence[SolvedImage], solver: CutSolver) -> list
     return gradients
 
 
-def _estimate_group(images: Sequence[SolvedImage], solver: CutSolver) -> list[CutGradient]:
+def _estimate_group(images: Sequence[SolvedImage], solver: MulticutModule) -> list[CutGradient]:
     owners: list[Tensor] = []
     problems: list[CutProblem] = []
     for one in images:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmpanoptic.ops.amwc import SolverOptions, solve_grid_batch
+from mmpanoptic.utils.jobs import usable_cpus
 
 from .grid_edges import check_distances
 
@@ -39,18 +42,39 @@ class Cut(NamedTuple):
     components: Tensor
 
 
-class CutSolver:
-    """Solve multiway cuts of grids, several at once, on threads of the CPU.
+@dataclass(frozen=True)
+class CutSegments:
+    """Segments of one image, ordered by class and then by component.
 
-    Edges of distances beyond a side of the grid are left out, so that small images can be solved.
+    Attributes:
+        index (Tensor): int64 ``(h, w)``, number of each cell's segment from 0; -1 for things that
+            are too small.
+        label (Tensor): int64 ``(P,)``, class of each segment, ascending.
+        cells (Tensor): int64 ``(P,)``, size of each segment.
+    """
+
+    index: Tensor
+    label: Tensor
+    cells: Tensor
+
+
+class MulticutModule(BaseModule):
+    """What the fusion head and the loss share: solve multiway cuts of grids, number the segments.
+
+    Several cuts are solved at once, on threads of the CPU. Edges of distances beyond a side of the
+    grid are left out, so that small images can be solved.
 
     Args:
-        name (str): The part that solves, for error messages.
-        distances (Sequence[int]): Distances of the edges.
+        num_classes (int): Number of classes C.
+        thing_labels (Sequence[int]): Contiguous labels of the things, whose cells may form several
+            components.
+        distances (Sequence[int]): Distances of the edges, as in the affinity head.
         intervals (Sequence[int] | None): Their sampling intervals; 1 by default.
-        options (Mapping | None): Arguments of :class:`mmpanoptic.ops.amwc.SolverOptions` other than
-            ``min_instance_size``.
-        num_threads (int | None): Threads; None takes one for each core.
+        ignore_area (int): Things with fewer than a quarter of this many cells form no segment.
+        solver (dict | None): Options of the solver, :class:`mmpanoptic.ops.amwc.SolverOptions`,
+            other than ``min_instance_size``; ``mode="lpmp"`` gives the published solutions.
+        num_threads (int | None): Threads of the solver; None takes one for each CPU that the
+            process may use.
 
     Raises:
         ValueError: If the distances have no layout or an option is not allowed.
@@ -58,33 +82,45 @@ class CutSolver:
 
     def __init__(
         self,
-        name: str,
+        num_classes: int,
+        thing_labels: Sequence[int],
         distances: Sequence[int],
         intervals: Sequence[int] | None = None,
-        options: Mapping[str, Any] | None = None,
+        ignore_area: int = 12,
+        solver: dict | None = None,
         num_threads: int | None = None,
     ) -> None:
+        super().__init__()
+        name = type(self).__name__
         self.distances = tuple(distances)
         self.intervals = (1,) * len(self.distances) if intervals is None else tuple(intervals)
         check_distances(name, self.distances, self.intervals)
-        self.options = SolverOptions(**(options or {}))
-        if self.options.min_instance_size:
+        self.solver_options = SolverOptions(**(solver or {}))
+        if self.solver_options.min_instance_size:
             raise ValueError(f"{name}: use ignore_area instead of the solver's min_instance_size")
-        self.num_threads = num_threads
+        self.num_threads = usable_cpus() if num_threads is None else num_threads
+        isthing = torch.zeros(num_classes, dtype=torch.bool)
+        isthing[list(thing_labels)] = True
+        self.register_buffer("isthing", isthing, persistent=False)
+        self.isthing: Tensor
+        self.thing_labels = frozenset(thing_labels)
+        self.thing_flags = [label in self.thing_labels for label in range(num_classes)]
+        self.min_cells = ignore_area // 4
 
-    def solve_asymmetric(
-        self, problems: Sequence[CutProblem], partitionable: Sequence[bool]
-    ) -> list[Cut]:
+    def solve_asymmetric(self, problems: Sequence[CutProblem]) -> list[Cut]:
         """Solve asymmetric multiway cuts.
 
         Args:
             problems (Sequence[CutProblem]): Costs of each image, all of one size.
-            partitionable (Sequence[bool]): Labels whose cells may form several components.
 
         Returns:
             list[Cut]: One for each problem.
         """
-        return self._solve(problems, list(partitionable), self.options)
+        return self._solve(problems, self.thing_flags, self.solver_options)
+
+    def segments(self, cut: Cut) -> CutSegments:
+        """Number the segments of a cut, see :func:`segments_of_cut`."""
+        return segments_of_cut(cut.labels, cut.components, self.isthing, self.min_cells)
 
     def solve_symmetric(self, problems: Sequence[CutProblem]) -> list[Cut]:
         """Solve symmetric multiway cuts: edges are cut where labels differ.
@@ -96,7 +132,8 @@ class CutSolver:
             list[Cut]: One for each problem.
         """
         # The other options are about stuff, or would search longer for a gradient's estimate.
-        options = SolverOptions(mode=self.options.mode, precision=self.options.precision)
+        given = self.solver_options
+        options = SolverOptions(mode=given.mode, precision=given.precision)
         return self._solve(problems, None, options)
 
     def _solve(
@@ -147,21 +184,6 @@ LABEL_DIVISOR = 1 << 16
 
 FOREGROUND_SLOPE = 0.1
 """Steepness of the foreground probability per pixel of area."""
-
-
-class CutSegments(NamedTuple):
-    """Segments of one image, ordered by class and then by component.
-
-    Attributes:
-        index (Tensor): int64 ``(h, w)``, number of each cell's segment from 0; -1 for things that
-            are too small.
-        label (Tensor): int64 ``(P,)``, class of each segment, ascending.
-        cells (Tensor): int64 ``(P,)``, size of each segment.
-    """
-
-    index: Tensor
-    label: Tensor
-    cells: Tensor
 
 
 def segments_of_cut(

@@ -69,7 +69,7 @@ class OcclusionHead(BaseModule):
             tuple[Tensor, Tensor]: As first (with the bias) and as second of a pair, both
             ``(K, channels, h, w)``.
         """
-        conv = self.convs[0]
+        conv: Any = self.convs[0]
         first, second = conv.weight.chunk(2, 1)
         return (
             functional.conv2d(x, first, conv.bias, conv.stride, conv.padding),

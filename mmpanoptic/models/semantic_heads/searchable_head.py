@@ -69,7 +69,7 @@ class SearchableSemanticHead(BaseModule):
         norm_cfg = norm_cfg or {"type": "GN", "num_groups": 32}
         widths = [in_channels] + [channels] * num_layers
         self.layers = make_head_layers("semantic", widths, choices, ops, norm_cfg)
-        self.score = nn.Conv2d(num_levels * channels, len(stuff_labels) + 1, 1)
+        self.score: Any = nn.Conv2d(num_levels * channels, len(stuff_labels) + 1, 1)
         self.channels = channels
         self.num_levels = num_levels
         self.stride = stride
@@ -130,7 +130,7 @@ class SearchableSemanticHead(BaseModule):
         """
         size = (levels[0].shape[2], levels[0].shape[3])
         kernels = self.score.weight.flatten(1).split(self.channels, 1)
-        total = None
+        total: Any = None
         for i, (x, kernel) in enumerate(zip(levels, kernels, strict=True)):
             if attention is not None:
                 kernel = kernel * (1 + attention[i])[:, None].to(kernel.dtype)
@@ -151,7 +151,8 @@ class SearchableSemanticHead(BaseModule):
             dict[str, Tensor]: ``loss_semantic``; 0 without labelled pixels.
         """
         size = (outputs.shape[2] * self.stride, outputs.shape[3] * self.stride)
-        total, count = outputs.new_zeros((), dtype=torch.float32), 0
+        total = outputs.new_zeros((), dtype=torch.float32)
+        count = outputs.new_zeros((), dtype=torch.int64)
         for logits, sample in zip(outputs.float(), batch_data_samples, strict=True):
             height, width = sample.metainfo["img_shape"][:2]
             full = resize_bilinear(logits[None], size, align_corners=True)
