@@ -210,16 +210,18 @@ class AtomicCheckpointHook(CheckpointHook):
         for path in [*outdated, *(path for path in files if _REMAINS.match(path.name))]:
             path.unlink(missing_ok=True)
 
-    def save_interrupted(self, runner: PanopticRunner) -> None:
-        """Write a checkpoint after the current iteration, whatever the interval.
+    def save_interrupted(self, runner: PanopticRunner, iteration: int) -> None:
+        """Write a checkpoint, whatever the interval.
 
         It goes away as soon as there are two regular checkpoints after it.
 
         Args:
             runner (PanopticRunner): The runner.
+            iteration (int): Number of finished iterations.
         """
-        name = INTERRUPTED.format(runner.iter + 1)
-        runner.save_checkpoint(self.out_dir, name, by_epoch=False)
+        name = INTERRUPTED.format(iteration)
+        meta = {"epoch": runner.epoch, "iter": iteration}
+        runner.save_checkpoint(self.out_dir, name, meta=meta, by_epoch=False)
         self._point_to(runner, os.path.join(self.out_dir, name))
 
     def _save_checkpoint_with_step(
