@@ -88,8 +88,7 @@ class PanopticSegmentor(BaseModel):
         self.semantic_head: Any = _build_optional(semantic_head)
         self.instance_head: Any = _build_optional(instance_head)
         self.fusion_head: Any = _build_optional(fusion_head)
-        self.memory_format = torch.channels_last if channels_last else torch.preserve_format
-        self.to(memory_format=self.memory_format)
+        self.set_channels_last(channels_last)
         missing = getattr(self.instance_head, "INPUTS", self.HEAD_INPUTS) - self.HEAD_INPUTS
         if missing:
             raise ConfigError(
@@ -97,6 +96,15 @@ class PanopticSegmentor(BaseModel):
                 f"{type(self).__name__} does not hand to it; choose the segmentor of its system"
             )
         self.check_fusion(self.instance_head)
+
+    def set_channels_last(self, wanted: bool) -> None:
+        """Choose how weights and images lie in memory, see the class.
+
+        Args:
+            wanted (bool): Channels last.
+        """
+        self.channels_last = wanted  # torch.memory_format could not be pickled by torch.save
+        self.to(memory_format=torch.channels_last if wanted else torch.preserve_format)
 
     def check_fusion(self, source: nn.Module | None) -> None:
         """Refuse a fusion head that the instance branch cannot serve.
@@ -120,7 +128,7 @@ class PanopticSegmentor(BaseModel):
 
     def extract_feat(self, inputs: Tensor) -> Sequence[Tensor]:
         """Compute features, fine to coarse, of normalised images ``(N, 3, H, W)``."""
-        if self.memory_format is torch.channels_last:
+        if self.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         feats = self.backbone(inputs)
         return feats if self.neck is None else self.neck(feats)
