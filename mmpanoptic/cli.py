@@ -24,12 +24,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from .utils import jobs
+from .utils import jobs, write_json
 from .utils.cfg_options import ConfigOptions
 
 if TYPE_CHECKING:
     from mmengine.config import Config
     from torch import nn
+
+    from .checkpoints.key_map import KeyMap
 
 Item = TypeVar("Item")
 
@@ -115,12 +117,42 @@ COMMON = {
         choices=("none", "pytorch", "slurm", "mpi"),
         default="none",
     ),
+    "source": _argument("source", "published weights (.pkl or .pth)", metavar="SOURCE"),
+    "weights_out": _argument("out", "the .pth file to write", metavar="OUT"),
+    "drop": _argument(
+        "--drop",
+        "drop tensors whose names begin like this; each is listed",
+        nargs="+",
+        default=[],
+        metavar="REGEX",
+    ),
+    "variant": _argument(
+        "--config", "config of the same variant: a file or a shipped name", required=True
+    ),
+    "new_classes": _argument(
+        "--new-classes",
+        "the config has other classes: leave out what depends on them (fine-tuning)",
+        action="store_true",
+    ),
+    "to_published": _argument(
+        "--to-published", "the other way: SOURCE is ours", action="store_true"
+    ),
     # torch.distributed.launch passes it; torchrun sets the variable instead.
     "local_rank": _argument("--local_rank", argparse.SUPPRESS, type=int),
 }
 """Arguments that mean the same in every tool: name and settings, see :meth:`Parser.take`."""
 RUN_ARGUMENTS = ("work_dir", "cfg_options", "launcher", "trust", "local_rank")
 """What a tool with a runner takes, see :func:`read_run_config`."""
+CONVERSION_ARGUMENTS = (
+    "source",
+    "weights_out",
+    "variant",
+    "drop",
+    "new_classes",
+    "to_published",
+    "cfg_options",
+)
+"""What a converter of whole models takes, see :func:`convert_model`."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -316,6 +348,39 @@ def load_model(args: argparse.Namespace, device: str | None = None) -> nn.Module
         given.get("cfg_options"),
         given.get("trust", False),
     )
+
+
+def save_json(args: argparse.Namespace, content: Any) -> None:
+    """Write figures where ``--json`` says, if it says so."""
+    if args.json is not None:
+        write_json(args.json, content, indent=1)
+
+
+def convert_model(args: argparse.Namespace, key_map: type[KeyMap]) -> Iterator[str]:
+    """Convert weights as :data:`CONVERSION_ARGUMENTS`, with or without ``--initial``, say.
+
+    Args:
+        args (argparse.Namespace): The arguments.
+        key_map (type[KeyMap]): The system's map of names.
+
+    Yields:
+        str: What was done.
+    """
+    from .apis import conversion
+
+    initial = getattr(args, "initial", False)
+    if args.to_published:
+        if args.new_classes or args.drop or initial:
+            raise UsageError(
+                "--to-published converts whole models; no --new-classes, --drop or --initial"
+            )
+        model = conversion.model_of_config(args.config, args.cfg_options)[0]
+        yield conversion.restore_published(args.source, args.out, key_map(model)).report()
+        return
+    options = {"drop": args.drop, "new_classes": args.new_classes, "initial": initial}
+    yield conversion.convert_model(
+        args.source, args.config, args.out, key_map, args.cfg_options, **options
+    ).report()
 
 
 def call_tool(name: str, *arguments: object, folder: Path | None = None) -> float:

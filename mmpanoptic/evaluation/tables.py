@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from terminaltables import AsciiTable
 
@@ -24,6 +25,24 @@ def render_table(title: str, header: Sequence[str], rows: Sequence[Sequence[obje
     table.justify_columns = dict.fromkeys(range(1, len(header)), "right")
     # AsciiTable leaves a title out that is wider than the table.
     return "\n".join([title, table.table] if title else [table.table])
+
+
+def to_percent(numbers: Any) -> Any:
+    """Turn fractions into percentages, floats only, and nan into None, which JSON has.
+
+    Args:
+        numbers: Nested dicts and lists.
+
+    Returns:
+        Any: The same, in percent.
+    """
+    if isinstance(numbers, dict):
+        return {str(key): to_percent(value) for key, value in numbers.items()}
+    if isinstance(numbers, Sequence) and not isinstance(numbers, str):
+        return [to_percent(value) for value in numbers]
+    if isinstance(numbers, float):
+        return None if math.isnan(numbers) else 100 * numbers
+    return numbers
 
 
 def _format(value: object) -> str:

@@ -72,7 +72,7 @@ def cityscapes(run_tool):
 
 
 def test_cityscapes_gets_pq_iou_and_ap_from_one_pass(cityscapes, run_tool):
-    done = run_tool("test.py", *cityscapes, "--out", "out", "--work-dir", "w")
+    done = run_tool("test.py", *cityscapes, "--out-dir", "out", "--work-dir", "w")
     output = done.stdout + done.stderr
     names = ["coco_panoptic/PQ", "cityscapes_pixel/mIoU", "cityscapes_instance/AP"]
     last = output.strip().splitlines()[-1]
@@ -168,7 +168,7 @@ def find(content, key):
 def test_a_cityscapes_submission_needs_no_annotation(cityscapes, run_tool):
     for path in (run_tool.folder / "data" / "city" / "gtFine").rglob("*.png"):
         path.unlink()
-    done = run_tool("test.py", *cityscapes, "--out", "out", "--format-only", "--work-dir", "w")
+    done = run_tool("test.py", *cityscapes, "--out-dir", "out", "--format-only", "--work-dir", "w")
     assert "PQ" not in done.stdout + done.stderr
     out = run_tool.folder / "out"
     images = len(list(CITYSCAPES_GT.rglob("*_labelIds.png")))
@@ -209,7 +209,7 @@ def test_a_coco_submission_needs_the_list_of_images_alone(run_tool):
             "test_evaluator": [{"type": "PanopticQualityMetric"}, instances],
         },
     )
-    run_tool("test.py", config, weights, "--out", "out", "--format-only", "--work-dir", "w")
+    run_tool("test.py", config, weights, "--out-dir", "out", "--format-only", "--work-dir", "w")
     out = run_tool.folder / "out"
     written = json.loads((out / "predictions.panoptic.json").read_text())
     assert [a["image_id"] for a in written["annotations"]] == [7, 3]

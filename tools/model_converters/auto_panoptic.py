@@ -9,11 +9,11 @@ never runs.
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from mmpanoptic.apis.conversion import convert_model_command, model_parser
-from mmpanoptic.checkpoints.auto_panoptic_keys import AutoPanopticKeyMap
+from mmpanoptic import cli
 
 EXAMPLES = """
   %(prog)s autopanoptic.pth checkpoints/auto-panoptic_coco.pth \\
@@ -23,9 +23,23 @@ EXAMPLES = """
 """
 
 
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.take(*cli.CONVERSION_ARGUMENTS)
+    return parser
+
+
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Convert."""
+    from mmpanoptic.checkpoints.auto_panoptic_keys import AutoPanopticKeyMap
+
+    return cli.convert_model(args, AutoPanopticKeyMap)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Convert; return the exit status."""
-    return convert_model_command(model_parser(__doc__, EXAMPLES), argv, AutoPanopticKeyMap)
+    """Run the command; return the exit status."""
+    return cli.main(build_parser(), run, argv)
 
 
 if __name__ == "__main__":

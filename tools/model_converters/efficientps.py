@@ -8,11 +8,11 @@ Code from the file never runs.
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from mmpanoptic.apis.conversion import convert_model_command, model_parser
-from mmpanoptic.checkpoints.efficientps_keys import EfficientPSKeyMap
+from mmpanoptic import cli
 
 EXAMPLES = """
   %(prog)s efficientPS_cityscapes/model/model.pth checkpoints/efficientps_cityscapes.pth \\
@@ -21,10 +21,23 @@ EXAMPLES = """
 """
 
 
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.take(*cli.CONVERSION_ARGUMENTS)
+    return parser
+
+
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Convert."""
+    from mmpanoptic.checkpoints.efficientps_keys import EfficientPSKeyMap
+
+    return cli.convert_model(args, EfficientPSKeyMap)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Convert; return the exit status."""
-    parser = model_parser(__doc__, EXAMPLES)
-    return convert_model_command(parser, argv, EfficientPSKeyMap)
+    """Run the command; return the exit status."""
+    return cli.main(build_parser(), run, argv)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ normalisation in the file must be the config's. Code from the file never runs.
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from mmpanoptic.apis.conversion import convert_model_command, model_parser
-from mmpanoptic.checkpoints.panoptic_deeplab_keys import PanopticDeepLabKeyMap
+from mmpanoptic import cli
 
 EXAMPLES = """
   %(prog)s model_final_bd324a.pkl r52.pth \\
@@ -22,10 +22,23 @@ EXAMPLES = """
 """
 
 
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.take(*cli.CONVERSION_ARGUMENTS)
+    return parser
+
+
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Convert."""
+    from mmpanoptic.checkpoints.panoptic_deeplab_keys import PanopticDeepLabKeyMap
+
+    return cli.convert_model(args, PanopticDeepLabKeyMap)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Convert; return the exit status."""
-    parser = model_parser(__doc__, EXAMPLES)
-    return convert_model_command(parser, argv, PanopticDeepLabKeyMap)
+    """Run the command; return the exit status."""
+    return cli.main(build_parser(), run, argv)
 
 
 if __name__ == "__main__":

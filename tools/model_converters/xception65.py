@@ -6,10 +6,11 @@ Every tensor is placed or listed as dropped; code from the file never runs.
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from mmpanoptic.apis.conversion import conversion_parser, convert_backbone, run_conversion
+from mmpanoptic import cli
 
 EXAMPLES = """
   %(prog)s tf-xception65-270e81cf.pth checkpoints/imagenet_xception65.pth
@@ -17,13 +18,25 @@ EXAMPLES = """
 """
 
 
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.take("source", "weights_out", "drop")
+    return parser
+
+
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Convert."""
+    from mmpanoptic.apis.conversion import convert_backbone
+
+    yield convert_backbone(
+        args.source, args.out, lambda state: {"type": "Xception"}, args.drop
+    ).report()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Convert; return the exit status."""
-    args = conversion_parser(__doc__, EXAMPLES).parse_args(argv)
-    config = {"type": "Xception"}
-    return run_conversion(
-        lambda: convert_backbone(args.source, args.out, lambda state: config, args.drop)
-    )
+    """Run the command; return the exit status."""
+    return cli.main(build_parser(), run, argv)
 
 
 if __name__ == "__main__":

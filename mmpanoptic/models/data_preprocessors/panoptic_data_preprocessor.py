@@ -28,7 +28,6 @@ class PanopticDataPreprocessor(ImgDataPreprocessor):
         std (Sequence[float]): Standard deviation of each channel.
         pad_size_divisor (int): 0 or 1 pads no further than the largest image.
         bgr_to_rgb (bool): Reverse the channels.
-        non_blocking (bool): Let copies to the device overlap with computation.
     """
 
     def __init__(
@@ -37,7 +36,6 @@ class PanopticDataPreprocessor(ImgDataPreprocessor):
         std: Sequence[float] = (58.395, 57.12, 57.375),
         pad_size_divisor: int = 0,
         bgr_to_rgb: bool = True,
-        non_blocking: bool = True,
     ) -> None:
         super().__init__(
             mean=mean,
@@ -45,7 +43,7 @@ class PanopticDataPreprocessor(ImgDataPreprocessor):
             pad_size_divisor=max(pad_size_divisor, 1),
             pad_value=0,
             bgr_to_rgb=bgr_to_rgb,
-            non_blocking=non_blocking,
+            non_blocking=True,
         )
 
     def forward(self, data: dict, training: bool = False) -> dict:

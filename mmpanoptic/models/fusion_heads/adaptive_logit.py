@@ -61,7 +61,6 @@ class AdaptiveLogitFusionHead(BaseModule):
             instances' labels.
         stride (int): Pixels per cell of the semantic logits.
         score_thr (float): Instances score at least this.
-        mask_thr (float): Probability above which a pixel belongs to the mask of the overlap test.
         overlap_thr (float): Largest share of a mask that instances before may have taken.
         stuff_area (int): Stuff classes with fewer pixels become void.
         inst_logit_scale (float): Factor of A: 1 is the paper's formula, 4 the authors' code.
@@ -81,7 +80,6 @@ class AdaptiveLogitFusionHead(BaseModule):
         thing_labels: Sequence[int],
         stride: int = 4,
         score_thr: float = 0.5,
-        mask_thr: float = 0.5,
         overlap_thr: float = 0.5,
         stuff_area: int = 2048,
         inst_logit_scale: float = 1.0,
@@ -103,7 +101,6 @@ class AdaptiveLogitFusionHead(BaseModule):
         self.is_stuff: Tensor
         self.stride = stride
         self.score_thr = score_thr
-        self.mask_thr = mask_thr
         self.overlap_thr = overlap_thr
         self.stuff_area = stuff_area
         self.inst_logit_scale = inst_logit_scale
@@ -220,7 +217,6 @@ class AdaptiveLogitFusionHead(BaseModule):
         contest = LogitContest(
             logits,
             stuff.maximum(needed),
-            self.mask_thr,
             self.overlap_thr,
             self.inst_logit_scale,
             self.legacy_zero_outside,

@@ -21,6 +21,8 @@ GRIDS = (40, 36, 24, 16, 12)
 STRIDES = (8, 8, 16, 32, 32)
 SCALE_RANGES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
 FEATURE_LEVELS = 4
+MASK_STRIDE = 4
+"""Pixels per cell of the mask features."""
 """Levels that the mask features are made from, the finest first."""
 
 
@@ -64,7 +66,6 @@ class SOLOv2Head(SOLOV2Head):
         strides (Sequence[int]): Strides of the levels after resizing.
         scale_ranges (Sequence[Sequence[float]]): Square roots of box areas of each level.
         pos_scale (float): Part of a box whose cells are positive.
-        mask_stride (int): Pixels per cell of the mask features.
         dcn_cfg (dict | None): Config of deformable convolutions in the towers.
         dcn_apply_to_all_conv (bool): Deform all convolutions of a tower, or the last only.
         norm_cfg (dict | None): Norm layers; GN with 32 groups by default.
@@ -94,7 +95,6 @@ class SOLOv2Head(SOLOV2Head):
         strides: Sequence[int] = STRIDES,
         scale_ranges: Sequence[Sequence[float]] = SCALE_RANGES,
         pos_scale: float = 0.2,
-        mask_stride: int = 4,
         dcn_cfg: dict | None = None,
         dcn_apply_to_all_conv: bool = True,
         norm_cfg: dict | None = None,
@@ -123,7 +123,7 @@ class SOLOv2Head(SOLOV2Head):
                 "start_level": 0,
                 "end_level": FEATURE_LEVELS - 1,
                 "out_channels": kernel_channels,
-                "mask_stride": mask_stride,
+                "mask_stride": MASK_STRIDE,
                 "norm_cfg": norm_cfg,
             },
             dcn_cfg=dcn_cfg,
