@@ -124,6 +124,9 @@ class PanopticDataset(BaseDataset):
         self.seed = seed
         self.errors: DataErrorCounter | None = None
         self._label_table: LabelTable | None = None
+        self.first_position = 0
+        """Position of the first image among those of all datasets that are evaluated together."""
+        self.num_annotated = 0
         if instances_file and data_root and not is_abs(instances_file):
             instances_file = join_path(data_root, instances_file)
         self.instances_file = instances_file
@@ -191,6 +194,7 @@ class PanopticDataset(BaseDataset):
                 record["instances"] = instances.get(record["img_id"], [])
             if self.fill_missing:
                 _fill_areas(record)
+        self.num_annotated = len(records)
         self._check_empty(records)
         if self.use_cache and annotated:
             paths = [record["seg_map_path"] for record in records]
@@ -257,10 +261,10 @@ class PanopticDataset(BaseDataset):
 
         Returns:
             dict: See :meth:`load_data_list`; ``sample_idx`` is the position in the annotation
-            file, also in a subset of the dataset.
+            file, also in a subset of the dataset, behind ``first_position``.
         """
         info = super().get_data_info(idx)
-        info["sample_idx"] = info.pop("annotation_index")
+        info["sample_idx"] = self.first_position + info.pop("annotation_index")
         return info
 
     def get_cat_ids(self, idx: int) -> list[int]:

@@ -57,7 +57,7 @@ from .distributed import init_cpu_process_group
 from .non_finite import refuse_non_finite
 from .random_state import capture_random_state, isolated_random_state
 from .resume import ResumeMixin
-from .run_seed import give_seed
+from .run_seed import give_positions, give_seed
 from .schedules import without_empty_warmups
 from .stop_hooks import StopSignalHook
 from .workers import DetachedWorker, clear_worker_errors
@@ -267,6 +267,7 @@ class PanopticRunner(ResumeMixin, Runner):
             seed = seed - get_rank() if diff_rank_seed else seed
             give_seed(dataloader["dataset"], seed)
         loader = Runner.build_dataloader(dataloader, seed=seed)
+        give_positions(loader.dataset)
         loader.worker_init_fn = DetachedWorker(loader.worker_init_fn)
         return loader
 

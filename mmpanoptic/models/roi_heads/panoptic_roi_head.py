@@ -91,6 +91,8 @@ class PanopticRoIHead(StandardRoIHead):
     EXTRA_HEADS: tuple[str, ...] = ()
     """Names of the child modules that :class:`TwoStagePanopticSegmentor` can train alone."""
 
+    GIVES: tuple[str, ...] = ("mask_logits",)
+
     def __init__(
         self,
         bbox_roi_extractor: dict,

@@ -77,7 +77,7 @@ class TwoStagePanopticSegmentor(PanopticSegmentor):
             backbone,
             neck=neck,
             semantic_head=semantic_head,
-            fusion_head=fusion_head,
+            fusion_head=None,
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
@@ -85,6 +85,8 @@ class TwoStagePanopticSegmentor(PanopticSegmentor):
         self.rpn_head: Any = _build_head(rpn_head, train.get("rpn"), test.get("rpn"))
         self.roi_head: Any = _build_head(roi_head, train.get("rcnn"), test.get("rcnn"))
         self.train_proposal_cfg = train.get("rpn_proposal", test.get("rpn"))
+        self.fusion_head = None if fusion_head is None else MODELS.build(fusion_head)
+        self.check_fusion(self.roi_head)
         self.thing_labels = tuple(thing_labels)
         self.box_end = 1 if inclusive_boxes else 0
         self.memory_format = torch.channels_last if channels_last else torch.preserve_format
