@@ -57,7 +57,7 @@ from .resume import ResumeMixin
 from .run_seed import give_seed
 from .schedules import without_empty_warmups
 from .stop_hooks import StopSignalHook
-from .workers import DetachedWorker
+from .workers import GuardedWorker
 
 install_safe_loading()
 
@@ -242,7 +242,7 @@ class PanopticRunner(ResumeMixin, Runner):
             seed = seed - get_rank() if diff_rank_seed else seed
             give_seed(dataloader["dataset"], seed)
         loader = Runner.build_dataloader(dataloader, seed=seed)
-        loader.worker_init_fn = DetachedWorker(loader.worker_init_fn)
+        loader.worker_init_fn = GuardedWorker(loader.worker_init_fn)
         return loader
 
     def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
