@@ -1,8 +1,8 @@
 """The one way a command reads its arguments, shows progress, reports an error and exits.
 
-A tool is three functions: ``build_parser()`` says what it takes, ``run(args)`` does the work and
-yields the lines to print, ``main(argv)`` is ``cli.main(build_parser(), run, argv)``. What ``run``
-needs it imports itself, so that ``--help`` and wrong arguments are answered at once.
+A tool is two functions, ``build_parser()``, which says what it takes, and ``run(args)``, which does
+the work and yields the lines to print; ``main = cli.Command(build_parser, run)`` joins them. What
+``run`` needs it imports itself, so that ``--help`` and wrong arguments are answered at once.
 
 Exit status: 0 done, 1 something went wrong, 2 wrong arguments, 130 stopped by Ctrl-C.
 """
@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from .utils import jobs, write_json
 from .utils.cfg_options import ConfigOptions
@@ -272,6 +272,22 @@ def main(
         _say(f"error: {_describe(error, args.debug)}")
         return FAILED
     return DONE
+
+
+class Command(NamedTuple):
+    """A tool that can be called with its arguments.
+
+    Attributes:
+        build_parser (Callable): Says what it takes.
+        run (Callable): Does the work, see :func:`main`.
+    """
+
+    build_parser: Callable[[], Parser]
+    run: Callable[[argparse.Namespace], Iterable[object] | None]
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run with these arguments, those of the process by default; return the exit status."""
+        return main(self.build_parser(), self.run, argv)
 
 
 def _describe(error: Exception, debug: bool) -> str:

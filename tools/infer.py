@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,10 +86,7 @@ def describe(result: PanopticResult) -> str:
     return f"{result.name}: {', '.join(counts) or 'nothing found'}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

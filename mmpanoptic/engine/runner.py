@@ -60,7 +60,7 @@ from .resume import ResumeMixin
 from .run_seed import give_positions, give_seed
 from .schedules import without_empty_warmups
 from .stop_hooks import StopSignalHook
-from .workers import DetachedWorker, clear_worker_errors
+from .workers import GuardedWorker, clear_worker_errors
 
 install_safe_loading()
 
@@ -268,7 +268,7 @@ class PanopticRunner(ResumeMixin, Runner):
             give_seed(dataloader["dataset"], seed)
         loader = Runner.build_dataloader(dataloader, seed=seed)
         give_positions(loader.dataset)
-        loader.worker_init_fn = DetachedWorker(loader.worker_init_fn)
+        loader.worker_init_fn = GuardedWorker(loader.worker_init_fn)
         return loader
 
     def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
