@@ -196,6 +196,8 @@ class PanopticDataset(BaseDataset):
                 _fill_areas(record)
         self.num_annotated = len(records)
         self._check_empty(records)
+        if not self.test_mode:
+            self._warn_of_one_class(records)
         if self.use_cache and annotated:
             paths = [record["seg_map_path"] for record in records]
             listed = [[segment["id"] for segment in r["segments_info"]] for r in records]
@@ -379,6 +381,21 @@ class PanopticDataset(BaseDataset):
             )
             raise PanopticFormatError([FormatProblem("missing_image", detail, self.instances_file)])
         return instances
+
+    def _warn_of_one_class(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Say that a single class leaves the semantic branch nothing to learn."""
+        if len(self.label_table) != 1:
+            return
+        sized = [r for r in records if all("area" in s for s in r["segments_info"])]
+        pixels = sum(record["height"] * record["width"] for record in sized)
+        labelled = sum(segment["area"] for r in sized for segment in r["segments_info"])
+        void = f", and void covers {1 - labelled / pixels:.0%}" if pixels else ""
+        text = (
+            f"{self.ann_file} has only one class ({self.label_table[0].name}){void}: a semantic "
+            "head cannot learn where the class is not, and every pixel becomes part of it. Add a "
+            "stuff class for the background"
+        )
+        print_log(text, "current", logging.WARNING)
 
     def _check_empty(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Report images without segments at the start instead of after hours of training."""

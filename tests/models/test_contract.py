@@ -124,8 +124,7 @@ def model_of(system, table_name):
     torch.manual_seed(0)
     cfg = resolve_config(get_config(system), TABLES[table_name].to_metainfo())
     cfg.model.pop("init_cfg", None)
-    model = MODELS.build(cfg.model)
-    return model
+    return MODELS.build(cfg.model)
 
 
 def packed(scene, table):
