@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..utils.worker_guard import guard_worker
+
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 _CAUGHT = re.compile(r"Caught (\w+) in DataLoader worker process (\d+)\.\n")
 _DIED = re.compile(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\) (.*)")
@@ -56,8 +58,6 @@ def _rebuilt(error: Exception, text: str, worker: int) -> Exception:
     if foreseen:
         return type(error)(line.partition(": ")[2] or line)
     return type(error)(f"{line} (in worker process {worker} of a data loader)\n{text}")
-
-from ..utils.worker_guard import guard_worker
 
 
 class GuardedWorker:
