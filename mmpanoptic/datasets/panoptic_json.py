@@ -7,8 +7,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mmengine.logging import print_log
-
 from mmpanoptic.structures import MAX_ID, LabelTable
 from mmpanoptic.structures.label_table import find_category_problem
 from mmpanoptic.utils.coco_file import (
@@ -252,6 +250,8 @@ def read_categories(categories: Any, file: str, drop_colors: bool = False) -> La
             reader.add("bad_field", f"{place}.{wrong[0]} {wrong[1]}")
     _check_repetition(reader, entries)
     if drop_colors and reader.problems and all(".color " in p.detail for p in reader.problems):
+        from mmengine.logging import print_log
+
         text = f"{describe_problems(reader.problems)}\nother colours are chosen"
         print_log(text, "current", logging.WARNING)
     else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from .files import is_inside, read_json
@@ -48,7 +49,7 @@ def load_json(path: str | os.PathLike[str], hint: str = "") -> Any:
     except OSError as error:
         detail = f"cannot read the annotation file: {error.strerror}"
         if hint and isinstance(error, FileNotFoundError):
-            detail += f"; {hint}"
+            detail += f"; {hint}{_unset_variable(name)}"
         raise PanopticFormatError([FormatProblem("missing_file", detail, name)]) from error
     except ValueError as error:
         raise PanopticFormatError([FormatProblem("corrupt_json", str(error), name)]) from error
@@ -57,6 +58,17 @@ def load_json(path: str | os.PathLike[str], hint: str = "") -> Any:
 def key_of(value: Any) -> ImageKey:
     """Return type and value of an id; of what can be none, the key of None."""
     return (type(value), value) if type(value) in (int, str) else (type(None), None)
+
+
+def _unset_variable(path: str) -> str:
+    """Explain a path such as ``/coco/...``, which ``$DATASETS/coco`` is without the variable."""
+    parts = Path(path).parts
+    if len(parts) < 3 or parts[0] != "/" or Path("/", parts[1]).exists():
+        return ""
+    return (
+        f". There is no folder /{parts[1]}: if it was typed as $VARIABLE/{parts[1]}, the "
+        f"variable is not set; ${{VARIABLE:-datasets}}/{parts[1]} falls back to ./datasets"
+    )
 
 
 def is_number(value: Any) -> bool:

@@ -128,9 +128,9 @@ def _is_side(value: Any) -> bool:
 
 
 def _count_list(counts: list[Any]) -> np.ndarray:
-    wrong = next((value for value in counts if type(value) is not int), None)
-    if wrong is not None:
-        raise ValueError(f"has {_short(wrong)} among its counts, which are whole numbers")
+    wrong = [value for value in counts if type(value) is not int]
+    if wrong:
+        raise ValueError(f"has {_short(wrong[0])} among its counts, which are whole numbers")
     if any(abs(value) >= 1 << 32 for value in counts):
         raise ValueError("has a run length of more than 2**32 pixels")
     return np.array(counts, np.int64)

@@ -19,7 +19,11 @@ from mmpanoptic.evaluation import (
 )
 from mmpanoptic.registry import METRICS
 from mmpanoptic.structures import make_panoptic_data
-from mmpanoptic.utils.panoptic_png import encode_panoptic_png, read_panoptic_png
+from mmpanoptic.utils.panoptic_png import (
+    encode_panoptic_png,
+    read_panoptic_png,
+    read_panoptic_runs,
+)
 from tests.evaluation.panoptic_data import FORMS, TABLE, write_file_set
 
 SIZES = [(30, 41), (24, 24), (57, 33), (40, 64), (1, 90)]
@@ -81,8 +85,8 @@ def test_ground_truth_is_decoded_once_and_again_when_it_changes(files, monkeypat
     samples = [files.sample(i) for i in range(NUM_IMAGES)]
     first = run(metric, samples)
     reads = []
-    module = "mmpanoptic.evaluation.panoptic_metric.read_panoptic_png"
-    monkeypatch.setattr(module, lambda path: reads.append(path) or read_panoptic_png(path))
+    module = "mmpanoptic.evaluation.panoptic_metric.read_panoptic_runs"
+    monkeypatch.setattr(module, lambda path: reads.append(path) or read_panoptic_runs(path))
     assert run(metric, samples) == first
     assert not reads
     changed = samples[1].seg_map_path
@@ -209,6 +213,18 @@ def test_written_predictions_evaluate_to_the_same_bits(files, tmp_path):
     width, height = np.ptp(columns) + 1, np.ptp(rows) + 1
     assert segment["bbox"] == [columns.min(), rows.min(), width, height]
     assert segment["area"] == len(rows)
+
+
+def test_images_of_equal_names_in_different_folders_stay_apart(files, tmp_path):
+    samples = [files.sample(i) for i in range(NUM_IMAGES)]
+    for number, sample in enumerate(samples):
+        sample.set_metainfo({"png_name": f"{'xyzvw'[number]}/0001.png"})
+    metrics = run(make_metric(outfile_prefix=str(tmp_path / "out")), samples)
+    written = tmp_path / "out.panoptic.json"
+    names = [a["file_name"] for a in json.loads(written.read_text())["annotations"]]
+    assert names == [f"{folder}/0001.png" for folder in "xyzvw"]
+    quality = evaluate_files(files.paths[0], written, files.folder / "gt").quality
+    assert metrics["coco_panoptic/PQ"] == 100 * quality.averages["All"]["pq"]
 
 
 def test_format_only_needs_no_ground_truth(files, tmp_path):

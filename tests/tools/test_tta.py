@@ -3,7 +3,7 @@ import re
 import pytest
 from mmengine.config import Config
 
-from mmpanoptic.engine.commands import use_test_time_augmentation
+from mmpanoptic.engine.testing import use_test_time_augmentation
 from tests.apis.tiny_model import CONFIG
 
 TOOL = "test.py"
@@ -15,7 +15,6 @@ def quality(done):
 
 def test_the_mirror_image_is_the_default(run_tool, shapes_root, checkpoint):
     options = ["--cfg-options", f"data_root={shapes_root}", "test_dataloader.num_workers=0"]
-    options += ["test_dataloader.persistent_workers=False"]
     done = run_tool(TOOL, CONFIG, checkpoint, "--tta", *options)
     assert 0 <= quality(done) <= 100
 

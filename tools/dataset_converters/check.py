@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
+from mmpanoptic import cli
 from mmpanoptic.datasets.converters.check_summary import (
     choose_examples,
     describe_balance,
@@ -31,9 +29,8 @@ from mmpanoptic.datasets.converters.checking import (
     check_instances,
     repair,
 )
-from mmpanoptic.datasets.converters.cli import make_parser
 from mmpanoptic.datasets.converters.panoptic_source import find_png_folder
-from mmpanoptic.datasets.transforms import LoadImage
+from mmpanoptic.evaluation.tables import render_table
 from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils import read_json, write_json
 from mmpanoptic.utils.files import refuse_overwriting
@@ -45,7 +42,11 @@ from mmpanoptic.utils.format_errors import (
     write_report,
 )
 from mmpanoptic.utils.panoptic_png import read_panoptic_png
-from mmpanoptic.visualization import GalleryEntry, draw_panoptic, index_of_ids, write_gallery
+
+if TYPE_CHECKING:
+    from mmpanoptic.visualization import GalleryEntry
+
+SIZES = "sizes of instances in pixels: smallest, 25 %, median, 75 %, largest"
 
 EXAMPLES = """
   %(prog)s data/coco/annotations/panoptic_val2017.json --img-dir data/coco/val2017
@@ -55,62 +56,62 @@ EXAMPLES = """
 """
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("json", type=Path, metavar="DATASET_JSON")
-    parser.add_argument("--png-dir", type=Path, help="default: the JSON's path without .json")
-    parser.add_argument("--img-dir", type=Path, help="also check existence and size of the images")
-    parser.add_argument(
-        "--prediction", type=Path, metavar="JSON", help="also check these predictions"
-    )
-    parser.add_argument(
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, timed=True)
+    parser.add("json", type=Path, metavar="DATASET_JSON")
+    parser.add("--png-dir", type=Path, help="default: the JSON's path without .json")
+    parser.add("--img-dir", type=Path, help="also load the images, as training does")
+    parser.add("--prediction", type=Path, metavar="JSON", help="also check these predictions")
+    parser.add(
         "--fix",
         type=Path,
         metavar="OUT_JSON",
         help="write a copy with areas, boxes and missing iscrowd corrected; it goes with the same "
         "PNGs, and the exit status tells whether errors are left in it",
     )
-    parser.add_argument("--report", type=Path, metavar="JSON", help="write all problems here, too")
-    parser.add_argument(
+    parser.add("--report", "--json", type=Path, metavar="FILE", help="write all problems here, too")
+    parser.add(
         "--html", type=Path, metavar="FOLDER", help="draw the worst and some other examples here"
     )
-    parser.add_argument(
+    parser.add(
         "--max-shown",
-        type=int,
+        type=cli.at_least(0),
         default=20,
         help="problems of a kind to print (default %(default)s)",
     )
-    return parser.parse_args(argv)
+    parser.take("nproc")
+    return parser
 
 
-def print_problems(title: str, problems: Sequence[FormatProblem], max_shown: int) -> None:
-    """Print problems and, for each kind, what to do."""
+def describe_problems(
+    title: str, problems: Sequence[FormatProblem], max_shown: int
+) -> Iterator[str]:
+    """List problems and, for each kind, what to do."""
     if problems:
-        print(f"{len(problems)} {title}:", *list_problems(problems, max_shown), sep="\n")
+        yield f"{len(problems)} {title}:"
+        yield from list_problems(problems, max_shown)
 
 
-def print_counts(report: CheckReport) -> None:
-    """Print what the dataset holds, class by class."""
+def describe_counts(report: CheckReport) -> Iterator[str]:
+    """Say what the dataset holds, class by class."""
     if report.table is None:
         return
-    names = ("id", "class", "kind", "images", "segments", "crowds", "% of area", "instance pixels")
-    table = Table(*names, title=f"{report.images} images")
+    rows: list[list[object]] = []
     for label in report.table:
         count = report.counts[label.index]
-        if not count.segments:
-            continue
-        share = 100 * count.pixels / report.pixels if report.pixels else 0
-        numbers = (count.images, count.segments, count.crowds)
-        kind = "thing" if label.isthing else "stuff"
-        row = (label.dataset_id, label.name, kind, *numbers, f"{share:.2f}", quantiles(count.sizes))
-        table.add_row(*map(str, row))
-    share = 100 * report.void / report.pixels if report.pixels else 0
-    table.add_row("", "(void)", "", "", "", "", f"{share:.2f}", "")
-    Console(width=120).print(table)
-    print("instance pixels: smallest, 25 %, median, 75 %, largest")
-    for text in describe_balance(report):
-        print(text)
+        if count.segments:
+            kind = "thing" if label.isthing else "stuff"
+            numbers = (count.images, count.segments, count.crowds)
+            share = 100 * count.pixels / max(report.pixels, 1)
+            sizes = quantiles(count.sizes)
+            rows.append([label.name, label.dataset_id, kind, *numbers, share, sizes])
+    share = 100 * report.void / report.pixels if report.pixels else 0.0
+    rows.append(["(void)", "", "", "", "", "", share, ""])
+    names = ("class", "id", "kind", "images", "segments", "crowds", "% of area", "sizes")
+    yield render_table(f"{report.images} images", names, rows)
+    yield SIZES
+    yield from describe_balance(report)
 
 
 def check_predictions(
@@ -144,35 +145,58 @@ def is_instance_json(path: Path) -> bool:
     return bool(objects) and not any("isthing" in category for category in objects)
 
 
-def check(args: argparse.Namespace) -> int:
-    """Check, print and repair; return the number of errors that are left."""
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Check, report and repair.
+
+    Raises:
+        Failure: If errors are left.
+    """
     outputs = [path for path in (args.report, args.html, args.fix) if path is not None]
-    refuse_overwriting([args.json, *filter(None, [args.prediction])], outputs)
+    refuse_overwriting(filter(None, [args.json, args.prediction]), outputs)
+    report, lines = None, list[str]()
     if is_instance_json(args.json):
-        return check_instance_json(args)
-    report = check_dataset(args.json, args.png_dir, args.img_dir, args.nproc, "check")
-    errors, odd = report.errors, report.warnings
-    if args.prediction:
-        worse, odder = check_predictions(args.json, args.prediction, args.png_dir, args.nproc)
-        known = {(p.kind, p.image_id) for p in report.problems}
-        errors = errors + [p for p in worse if (p.kind, p.image_id) not in known]
-        odd = odd + [p for p in odder if (p.kind, p.image_id) not in known]
-    print_problems("errors", errors, args.max_shown)
-    print_problems("warnings", odd, args.max_shown)
-    print_counts(report)
-    if args.img_dir is None:
-        print("the images were not looked at: name their folder with --img-dir")
+        if args.fix or args.prediction or args.html:
+            raise cli.UsageError(
+                f"--fix, --prediction and --html need a panoptic JSON; {args.json} is none"
+            )
+        problems, sizes = check_instances(args.json)
+        errors, odd = divide(problems)
+        rows = [[name, len(areas), quantiles(areas)] for name, areas in sizes.items()]
+        lines = [render_table("", ("class", "instances", "sizes"), rows), SIZES] if rows else []
+    else:
+        report = check_dataset(args.json, args.png_dir, args.img_dir, args.nproc, "check")
+        errors, odd = all_problems(args, report)
+    yield from describe_problems("errors", errors, args.max_shown)
+    yield from describe_problems("warnings", odd, args.max_shown)
     if args.report:
         write_report(args.report, [*errors, *odd])
-    if args.html:
-        print(f"wrote {write_page(args, report)}")
-    if args.fix:
-        return write_repaired(args, report)
-    return len(errors)
+    yield from lines
+    if report is not None:
+        yield from describe_counts(report)
+        if args.img_dir is None:
+            yield "the images were not looked at: name their folder with --img-dir"
+        if args.html:
+            yield f"wrote {write_page(args, report)}"
+        if args.fix:
+            errors, text = write_repaired(args, report)
+            yield text
+    if errors:
+        raise cli.Failure(f"{args.fix or args.json} has {len(errors)} errors")
+    yield "no errors"
+
+
+def divide(
+    problems: Sequence[FormatProblem],
+) -> tuple[list[FormatProblem], list[FormatProblem]]:
+    """Tell errors from warnings."""
+    errors = [problem for problem in problems if problem.kind not in WARNING_KINDS]
+    return errors, [problem for problem in problems if problem.kind in WARNING_KINDS]
 
 
 def write_page(args: argparse.Namespace, report: CheckReport) -> Path:
     """Draw the worst and some random images on a page."""
+    from mmpanoptic.visualization import GalleryEntry, write_gallery
+
     if not report.records:
         raise ValueError("--html: there is no image to draw")
     folder = find_png_folder(args.json, args.png_dir)
@@ -189,6 +213,9 @@ def draw_example(
     record: dict[str, Any], folder: Path, img_dir: Path | None, table: LabelTable | None
 ) -> np.ndarray:
     """Draw an annotation over its image; what cannot be read or does not fit is left grey."""
+    from mmpanoptic.datasets.transforms import LoadImage
+    from mmpanoptic.visualization import draw_panoptic, index_of_ids
+
     picture = np.full((record["height"], record["width"], 3), 128, np.uint8)
     if img_dir is not None:
         with contextlib.suppress(PanopticFormatError):
@@ -204,49 +231,38 @@ def draw_example(
     return picture
 
 
-def check_instance_json(args: argparse.Namespace) -> int:
-    """Check an instance JSON; return the number of errors."""
-    problems, sizes = check_instances(args.json)
-    errors = [problem for problem in problems if problem.kind not in WARNING_KINDS]
-    odd = [problem for problem in problems if problem.kind in WARNING_KINDS]
-    print_problems("errors", errors, args.max_shown)
-    print_problems("warnings", odd, args.max_shown)
-    table = Table("class", "instances", "pixels: smallest, 25 %, median, 75 %, largest")
-    for name, areas in sizes.items():
-        table.add_row(name, str(len(areas)), quantiles(areas))
-    Console(width=120).print(table)
-    if args.report:
-        write_report(args.report, problems)
-    return len(errors)
+def all_problems(
+    args: argparse.Namespace, report: CheckReport
+) -> tuple[list[FormatProblem], list[FormatProblem]]:
+    """Collect errors and warnings of the dataset and of predictions; each problem once."""
+    errors, odd = report.errors, report.warnings
+    if args.prediction:
+        worse, odder = check_predictions(args.json, args.prediction, args.png_dir, args.nproc)
+        known = {(p.kind, p.image_id) for p in report.problems}
+        errors = errors + [p for p in worse if (p.kind, p.image_id) not in known]
+        odd = odd + [p for p in odder if (p.kind, p.image_id) not in known]
+    return errors, odd
 
 
-def write_repaired(args: argparse.Namespace, report: CheckReport) -> int:
-    """Write the repaired copy and return the number of errors that are left in it."""
+def write_repaired(
+    args: argparse.Namespace, report: CheckReport
+) -> tuple[list[FormatProblem], str]:
+    """Write the repaired copy; return the errors that are left in it, and what was done."""
     if report.table is None:
         raise ValueError("nothing can be repaired before the JSON's categories are right")
     content = read_json(args.json)
     changes = repair(content, report)
     write_json(args.fix, content)
     what = ", ".join(f"{key} of {count} segments" for key, count in changes.items())
-    print(f"wrote {args.fix}: {what or 'nothing to change'}")
     folder = find_png_folder(args.json, args.png_dir)
     left = check_dataset(args.fix, folder, args.img_dir, args.nproc)
-    print(f"{len(left.errors)} errors and {len(left.warnings)} warnings are left in it")
-    return len(left.errors)
+    return left.errors, (
+        f"wrote {args.fix}: {what or 'nothing to change'}\n"
+        f"{len(left.errors)} errors and {len(left.warnings)} warnings are left in it"
+    )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Check and return the exit status."""
-    args = parse_args(argv)
-    try:
-        errors = check(args)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    if not errors:
-        print("no errors")
-    return 1 if errors else 0
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

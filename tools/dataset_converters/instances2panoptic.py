@@ -6,12 +6,13 @@ Every conversion ends with a balance: what came in, what is kept, what became of
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from mmpanoptic.datasets.converters.cli import make_parser, report
+from mmpanoptic import cli
 from mmpanoptic.datasets.converters.masks_to_panoptic import convert_masks, read_mask_set
 from mmpanoptic.datasets.converters.painting import OVERLAP_RULES
+from mmpanoptic.utils.format_errors import problems_reported
 
 EXAMPLES = """
   %(prog)s detections.json --images annotations/panoptic_val2017.json --out results/panoptic.json \\
@@ -21,42 +22,42 @@ EXAMPLES = """
 """
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument(
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, resumes=True)
+    parser.add(
         "json", type=Path, nargs="+", metavar="JSON", help="COCO annotations, or a list of results"
     )
-    parser.add_argument("--images", type=Path, required=True, help="JSON with the list of images")
-    parser.add_argument(
+    parser.add("--images", type=Path, required=True, help="JSON with the list of images")
+    parser.add(
         "--categories",
         type=Path,
         required=True,
         help="JSON with categories that have isthing, such as a panoptic JSON",
     )
-    parser.add_argument(
+    parser.add(
         "--out", type=Path, required=True, help="panoptic JSON; PNGs go into the folder of its name"
     )
-    parser.add_argument(
+    parser.add(
         "--overlap",
         choices=OVERLAP_RULES,
         default=OVERLAP_RULES[0],
         help="which of two overlapping masks is on top (default: %(default)s)",
     )
-    parser.add_argument("--background", help="stuff class for pixels without a mask")
-    return parser.parse_args(argv)
+    parser.add("--background", help="stuff class for pixels without a mask")
+    parser.add("--report", type=Path, metavar="JSON", help="write all problems here, too")
+    parser.take("nproc")
+    return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Convert and say what was done; return the exit status."""
-    args = parse_args(argv)
-
-    def work() -> list[object]:
+def run(args: argparse.Namespace) -> Iterator[object]:
+    """Paint the masks."""
+    with problems_reported(args.report):
         masks = read_mask_set(args.json, args.images, args.categories)
-        return [convert_masks(masks, args.out, args.overlap, args.background, args.nproc)]
+        yield convert_masks(masks, args.out, args.overlap, args.background, args.nproc)
 
-    return report(work)
 
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

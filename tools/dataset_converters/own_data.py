@@ -9,12 +9,11 @@ where they are.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmpanoptic import cli
 from mmpanoptic.datasets.converters.class_list import HELP, ClassList, read_class_list
-from mmpanoptic.datasets.converters.cli import make_parser, report
 from mmpanoptic.datasets.converters.label_items import ImageFinder, LabelSet
 from mmpanoptic.datasets.converters.masks_to_panoptic import background_label
 from mmpanoptic.datasets.converters.next_commands import describe_commands
@@ -50,13 +49,12 @@ EXAMPLES = f"""
 """
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = make_parser(__doc__, EXAMPLES)
-    add = parser.add_argument
-    add("out", type=Path, metavar="OUT", help="folder of the dataset, outside of --images")
-    add("--classes", type=Path, required=True, help="class list, see below")
-    add("--images", type=Path, required=True, help="folder of the images")
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, resumes=True)
+    parser.add("out", type=Path, metavar="OUT", help="folder of the dataset, outside of --images")
+    parser.add("--classes", type=Path, required=True, help="class list, see below")
+    parser.add("--images", type=Path, required=True, help="folder of the images")
     add_sources(parser)
     masks = parser.add_argument_group("with polygons and masks").add_argument
     masks("--background", help="stuff class of pixels without a label (default: void)")
@@ -66,10 +64,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=OVERLAP_RULES[0],
         help="which of two overlapping ones is on top (default: %(default)s)",
     )
-    add("--split", default="train", help="name of the split (default train)")
-    add("--val", type=float, help="images (or share below 1) for the split val; default 0")
-    add("--seed", type=int, default=0, help="chooses the val images; default 0")
-    add(
+    parser.add("--split", default="train", help="name of the split (default train)")
+    parser.add("--val", type=float, help="images (or share below 1) for the split val; default 0")
+    parser.add("--seed", type=int, default=0, help="chooses the val images; default 0")
+    parser.add(
         "--split-list",
         action="append",
         default=[],
@@ -77,13 +75,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="images of a split: names in a text file, CSV or JSON (also a COCO file); others go "
         "to --split",
     )
-    add("--report", type=Path, metavar="JSON", help="write all problems here, too")
-    args = parser.parse_args(argv)
-    check_options(parser, args)
-    return args
+    parser.add("--report", type=Path, metavar="JSON", help="write all problems here, too")
+    parser.take("nproc")
+    return parser
 
 
-def add_sources(parser: argparse.ArgumentParser) -> None:
+def add_sources(parser: cli.Parser) -> None:
     """Add the options that name labels and say what they mean."""
     sources = parser.add_argument_group("labels, at least one").add_argument
     sources("--labels", type=Path, help="folder of label maps (8 or 16-bit PNG)")
@@ -122,26 +119,33 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Refuse options that would do nothing."""
+def check_options(args: argparse.Namespace) -> None:
+    """Refuse options that would do nothing.
+
+    Raises:
+        UsageError: Naming one.
+    """
     if not (args.labels or args.labelme or args.coco or args.masks):
-        parser.error("name the labels: --labels, --labelme, --coco or --masks")
+        raise cli.UsageError("the labels are missing: name --labels, --labelme, --coco or --masks")
     needs = {
         "--labels": (args.labels, "instances components zero_is_crowd image_suffix label_suffix"),
+        "--instances": (args.instances, "instance_suffix"),
         "--coco": (args.coco, "ignore_category"),
         "--coco, --labelme or --masks": (args.coco or args.labelme or args.masks, "background"),
+        "--val": (args.val, "seed"),
     }
     for source, (given, names) in needs.items():
         for name in names.split():
             if getattr(args, name) and not given:
-                parser.error(f"--{name.replace('_', '-')} does something with {source} only")
+                option = name.replace("_", "-")
+                raise cli.UsageError(f"--{option} does something with {source} only")
     if args.crowds != CROWDS[0] and not args.coco:
-        parser.error("--crowds does something with --coco only")
+        raise cli.UsageError("--crowds does something with --coco only")
     if args.split_list and args.val is not None:
-        parser.error("--val chooses at random, --split-list by name: give one of them")
+        raise cli.UsageError("--val chooses at random, --split-list by name: give one of them")
     for text in args.split_list:
         if "=" not in text:
-            parser.error(f"--split-list needs NAME=FILE, such as val=val.txt, got {text!r}")
+            raise cli.UsageError(f"--split-list needs NAME=FILE, such as val=val.txt, got {text!r}")
 
 
 def read_labels(
@@ -160,7 +164,7 @@ def read_labels(
 
 
 def convert(args: argparse.Namespace) -> list[object]:
-    """Convert what the arguments name; return what to print."""
+    """Convert the labels; return what to print."""
     refuse_output(args.out, args.images)
     classes, finder = read_class_list(args.classes), ImageFinder(args.images)
     maps = None
@@ -186,16 +190,14 @@ def convert(args: argparse.Namespace) -> list[object]:
     return [*summaries, *describe_unlabelled(labels, finder), commands]
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Convert and say what was done; return the exit status."""
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> list[object]:
+    """Convert what the arguments name."""
+    check_options(args)
+    with problems_reported(args.report):
+        return convert(args)
 
-    def work() -> list[object]:
-        with problems_reported(args.report):
-            return convert(args)
 
-    return report(work)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -42,6 +42,7 @@ class Balance:
         examples (dict): First names by (group, fate), except of what is kept.
         empty (list[str]): Images without a segment.
         void (dict): Pixels and images that became void by reason.
+        notes (Counter): Images by oddity.
         crowd_only (list[str]): Thing classes all of whose annotations are crowd.
     """
 
@@ -50,6 +51,7 @@ class Balance:
     examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     empty: list[str] = field(default_factory=list)
     void: dict[str, list[int]] = field(default_factory=dict)
+    notes: Counter[str] = field(default_factory=Counter)
     crowd_only: list[str] = field(default_factory=list)
 
     def add(self, entry: Mapping[str, Any]) -> None:
@@ -65,6 +67,7 @@ class Balance:
             total = self.void.setdefault(reason, [0, 0])
             total[0] += pixels
             total[1] += 1
+        self.notes.update(entry.get("notes", ()))
 
     def count(self, group: str) -> int:
         """Count the annotations of a group that came in."""
@@ -79,18 +82,23 @@ class Balance:
         images = f"  images: {self.images} in, {self.images - len(self.empty)} out"
         if self.empty:
             images += f", {len(self.empty)} without a segment left out ({_first(self.empty)})"
-        groups = [group for group in GROUPS if group != "others" or self.count(group)]
-        lines = [images, f"  {'':<30}" + "".join(f"{group:>9}" for group in groups)]
-        rows = [("in", [self.count(group) for group in groups])]
-        rows += [(words, [self.fates[g, fate] for g in groups]) for fate, words in FATES.items()]
-        lines += [f"  {words:<30}" + "".join(f"{n:>9}" for n in counts) for words, counts in rows]
+        lines = [images, *(self._table() if self.fates else ())]
         for (group, fate), names in self.examples.items():
             shown = _first(names, self.fates[group, fate])
             lines.append(f"  {group}, {FATES[fate]}: {shown}")
         for reason, (pixels, images_of) in self.void.items():
             where = "1 image" if images_of == 1 else f"{images_of} images"
             lines.append(f"  note: {reason}; {pixels} pixels in {where} are void")
+        for text, count in self.notes.items():
+            lines.append(f"  note: {text}, in {'1 image' if count == 1 else f'{count} images'}")
         return lines + [f"  warning: {text}" for text in self.warnings()]
+
+    def _table(self) -> list[str]:
+        groups = [group for group in GROUPS if group != "others" or self.count(group)]
+        rows = [("in", [self.count(group) for group in groups])]
+        rows += [(words, [self.fates[g, fate] for g in groups]) for fate, words in FATES.items()]
+        lines = [f"  {'':<30}" + "".join(f"{group:>9}" for group in groups)]
+        return lines + [f"  {words:<30}" + "".join(f"{n:>9}" for n in row) for words, row in rows]
 
     def warnings(self) -> list[str]:
         """Say what is likely to be wrong with the whole conversion."""
@@ -118,7 +126,10 @@ def _first(names: Sequence[str], count: int = 0) -> str:
 
 
 def image_balance(
-    fates: Iterable[tuple[str, str, str]], image: str, void: Mapping[str, int] | None = None
+    fates: Iterable[tuple[str, str, str]],
+    image: str,
+    void: Mapping[str, int] | None = None,
+    notes: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Write the balance of one image as plain values, which a record keeps.
 
@@ -126,6 +137,7 @@ def image_balance(
         fates: Group, fate and name of every annotation.
         image: Name of the image, for the examples.
         void: Pixels that became void by reason.
+        notes: Oddities.
 
     Returns:
         dict: For :meth:`Balance.add`.
@@ -142,6 +154,8 @@ def image_balance(
         content["examples"] = examples
     if void:
         content["void"] = dict(void)
+    if notes:
+        content["notes"] = list(dict.fromkeys(notes))
     return content
 
 

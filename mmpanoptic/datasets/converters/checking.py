@@ -15,7 +15,6 @@ from mmpanoptic.datasets.panoptic_json import (
     find_empty,
     read_categories,
 )
-from mmpanoptic.datasets.transforms import LoadImage
 from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils.coco_file import (
     InstanceJson,
@@ -202,6 +201,8 @@ def _is_safe(name: Any) -> bool:
 
 def _check_photograph(img_dir: Path, record: dict[str, Any]) -> list[FormatProblem]:
     """Load an image as training does."""
+    from mmpanoptic.datasets.transforms import LoadImage
+
     sample = {key: record[key] for key in ("img_id", "height", "width")}
     try:
         LoadImage().transform({**sample, "img_path": str(img_dir / record["img_file"])})

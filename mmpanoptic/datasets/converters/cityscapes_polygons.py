@@ -15,12 +15,12 @@ from mmpanoptic.utils.cityscapes_labels import (
     INSTANCE_FACTOR,
     CityscapesLabel,
 )
-from mmpanoptic.utils.coco_file import CocoFile, load_json_object
+from mmpanoptic.utils.coco_file import load_json_object
 from mmpanoptic.utils.label_png import write_label_png
-from mmpanoptic.utils.segmentations import check_segmentation
 
 from .cityscapes import CityscapesFolders
 from .incremental import Job, Summary, convert_files
+from .polygon_file import Points, PolygonFile, count_problem
 
 _BY_NAME = {label.name: label for label in CITYSCAPES_LABELS}
 _NOT_DRAWN = "license plate"
@@ -78,14 +78,8 @@ def draw_maps(content: Mapping[str, Any], path: Path) -> tuple[np.ndarray, np.nd
         PanopticFormatError: Listing fields that are missing or wrong, unknown labels, broken
             polygons, and classes with more instances than their numbers can tell.
     """
-    reader = CocoFile(content, path)
-    if not reader.has_fields(content, ("imgWidth", "imgHeight", "objects"), "the polygon file"):
-        reader.raise_problems()
-    size = (content["imgWidth"], content["imgHeight"])
-    if not all(type(side) is int and side > 0 for side in size):
-        detail = f"imgWidth and imgHeight must be whole numbers above 0, got {size}"
-        reader.add("bad_field", detail)
-    objects = list(_objects(reader))
+    reader = PolygonFile(content, path)
+    size, objects = reader.size(), list(_objects(reader))
     reader.raise_problems()
     labels, instances = Image.new("L", size, 0), Image.new("I", size, 0)
     label_pen, instance_pen = ImageDraw.Draw(labels), ImageDraw.Draw(instances)
@@ -95,27 +89,19 @@ def draw_maps(content: Mapping[str, Any], path: Path) -> tuple[np.ndarray, np.nd
     return np.array(labels), np.array(instances).astype(np.uint16)
 
 
-def _objects(
-    reader: CocoFile,
-) -> Iterator[tuple[CityscapesLabel, int, list[tuple[float, float]]]]:
+def _objects(reader: PolygonFile) -> Iterator[tuple[CityscapesLabel, int, Points]]:
     """Yield label, instance value and polygon of everything that is drawn."""
     numbers: Counter[str] = Counter()
-    for position, entry in enumerate(reader.entries("objects")):
-        place = f"objects[{position}]"
-        if isinstance(entry, Mapping) and entry.get("deleted"):
-            continue
-        if not reader.has_fields(entry, ("label", "polygon"), place):
-            continue
-        name = entry["label"]
-        if not isinstance(name, str):
-            reader.add("bad_field", f"{place}.label must be text, got {name!r}")
-            continue
-        group = name not in _BY_NAME and name.endswith("group")
-        name = name[: -len("group")] if group else name
+    for place, written, polygon in reader.objects():
+        group = written not in _BY_NAME and written.endswith("group")
+        name = written[: -len("group")] if group else written
         if name == _NOT_DRAWN:
             continue
         if name not in _BY_NAME:
-            reader.add("unknown_category", f"{place}: unknown label {entry['label']!r}")
+            reader.add("unknown_category", f"{place}: unknown label {written!r}")
+            continue
+        if len(polygon) < 2:
+            reader.add("bad_field", f"{place} ({written}): polygon has {len(polygon)} point")
             continue
         label = _BY_NAME[name]
         value = label.id
@@ -123,23 +109,7 @@ def _objects(
             # Numbered in file order, also those that others hide later.
             value = label.id * INSTANCE_FACTOR + numbers[name]
             numbers[name] += 1
-        polygon = _polygon(reader, entry["polygon"], f"{place} ({name})")
-        if polygon is not None:
-            yield label, value, polygon
+        yield label, value, polygon
     for name, count in numbers.items():
         if count > INSTANCE_FACTOR:
-            detail = (
-                f"{count} instances of {name}; the ids {_BY_NAME[name].id} * {INSTANCE_FACTOR} + "
-                f"number tell {INSTANCE_FACTOR} apart, more would become another class"
-            )
-            reader.add("too_many_instances", detail)
-
-
-def _polygon(reader: CocoFile, points: Any, place: str) -> list[tuple[float, float]] | None:
-    line = isinstance(points, list) and len(points) == 2  # Pillow draws it
-    try:
-        flat = check_segmentation([[*points, points[-1]] if line else points])[0]
-    except ValueError as error:
-        reader.add("bad_field", f"{place}: polygon {error}")
-        return None
-    return list(zip(map(float, flat[::2]), map(float, flat[1::2]), strict=True))
+            reader.add(*count_problem(name, count, INSTANCE_FACTOR, _BY_NAME[name].id))

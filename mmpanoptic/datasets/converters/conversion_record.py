@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from filelock import FileLock, Timeout
 
 from mmpanoptic.utils import read_json, write_json
 from mmpanoptic.utils.archives import file_stamp, read_bytes
@@ -26,7 +23,6 @@ VERSION = 1
 """Changes with the meaning of the file, so that older ones are not trusted."""
 
 _SUFFIX = ".conversion.json"
-_LOCK = ".conversion.lock"
 
 Options = Mapping[str, Any]
 
@@ -90,14 +86,14 @@ class ConversionRecord:
 
     def __init__(self, path: Path, options: Options) -> None:
         self.path = path.with_name(path.stem + _SUFFIX)
-        self.options = json.loads(json.dumps({"version": VERSION, **options}))
+        self.options = json.loads(json.dumps(options))
         self.entries: dict[str, Entry] = {}
         self._journal = self.path.with_name(f".{path.name}.journal")
         self._lines: list[str] = []
         self._fresh: dict[tuple[str, Stamp], bool] = {}
         self.is_ours = self.path.exists() or self._journal.exists()
         content = _load(self.path)
-        if content.get("options") == self.options:
+        if content.get("version") == VERSION and content.get("options") == self.options:
             self.entries = self._read_entries(content)
 
     def _read_entries(self, content: Mapping[str, Any]) -> dict[str, Entry]:
@@ -159,7 +155,8 @@ class ConversionRecord:
                 images[key]["balance"] = entry.balance  # type: ignore[assignment]
             if entry.empty:
                 images[key]["empty"] = True  # type: ignore[assignment]
-        content = {"options": self.options, "sources": stamps, "images": images}
+        content = {"version": VERSION, "options": self.options, "sources": stamps}
+        content["images"] = images
         if json.loads(json.dumps(content)) != _load(self.path):
             write_json(self.path, content)
         self.entries = dict(entries)
@@ -185,7 +182,7 @@ class ConversionRecord:
         return found
 
     def _head(self) -> str:
-        return json.dumps({"options": self.options})
+        return json.dumps({"version": VERSION, "options": self.options})
 
     @contextmanager
     def journal(self) -> Iterator[ConversionRecord]:
@@ -213,23 +210,3 @@ def _load(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other conversions out of a folder; wait until the one that is in it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / _LOCK)
-    log = logging.getLogger(__name__)
-    try:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            log.warning("another conversion writes into %s; waiting until it ends", folder)
-            lock.acquire()
-    except NotImplementedError:  # some network file systems
-        log.warning("%s cannot be locked; do not start a second conversion into it", folder)
-    try:
-        yield
-    finally:
-        lock.release()

@@ -16,11 +16,14 @@ from mmpanoptic.utils.archives import file_stamp
 from mmpanoptic.utils.files import refuse_overwriting
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
 from mmpanoptic.utils.jobs import is_whole, remove_parts, run
+from mmpanoptic.utils.locks import exclusive_folder
 
 from .balance import Balance, crowd_only_classes
-from .conversion_record import ConversionRecord, Entry, Stamp, locked, stamp_of
+from .conversion_record import ConversionRecord, Entry, Stamp, stamp_of
 
 Record = dict[str, Any]
+
+_LOCK = ".conversion.lock"
 
 
 @dataclass(frozen=True)
@@ -172,9 +175,10 @@ def convert_files(
     Raises:
         PanopticFormatError: With the problems of all images; what is finished stays finished.
         ValueError: If outputs are there that something else wrote, or an output is an input.
+        FolderInUseError: If another conversion writes into the folder.
     """
     file = target / f".{re.sub('[^a-zA-Z0-9]+', '_', name)}.json"
-    with locked(target):
+    with exclusive_folder(target, _LOCK):
         record = ConversionRecord(file, {"name": name, **(options or {})})
         _refuse(jobs, [record.path])
         _prepare_folders(jobs)
@@ -223,9 +227,10 @@ def convert_to_json(
         PanopticFormatError: With the problems of all images; what is finished stays finished.
         ValueError: If two jobs share a key, if the JSON is there and something else wrote it, or
             if an output is an input.
+        FolderInUseError: If another conversion writes into the folder.
     """
     _check_keys(jobs, path)
-    with locked(path.parent):
+    with exclusive_folder(path.parent, _LOCK):
         record = ConversionRecord(path, info)
         _refuse(jobs, [path, record.path])
         if not record.is_ours:
@@ -235,8 +240,7 @@ def convert_to_json(
         work = _Work(record, jobs, function)
         done = work.run(form.split(old) if old else {}, nproc, name or path.stem)
         kept = [job.key for job in jobs if not work.entries[job.key].empty]
-        info = {key: value for key, value in record.options.items() if key != "version"}
-        content = {"info": info, **form.join([work.results[key] for key in kept])}
+        content = {"info": record.options, **form.join([work.results[key] for key in kept])}
         record.write(work.entries)
         if content != old:
             write_json(path, content)

@@ -115,9 +115,12 @@ def _find_images(reader: InstanceJson, finder: ImageFinder) -> dict[Any, ImageLa
     """Find the files of ``images``; what is missing or named twice is a problem."""
     found: dict[Any, ImageLabels] = {}
     used: dict[Path, Any] = {}
-    for key, image in reader.image_index.items():
+    for position, image in enumerate(reader.entries("images")):
+        key = key_of(image.get("id") if isinstance(image, Mapping) else None)
+        if reader.image_index.get(key) is not image:  # reported already
+            continue
         name, image_id = image["file_name"], key[1]
-        what = f"image {image_id!r}: file_name {name!r}"
+        what = f"{place_of('images', position, image)}.file_name {name!r}"
         try:
             path = finder.find(name, Path(reader.file).parent)
         except ValueError as error:

@@ -1,5 +1,6 @@
 import copy
 import json
+import re
 
 import cv2
 import numpy as np
@@ -39,7 +40,8 @@ class Dataset:
             {"image_id": k, "file_name": f"{k}.png", "segments_info": copy.deepcopy(SEGMENTS)}
             for k in ("one", "two")
         ]
-        self.content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+        self.content = {"images": images, "annotations": annotations}
+        self.content["categories"] = copy.deepcopy(CATEGORIES)
         for k in ("one", "two"):
             (self.pngs / f"{k}.png").write_bytes(encode_panoptic_png(IDS))
             cv2.imwrite(str(self.images / f"{k}.jpg"), np.zeros((2, 4, 3), np.uint8))
@@ -257,10 +259,62 @@ def test_predictions_are_checked_too(data, tmp_path):
 
 def test_all_problems_can_be_written_to_a_file(data, tmp_path):
     change("wrong_area")(data)
-    tool.call("check", data.save(), "--report", tmp_path / "r.json", "--max-shown", 0)
+    tool.call("check", data.save(), "--json", tmp_path / "r.json", "--max-shown", 0)
     problems = json.loads((tmp_path / "r.json").read_text())["problems"]
     assert [p["kind"] for p in problems] == ["wrong_area"]
     assert problems[0]["segment_ids"] == [300]
+
+
+def test_images_without_annotation_are_a_warning(data):
+    data.content["annotations"].pop()
+    status, text, _ = tool.call("check", data.save(), "--img-dir", data.images)
+    assert status == 0
+    assert "[unannotated_image] image 'two': the image has no annotation" in text
+    assert "images without annotation (never used): 1 of 2" in text
+
+
+def test_images_without_segments_are_an_error_with_a_way_out(data):
+    data.content["annotations"][1]["segments_info"] = []
+    (data.pngs / "two.png").write_bytes(encode_panoptic_png(np.zeros_like(IDS)))
+    status, text, _ = tool.call("check", data.save())
+    assert status == 1
+    assert "[empty_annotation] image 'two': the image has no segments" in text
+    assert "on_error=skip" in text
+
+
+def test_the_balance_of_a_dataset_is_shown(data):
+    data.content["categories"][0]["isthing"] = 1  # sky
+    data.content["categories"][1]["isthing"] = 0  # cat
+    for annotation in data.content["annotations"]:
+        for segment in annotation["segments_info"]:
+            segment["iscrowd"] = 0
+    data.content["annotations"][1]["segments_info"].pop(0)
+    (data.pngs / "two.png").write_bytes(encode_panoptic_png(np.where(IDS == 300, 0, IDS)))
+    text = tool.call("check", data.save())[1]
+    assert re.search(
+        r"\| sky +\| +5 \| thing \| +1 \| +1 \| +0 \| +18.75 \| 3, 3, 3, 3, 3 \|", text
+    )
+    assert "unlabelled: 43.75 % of the pixels" in text
+    assert "images without a thing: 1 of 2" in text
+    assert "without stuff" not in text
+    assert "classes without a segment: never" in text
+    assert "the images were not looked at" in text
+
+
+def test_a_page_shows_the_worst_and_other_images(data, tmp_path):
+    data.segment.update(area=1)
+    (data.images / "one.jpg").unlink()
+    args = ("check", data.save(), "--img-dir", data.images, "--html", tmp_path / "page")
+    status, text, _ = tool.call(*args)
+    assert status == 1
+    assert f"wrote {tmp_path / 'page' / 'index.html'}" in text
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "1 problems (wrong_area), 25 % unlabelled" in page
+    assert "1 problems (missing_file), 25 % unlabelled" in page
+    pictures = sorted((tmp_path / "page" / "images").iterdir())
+    assert [cv2.imread(str(path)).shape for path in pictures] == [(2, 4, 3)] * 2
+    data.content["annotations"] = []
+    assert "there is no image to draw" in tool.call(*args[:1], data.save(), *args[2:])[2]
 
 
 BOX = {"segmentation": [[0, 0, 3, 0, 3, 2, 0, 2]], "bbox": [0, 0, 3, 2], "area": 6, "iscrowd": 0}
