@@ -15,18 +15,22 @@ from typing import Any
 
 from .files import is_inside, read_json
 from .format_errors import FormatProblem, PanopticFormatError
-from .segmentations import check_segmentation
+from .segmentations import check_segmentation, pack
 
 ImageKey = tuple[type, Any]
 """Type and value of an id, so that 1 and "1" stay apart."""
 
 
-def load_json_object(path: str | os.PathLike[str], hint: str = "") -> dict[str, Any]:
+def load_json_object(
+    path: str | os.PathLike[str], hint: str = "", packed: bool = False
+) -> dict[str, Any]:
     """Read a JSON file whose top level is an object.
 
     Args:
         path: The file.
         hint: Where it comes from, for the message if it is missing.
+        packed: Keep polygons as arrays of numbers, in a quarter of the memory; see
+            :func:`~mmpanoptic.utils.segmentations.pack`.
 
     Returns:
         dict: Its content.
@@ -34,18 +38,18 @@ def load_json_object(path: str | os.PathLike[str], hint: str = "") -> dict[str, 
     Raises:
         PanopticFormatError: Of kind ``missing_file`` or ``corrupt_json``.
     """
-    content = load_json(path, hint)
+    content = load_json(path, hint, packed)
     if not isinstance(content, dict):
         detail = f"the top level must be an object, got {type(content).__name__}"
         raise PanopticFormatError([FormatProblem("corrupt_json", detail, os.fspath(path))])
     return content
 
 
-def load_json(path: str | os.PathLike[str], hint: str = "") -> Any:
+def load_json(path: str | os.PathLike[str], hint: str = "", packed: bool = False) -> Any:
     """Read a JSON file; see :func:`load_json_object`."""
     name = os.fspath(path)
     try:
-        return read_json(path)
+        return read_json(path, _pack if packed else None)
     except OSError as error:
         detail = f"cannot read the annotation file: {error.strerror}"
         if hint and isinstance(error, FileNotFoundError):
@@ -58,6 +62,12 @@ def load_json(path: str | os.PathLike[str], hint: str = "") -> Any:
 def key_of(value: Any) -> ImageKey:
     """Return type and value of an id; of what can be none, the key of None."""
     return (type(value), value) if type(value) in (int, str) else (type(None), None)
+
+
+def _pack(entry: dict[str, Any]) -> dict[str, Any]:
+    if "segmentation" in entry:
+        entry["segmentation"] = pack(entry["segmentation"])
+    return entry
 
 
 def _unset_variable(path: str) -> str:
@@ -204,7 +214,7 @@ class InstanceJson(CocoFile):
         file (str): Its path, for messages.
         foreign (bool): The file is an export that will be converted: accept ids that are text or
             absent, images without a size, a null ``iscrowd`` (0) and backslashes in file names.
-        masks (bool): Masks are due; False is enough for boxes.
+        masks (bool): Masks are due, and checked; False leaves them alone.
 
     Attributes:
         image_index (dict): Usable ``images`` by :data:`ImageKey`; filled by :meth:`parse`.
@@ -295,7 +305,7 @@ def check_annotations(
         _check_number(reader, entry, place, seen)
         crowd = _check_crowd(reader, entry, place)
         checked = {**entry, "iscrowd": crowd, "position": position}
-        if reader.masks or entry.get("segmentation"):
+        if reader.masks:
             size = (image.get("height"), image.get("width")) if image else (None, None)
             try:
                 if "segmentation" not in entry:

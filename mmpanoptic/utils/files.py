@@ -9,7 +9,7 @@ import posixpath
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -125,15 +125,21 @@ def write_json(path: str | os.PathLike[str], content: Any, indent: int | None = 
         temporary.write_bytes(data)
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
+def read_json(
+    path: str | os.PathLike[str], object_hook: Callable[[dict[str, Any]], Any] | None = None
+) -> Any:
     """Read a JSON file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+
+    Args:
+        path: The file.
+        object_hook: As of :func:`json.loads`.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not JSON; the message names the file and the place.
     """
     try:
-        return json.loads(Path(path).read_bytes())
+        return json.loads(Path(path).read_bytes(), object_hook=object_hook)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a valid JSON file: {error}") from error
     except RecursionError as error:

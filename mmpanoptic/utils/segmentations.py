@@ -7,8 +7,9 @@ here that has not been checked.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,29 @@ Code = dict[str, Any]
 
 _FAR = 10
 """Coordinates may lie this many image lengths outside; what is farther is no mistake of drawing."""
+
+
+class PackedPolygons(NamedTuple):
+    """Polygons as arrays, until they are drawn: a float of Python takes four times the memory.
+
+    Attributes:
+        parts (tuple[array, ...]): Of each polygon x, y, x, y, ...
+    """
+
+    parts: tuple[array[float], ...]
+
+
+def pack(value: Any) -> Any:
+    """Pack a segmentation if it is a list of lists of numbers; anything else stays as it is."""
+    if not isinstance(value, list) or not value:
+        return value
+    if not all(isinstance(part, list) and part and _is_flat(part) for part in value):
+        return value
+    try:
+        return PackedPolygons(tuple(array("d", part) for part in value))
+    except OverflowError:  # a number beyond all floats, which the check will name
+        return value
+
 
 _CODE_FORM = "a run-length code needs size [height, width] and counts"
 _POLYGON_FORM = "[[x1, y1, x2, y2, x3, y3, ...], ...]"
@@ -42,6 +66,8 @@ def check_segmentation(
     Raises:
         ValueError: Saying what was found and what is allowed.
     """
+    if isinstance(value, PackedPolygons):
+        value = [part.tolist() for part in value.parts]
     if isinstance(value, Mapping):
         return _check_code(value, height, width)
     if not isinstance(value, list):

@@ -1,13 +1,17 @@
+import pickle
+
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
 from mmpanoptic.utils.segmentations import (
+    PackedPolygons,
     check_segmentation,
     count_text,
     decode,
     encode,
     is_outside,
+    pack,
 )
 
 SQUARE = [2.0, 1.0, 6.0, 1.0, 6.0, 4.0, 2.0, 4.0]
@@ -139,3 +143,20 @@ def test_polygons_beyond_the_edges_are_outside(polygon):
     assert is_outside([polygon], *SIZE)
     assert not is_outside([polygon, SQUARE], *SIZE)
     assert coco_mask.area(encode([polygon], *SIZE)) == 0
+
+
+@pytest.mark.parametrize("value", [[SQUARE], [SQUARE, SQUARE], [[1, 2, 3, 4, 5, 6]]])
+def test_polygons_are_packed_until_they_are_drawn(value):
+    packed = pack(value)
+    assert isinstance(packed, PackedPolygons)
+    assert check_segmentation(packed, *SIZE) == value
+    assert check_segmentation(pickle.loads(pickle.dumps(packed)), *SIZE) == value  # noqa: S301
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_packing_hides_no_fault(name):
+    value, message = BAD[name]
+    size = (None, None) if name == "codes of two sizes" else SIZE
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is compared below
+        check_segmentation(pack(value), *size)
+    assert message.replace("coordinate -101,", "coordinate -101.0,") in str(caught.value)

@@ -1,9 +1,9 @@
 """Make a COCO-panoptic dataset from your own annotations.
 
 From label maps and instance maps (PNG), mask folders, labelme files, COCO instance and stuff JSONs
-(as CVAT and Roboflow export them), or several of these, whose labels are put together image by
-image. Written: OUT/annotations/panoptic_<split>.json and the PNG folder of that name; images stay
-where they are.
+(as CVAT and Roboflow export them), YOLO, VOC, CVAT and Label Studio files, or several of these,
+whose labels are put together image by image. Written: OUT/annotations/panoptic_<split>.json and
+the PNG folder of that name; images stay where they are.
 """
 
 from __future__ import annotations
@@ -26,6 +26,12 @@ from mmpanoptic.datasets.converters.own_data import (
     merge_labels,
     refuse_output,
     refuse_problems,
+)
+from mmpanoptic.datasets.converters.own_foreign import (
+    read_cvat_labels,
+    read_label_studio_labels,
+    read_voc_labels,
+    read_yolo_labels,
 )
 from mmpanoptic.datasets.converters.own_labelme import read_labelme_labels
 from mmpanoptic.datasets.converters.own_maps import MapOptions, read_map_labels
@@ -87,6 +93,10 @@ def add_sources(parser: cli.Parser) -> None:
     sources("--labelme", type=Path, nargs="+", default=[], help="folders of labelme files")
     sources("--coco", type=Path, nargs="+", default=[], help="COCO instance or stuff JSONs")
     sources("--masks", type=Path, help="folder with NAME/masks/*.png, one for each instance")
+    sources("--yolo", type=Path, metavar="YAML", help="class names of YOLO segmentation labels")
+    sources("--voc", type=Path, nargs="+", default=[], help="folders of VOC XML with polygons")
+    sources("--cvat", type=Path, metavar="XML", help="CVAT for images 1.1")
+    sources("--label-studio", type=Path, metavar="JSON", help="export of Label Studio (polygons)")
     maps = parser.add_argument_group("with --labels").add_argument
     maps("--instances", type=Path, help="folder of instance maps; 0 = no instance")
     maps(
@@ -125,13 +135,18 @@ def check_options(args: argparse.Namespace) -> None:
     Raises:
         UsageError: Naming one.
     """
-    if not (args.labels or args.labelme or args.coco or args.masks):
-        raise cli.UsageError("the labels are missing: name --labels, --labelme, --coco or --masks")
+    shapes = [args.labelme, args.coco, args.masks, args.yolo, args.voc, args.cvat]
+    painted = any([*shapes, args.label_studio])
+    if not args.labels and not painted:
+        raise cli.UsageError(
+            "the labels are missing: name --labels, --labelme, --coco, --masks, --yolo, --voc, "
+            "--cvat or --label-studio"
+        )
     needs = {
         "--labels": (args.labels, "instances components zero_is_crowd image_suffix label_suffix"),
         "--instances": (args.instances, "instance_suffix"),
         "--coco": (args.coco, "ignore_category"),
-        "--coco, --labelme or --masks": (args.coco or args.labelme or args.masks, "background"),
+        "polygons and masks": (painted, "background"),
         "--val": (args.val, "seed"),
     }
     for source, (given, names) in needs.items():
@@ -161,6 +176,14 @@ def read_labels(
         yield read_labelme_labels(args.labelme, finder, classes)
     if args.masks:
         yield read_mask_labels(args.masks, finder, classes)
+    if args.yolo:
+        yield read_yolo_labels(args.yolo, finder, classes)
+    if args.voc:
+        yield read_voc_labels(args.voc, finder, classes)
+    if args.cvat:
+        yield read_cvat_labels(args.cvat, finder, classes)
+    if args.label_studio:
+        yield read_label_studio_labels(args.label_studio, finder, classes)
 
 
 def convert(args: argparse.Namespace) -> list[object]:

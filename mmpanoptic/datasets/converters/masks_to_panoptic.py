@@ -98,7 +98,7 @@ def read_mask_set(paths: Sequence[Path], images: Path, categories: Path) -> Mask
     problems = list(listed.problems)
     annotations: list[tuple[str, dict[str, Any]]] = []
     for path in paths:
-        content = load_json(path)
+        content = load_json(path, packed=True)
         entries = content.get("annotations") if isinstance(content, dict) else content
         if not isinstance(entries, list):
             raise format_error("missing_field", "the file has no list 'annotations'", path)

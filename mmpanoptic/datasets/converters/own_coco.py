@@ -68,7 +68,7 @@ def read_coco_labels(
     problems: list[FormatProblem] = []
     known: dict[Any, str] = {}
     for path in paths:
-        content = load_json_object(path)
+        content = load_json_object(path, packed=True)
         _refuse_panoptic(content, path)
         reader = InstanceJson(content, path, foreign=True, masks=False)
         for found in _read_file(reader, finder, classes, options):

@@ -774,7 +774,7 @@ def test_an_image_in_two_splits_is_refused(root):
         (["--val", "1", "--split-list", "val=x"], 2, "give one of them"),
         (["--split-list", "val.txt"], 2, "needs NAME=FILE"),
         (["--seed", "3"], 2, "--seed does something with --val only"),
-        (["--background", "road"], 2, "--background does something with"),
+        (["--background", "road"], 2, "--background does something with polygons and masks only"),
         (["--ignore-category", "3"], 2, "--ignore-category does something with --coco only"),
         (["--crowds", "instances"], 2, "--crowds does something with --coco only"),
     ],
@@ -789,7 +789,7 @@ def test_options_that_make_no_sense_are_refused(root, options, status, words):
 def test_labels_must_be_named(root):
     status, _, error = convert(root)
     assert status == 2
-    assert "--labels, --labelme, --coco or --masks" in error
+    assert "--labels, --labelme, --coco, --masks, --yolo, --voc, --cvat or --label-studio" in error
 
 
 @pytest.mark.parametrize("out", ["img", "img/out"])

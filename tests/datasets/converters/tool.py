@@ -32,5 +32,7 @@ def contents(folder: Path, records: bool = True) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and (records or ".conversion." not in path.name)
+        if path.is_file()
+        and path.name != ".conversion.lock"  # says which process wrote last
+        and (records or ".conversion." not in path.name)
     }
