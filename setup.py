@@ -17,6 +17,7 @@ except ImportError:  # the package works without its compiled solver
 
 ROOT = Path(__file__).parent.resolve()
 SHIPPED = ("configs", "tools")
+INDEX = "model-index.yml"
 AMWC = Path("mmpanoptic", "ops", "amwc")  # relative: setuptools refuses absolute sources
 
 
@@ -44,6 +45,7 @@ class BuildWithConfigs(build_py):
             shutil.copytree(
                 ROOT / folder, target / folder, ignore=shutil.ignore_patterns("__pycache__")
             )
+        shutil.copy(ROOT / INDEX, target)
 
 
 def warn_of_missing_solver(reason):

@@ -7,12 +7,42 @@ mmengine's usual look-up and import nothing of ours.
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
 from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
+
+PLACEHOLDER = re.compile(r"\$(\w+)(?:\*(\d+)/(\d+))?([+-]\d+)?")
+"""What stands in a config for a variable of the config, a share of it, or a class count."""
+
+
+class ConfigError(ValueError):
+    """A config says something that cannot be done; the message says where and what to write."""
+
+
+def placeholders(node: Any) -> Iterator[re.Match[str]]:
+    """Find the placeholders in a part of a config, at any depth.
+
+    Args:
+        node: Mapping, list, tuple or value.
+
+    Yields:
+        re.Match: Of :data:`PLACEHOLDER`; the first group is the name.
+    """
+    if isinstance(node, Mapping):
+        for value in node.values():
+            yield from placeholders(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from placeholders(value)
+    elif isinstance(node, str):
+        match = PLACEHOLDER.fullmatch(node)
+        if match is not None:
+            yield match
 
 
 class StagedRegistry(Registry):
@@ -21,7 +51,8 @@ class StagedRegistry(Registry):
     Differences from the original (``mmengine.registry.Registry``): mmengine imports every location
     at the first look-up. One optional or heavy part (mmdet's detectors, say) would then be paid
     for by every model. A name that a parent registry already holds (``BN``, ``ReLU``) is taken
-    from there without importing anything, so names here must not shadow mmengine's.
+    from there without importing anything, so names here must not shadow mmengine's. Configs with
+    placeholders that nobody has filled in are refused.
     """
 
     def import_from_location(self) -> None:
@@ -31,6 +62,24 @@ class StagedRegistry(Registry):
         """Import every location, so that the registry's content is complete."""
         for location in self._locations:
             import_module(location)
+
+    def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
+        """Build an object from its config.
+
+        Raises:
+            ConfigError: If the config has placeholders.
+        """
+        unfilled = next(placeholders(cfg), None)
+        if unfilled is not None:
+            raise ConfigError(
+                f"{cfg.get('type')} cannot be built with the placeholder {unfilled[0]!r}: configs "
+                "of mmpanoptic take class counts from the dataset and values from their "
+                "variables. Use PanopticRunner.from_cfg(cfg) of mmpanoptic.engine.runner in place "
+                "of mmengine's Runner, init_model(cfg, checkpoint) of mmpanoptic.apis in place of "
+                "mmdet's init_detector, or fill them in before with resolve_config(cfg) of "
+                "mmpanoptic.engine.config"
+            )
+        return super().build(cfg, *args, **kwargs)
 
     def get(self, key: str) -> Any:
         """Look a class up, importing locations as needed.
@@ -84,8 +133,17 @@ LOG_PROCESSORS = _child("LOG_PROCESSORS", "engine")
 STRATEGIES = _child("STRATEGIES")
 FUNCTIONS = _child("FUNCTIONS")
 
-DATASETS = _child("DATASETS", "datasets")
-DATA_SAMPLERS = _child("DATA_SAMPLERS", "datasets")
+DATASETS = _child(
+    "DATASETS",
+    "datasets.panoptic_dataset",
+    "datasets.coco_panoptic",
+    "datasets.cityscapes_panoptic",
+    "datasets.ade20k_panoptic",
+    "datasets.mapillary_panoptic",
+    "datasets.shapes.dataset",
+    "datasets.image_folder",
+)
+DATA_SAMPLERS = _child("DATA_SAMPLERS", "datasets.samplers", "datasets.batch_samplers")
 TRANSFORMS = _child("TRANSFORMS", "datasets.transforms")
 
 # In the order in which a look-up tries them: rooms that need only mmengine and mmcv come first,
@@ -115,8 +173,15 @@ TASK_UTILS = _child("TASK_UTILS", "models.task_modules")
 WEIGHT_INITIALIZERS = _child("WEIGHT_INITIALIZERS")
 MODEL_WRAPPERS = _child("MODEL_WRAPPERS")
 
-METRICS = _child("METRICS", "evaluation")
-EVALUATOR = _child("EVALUATOR", "evaluation")
+METRICS = _child(
+    "METRICS",
+    "evaluation.panoptic_metric",
+    "evaluation.semantic_metric",
+    "evaluation.cityscapes_metric",
+    "evaluation.coco_metric",
+    "evaluation.class_metric",
+)
+EVALUATOR = _child("EVALUATOR", "evaluation.separate_evaluator")
 VISUALIZERS = _child("VISUALIZERS", "visualization")
 VISBACKENDS = _child("VISBACKENDS", "visualization")
 INFERENCERS = _child("INFERENCERS", "apis")

@@ -1,6 +1,7 @@
-"""The rooms of docs/design.md import one way, and light things stay light."""
+"""The rooms of docs/map.md import one way, and light things stay light."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -9,33 +10,39 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "mmpanoptic"
 
+BASE = {"registry", "structures", "ops", "utils"}
+
 ALLOWED = {
     "version": set(),
+    "lazy": set(),
     "registry": set(),
-    "structures": set(),
-    "ops": set(),
+    "structures": {"lazy"},
+    "ops": {"utils"},
     "utils": {"structures"},
-    "datasets": {"registry", "structures", "utils"},
-    "evaluation": {"registry", "structures", "utils"},
+    "models": BASE,
+    "checkpoints": {*BASE, "models"},
+    "datasets": {"lazy", "registry", "structures", "utils"},
+    "evaluation": {"lazy", "registry", "structures", "utils"},
     "visualization": {"registry", "structures", "utils"},
-    "models": {"registry", "structures", "ops", "utils"},
-    "engine": {"registry", "structures", "utils", "datasets", "version"},
-    "nas": {"registry", "structures", "utils", "datasets", "models", "engine"},
-    "apis": {"registry", "structures", "utils", "datasets", "visualization", "engine", "models"},
+    "engine": {"registry", "structures", "utils", "checkpoints", "datasets", "version"},
+    "nas": {"registry", "structures", "utils", "models", "checkpoints", "datasets", "engine"},
+    "apis": {*BASE, "models", "checkpoints", "datasets", "evaluation", "visualization", "engine"},
 }
 
 MODEL_ROOMS = {
     "layers": set(),
-    "losses": {"layers"},
+    "postprocess": {"layers"},
+    "multicut": {"layers", "postprocess"},
+    "losses": {"layers", "multicut"},
     "task_modules": set(),
     "data_preprocessors": set(),
     "backbones": {"layers"},
     "necks": {"layers"},
-    "semantic_heads": {"layers", "losses"},
-    "instance_heads": {"layers", "losses", "task_modules"},
-    "roi_heads": {"layers", "losses", "task_modules"},
-    "fusion_heads": {"layers"},
-    "segmentors": {"layers"},
+    "semantic_heads": {"layers", "losses", "postprocess"},
+    "instance_heads": {"layers", "losses", "task_modules", "multicut"},
+    "roi_heads": {"layers", "losses", "task_modules", "postprocess"},
+    "fusion_heads": {"layers", "postprocess", "multicut"},
+    "segmentors": {"layers", "postprocess"},
 }
 
 
@@ -81,6 +88,11 @@ def test_model_rooms_import_one_way(path):
     assert used - {room} <= MODEL_ROOMS[room]
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_nothing_imports_the_command_line(path):
+    assert "mmpanoptic.cli" not in imported_modules(path)
+
+
 def test_folders_are_at_most_two_levels_deep():
     assert all(len(path.relative_to(PACKAGE).parts) <= 3 for path in FILES)
 
@@ -98,3 +110,21 @@ def test_importing_the_package_imports_no_model_library():
     loaded = loaded_after("import mmpanoptic, mmpanoptic.registry")
     heavy = {"mmdet", "mmseg", "mmcv.ops", "matplotlib", "scipy", "pycocotools", "torchvision"}
     assert not loaded & heavy
+
+
+LIGHT = ["datasets.converters.caching", "datasets.shapes", "evaluation.panoptic_files"]
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_what_reads_and_writes_files_imports_no_torch(module):
+    loaded = loaded_after(f"import mmpanoptic.{module}")
+    assert not loaded & {"torch", "mmdet", "mmcv"}
+
+
+@pytest.mark.parametrize("room", ["datasets", "datasets.shapes", "evaluation", "structures"])
+def test_lazy_rooms_have_every_name_that_they_promise(room):
+    module = importlib.import_module(f"mmpanoptic.{room}")
+    for name in module.__all__:
+        assert hasattr(module, name), name
+    with pytest.raises(AttributeError, match=f"mmpanoptic.{room}.*no attribute 'Nothing'"):
+        module.Nothing  # noqa: B018

@@ -23,7 +23,14 @@ def copy_clone(folder):
         shutil.copytree(
             ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".mim", "*.so")
         )
-    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md"):
+    for name in (
+        "setup.py",
+        "pyproject.toml",
+        "MANIFEST.in",
+        "README.md",
+        "CITATION.cff",
+        "model-index.yml",
+    ):
         shutil.copy(ROOT / name, folder)
     return folder
 
@@ -65,6 +72,7 @@ def test_the_wheel_carries_every_config_and_tool(wheel, clone):
         for path in (clone / folder).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
                 assert f"mmpanoptic/.mim/{path.relative_to(clone)}" in names
+    assert "mmpanoptic/.mim/model-index.yml" in names
     assert not [name for name in names if name.startswith("tests")]
 
 

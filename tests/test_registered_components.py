@@ -64,6 +64,12 @@ def test_the_docstring_explains_every_argument(registry, name, part):
 
 @each_part
 def test_a_typing_error_in_a_config_is_an_error(registry, name, part):
-    """No part swallows unknown keys of its config."""
+    """No part swallows unknown keys of its config, nor does what it passes its options on to."""
+    required = [
+        parameter.name
+        for parameter in inspect.signature(part).parameters.values()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        and parameter.default is parameter.empty
+    ]
     with pytest.raises(TypeError, match=r"no_such_option|takes no arguments"):
-        part(no_such_option=1)
+        part(**dict.fromkeys(required), no_such_option=1)

@@ -19,6 +19,7 @@ max_iters = 600000
 base_lr = 0.25
 val_interval = 50000
 batch_size = 64
+auto_scale_lr = dict(base_batch_size=512)
 widths = (72, 172, 432, 864, 1728)
 head_channels = 1728
 model = dict(

@@ -1,4 +1,4 @@
-"""Stage 2, search: path priority over 60 candidates; load_from is the fine-tuned supernet.
+"""Stage 2, search: path priority over 60 candidates of the fine-tuned supernet.
 
 Paper: Auto-Panoptic, NeurIPS 2020, https://arxiv.org/abs/2010.16119
 Reproduces: the search in `scripts/architecture_search.sh` of the published code: 5 cycles of 12
@@ -8,7 +8,6 @@ Published: the found architecture is that of auto-panoptic_coco-3.8g
 Measured: -
 Hardware: 8 GPUs; or any number of machines with any number of processes that share search_folder
 Command: tools/dist_train.sh configs/auto_panoptic/auto-panoptic_search-1.3g_8xb2-60c_coco-nas.py 8
-    --cfg-options load_from=SUPERNET.pth
 """
 
 _base_ = [
@@ -17,6 +16,8 @@ _base_ = [
     "../_base_/default_runtime.py",
     "./auto-panoptic.py",
 ]
+
+load_from = "work_dirs/auto-panoptic_supernet-1.3g_8xb2-90k_coco-nas/iter_90000.pth"
 
 # tools/dataset_converters/coco_nas_split.py makes the files.
 train_ann_file = "nas/panoptic_nas_train2017.json"
@@ -28,7 +29,7 @@ val_seg = "annotations/panoptic_train2017/"
 
 search_folder = None  # work_dir/search; a shared folder shares the work
 train_dataloader = dict(persistent_workers=False)  # the same batches for every candidate
-param_scheduler = None
+param_scheduler = auto_scale_lr = None
 train_cfg = dict(
     _delete_=True,
     type="PathPrioritySearchLoop",

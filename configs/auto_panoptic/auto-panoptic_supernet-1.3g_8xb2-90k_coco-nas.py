@@ -1,4 +1,4 @@
-"""Stage 2: fine-tune the supernet on COCO with fair paths; load_from is the result of stage 1.
+"""Stage 2: fine-tune the supernet on COCO with fair paths, from the supernet of stage 1.
 
 Paper: Auto-Panoptic, NeurIPS 2020, https://arxiv.org/abs/2010.16119
 Reproduces: the training in `scripts/architecture_search.sh` of the published code, with its learning
@@ -7,7 +7,6 @@ Published: -
 Measured: -
 Hardware: 8 GPUs
 Command: tools/dist_train.sh configs/auto_panoptic/auto-panoptic_supernet-1.3g_8xb2-90k_coco-nas.py 8
-    --cfg-options load_from=STAGE_1.pth
 """
 
 _base_ = [
@@ -15,6 +14,10 @@ _base_ = [
     "../_base_/default_runtime.py",
     "./auto-panoptic.py",
 ]
+
+# Another stage 1, or the published one through tools/model_converters/auto_panoptic.py:
+# --cfg-options load_from=FILE; None trains from random weights.
+load_from = "work_dirs/auto-panoptic_supernet-1.3g_8xb128-300k_imagenet/iter_300000.pth"
 
 # tools/dataset_converters/coco_nas_split.py makes the files.
 train_ann_file = "nas/panoptic_nas_train2017.json"
@@ -29,6 +32,7 @@ warmup_iters = 3000
 base_lr = 0.02
 window = 12  # paths per step, the least common multiple of 4, 6 and 3 choices
 checkpoint_interval = 3000
+auto_scale_lr = dict(enable=False, base_batch_size=16, accumulative_counts="$window")
 
 find_unused_parameters = True  # the other paths
 optim_wrapper = dict(

@@ -6,7 +6,6 @@ Published: -
 Measured: see configs/auto_panoptic/README.md
 Hardware: 2 CPU cores
 Command: python tools/train.py configs/auto_panoptic/auto-panoptic_tiny-search_1xb8-12c_shapes.py
-    --cfg-options load_from=STAGE_2.pth
 """
 
 _base_ = [
@@ -16,12 +15,13 @@ _base_ = [
     "./auto-panoptic_tiny.py",
 ]
 
+load_from = "work_dirs/auto-panoptic_tiny-supernet_1xb4-300_shapes/iter_300.pth"
 search_folder = None  # work_dir/search; a shared folder shares the work
 num_images = 40
 with_instances = True
 train_dataloader = dict(persistent_workers=False)  # the same batches for every candidate
 val_dataloader = dict(persistent_workers=False, dataset=dict(indices="$num_images"))
-param_scheduler = None
+param_scheduler = auto_scale_lr = None
 train_cfg = dict(
     _delete_=True,
     type="PathPrioritySearchLoop",

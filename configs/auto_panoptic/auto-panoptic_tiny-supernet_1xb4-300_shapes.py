@@ -6,7 +6,6 @@ Published: -
 Measured: see configs/auto_panoptic/README.md
 Hardware: 2 CPU cores
 Command: python tools/train.py configs/auto_panoptic/auto-panoptic_tiny-supernet_1xb4-300_shapes.py
-    --cfg-options load_from=STAGE_1.pth
 """
 
 _base_ = [
@@ -16,11 +15,15 @@ _base_ = [
     "./auto-panoptic_tiny.py",
 ]
 
+# From stage 1; None trains from random weights.
+load_from = "work_dirs/auto-panoptic_tiny-supernet_1xb32-120_shapes-crops/iter_120.pth"
+
 with_instances = True
 batch_size = 4
 max_iters = 300
 warmup_iters = 30
 checkpoint_interval = 150
+auto_scale_lr = dict(base_batch_size=4, accumulative_counts="$window")
 window = 3  # paths per step: every decision has three choices
 optim_wrapper = dict(
     constructor="SupernetOptimWrapperConstructor",

@@ -26,6 +26,7 @@ batch_size = 32
 num_workers = 1
 max_iters = 120
 warmup_iters = 20
+auto_scale_lr = dict(base_batch_size=32)
 
 val_evaluator = dict(topk=(1,))
 test_evaluator = val_evaluator

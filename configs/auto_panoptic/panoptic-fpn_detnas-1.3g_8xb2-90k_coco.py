@@ -2,7 +2,7 @@
 
 Paper: DetNAS, NeurIPS 2019, https://arxiv.org/abs/1903.10979
 Reproduces: the backbone; DetNAS trains a detector without a semantic branch on it
-Published: ImageNet top-1 error 22.8; a box AP of 40.3 for DetNAS's detector (COCO val2017)
+Published: top-1 error 22.8 (ImageNet), box AP 40.3 (of DetNAS's detector, COCO val2017)
 Measured: not yet
 Hardware: 8 GPUs
 Command: tools/dist_train.sh configs/auto_panoptic/panoptic-fpn_detnas-1.3g_8xb2-90k_coco.py 8

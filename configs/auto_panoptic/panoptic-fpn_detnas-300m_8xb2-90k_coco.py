@@ -2,7 +2,7 @@
 
 Paper: DetNAS, NeurIPS 2019, https://arxiv.org/abs/1903.10979
 Reproduces: the backbone; DetNAS trains a detector without a semantic branch on it
-Published: ImageNet top-1 error 26.2; a box AP of 36.6 for DetNAS's detector (COCO val2017)
+Published: top-1 error 26.2 (ImageNet), box AP 36.6 (of DetNAS's detector, COCO val2017)
 Measured: not yet
 Hardware: 8 GPUs
 Command: tools/dist_train.sh configs/auto_panoptic/panoptic-fpn_detnas-300m_8xb2-90k_coco.py 8

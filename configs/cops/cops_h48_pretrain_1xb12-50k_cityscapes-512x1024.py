@@ -21,6 +21,7 @@ load_from = "checkpoints/imagenet_hrnet_w48.pth"
 batch_size = 12
 max_iters = 50000
 base_lr = 1e-4
+auto_scale_lr = dict(base_batch_size=12)
 
 levels = dict(
     in_channels=(48, 96, 192, 384),

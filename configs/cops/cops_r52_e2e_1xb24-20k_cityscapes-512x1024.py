@@ -22,9 +22,8 @@ max_iters = 20000
 warmup_iters = 500
 base_lr = 1e-3
 checkpoint_interval = 500
+auto_scale_lr = dict(base_batch_size=24)
 eval_batch_size = 4
-val_dataloader = dict(batch_size="$eval_batch_size")
-test_dataloader = dict(batch_size="$eval_batch_size")
 
 # The scalings of the costs have the full rate; 20 times less per stage away from them.
 optim_wrapper = dict(

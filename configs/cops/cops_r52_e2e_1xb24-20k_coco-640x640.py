@@ -24,9 +24,8 @@ warmup_iters = 500
 base_lr = 1e-4
 val_interval = 1000
 checkpoint_interval = 500
+auto_scale_lr = dict(base_batch_size=24)
 eval_batch_size = 4
-val_dataloader = dict(batch_size="$eval_batch_size")
-test_dataloader = dict(batch_size="$eval_batch_size")
 randomness = dict(seed=17867965)  # the published one
 
 # The scalings of the costs have the full rate; 20 times less per stage away from them.

@@ -22,6 +22,4 @@ batch_size = 12
 max_iters = 50000
 base_lr = 1e-4
 checkpoint_interval = 5000
-eval_batch_size = 1
-val_dataloader = dict(batch_size="$eval_batch_size")
-test_dataloader = dict(batch_size="$eval_batch_size")
+auto_scale_lr = dict(base_batch_size=12)

@@ -22,9 +22,8 @@ batch_size = 12
 max_iters = 50000
 base_lr = 1e-4
 checkpoint_interval = 5000
+auto_scale_lr = dict(base_batch_size=48)
 eval_batch_size = 24
-val_dataloader = dict(batch_size="$eval_batch_size")
-test_dataloader = dict(batch_size="$eval_batch_size")
 
 distances = (1, 4, 16, 32)
 model = dict(

@@ -21,6 +21,7 @@ load_from = "checkpoints/imagenet_xception65.pth"
 batch_size = 12
 max_iters = 50000
 base_lr = 1e-4
+auto_scale_lr = dict(base_batch_size=12)
 
 levels = dict(in_channels=(256, 728, 2048))
 model = dict(

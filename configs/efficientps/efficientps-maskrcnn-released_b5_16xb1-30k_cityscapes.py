@@ -18,7 +18,7 @@ _base_ = [
 # From tools/model_converters/efficientnet.py; None trains from random weights.
 load_from = "checkpoints/imagenet_efficientnet_b5.pth"
 max_iters = 29760
-milestones = [22320, 26784]
+milestones = ["$max_iters*120/160", "$max_iters*144/160"]
 base_lr = 0.07
 batch_size = 1
 with_instances = True
@@ -31,7 +31,7 @@ train_pipeline = [
         crop=dict(type="RandomCrop", crop_size=(1024, 2048)),
     ),
     dict(type="PanopticRandomFlip", prob=0.5),
-    dict(type="PackPanopticInputs", with_instances=True),
+    dict(type="PackPanopticInputs", with_instances="$with_instances"),
 ]
 # What the released weights were trained with and the paper does not say: ordinary output
 # convolutions, mining across the batch, mask logits times 4, boxes' windows one pixel off.

@@ -18,7 +18,7 @@ _base_ = [
 # From tools/model_converters/efficientnet.py; None trains from random weights.
 load_from = "checkpoints/imagenet_efficientnet_b5.pth"
 max_iters = 144000
-milestones = [108000, 130000]
+milestones = ["$max_iters*108/144", "$max_iters*130/144"]
 warmup_iters = 200
 base_lr = 0.08
 batch_size = 1

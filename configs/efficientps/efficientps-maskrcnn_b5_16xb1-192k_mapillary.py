@@ -18,7 +18,7 @@ _base_ = [
 # From tools/model_converters/efficientnet.py; None trains from random weights.
 load_from = "checkpoints/imagenet_efficientnet_b5.pth"
 max_iters = 192000
-milestones = [144000, 176000]
+milestones = ["$max_iters*144/192", "$max_iters*176/192"]
 warmup_iters = 200
 base_lr = 0.07
 batch_size = 1
@@ -32,5 +32,5 @@ train_pipeline = [
         crop=dict(type="RandomCrop", crop_size=(1024, 2048)),
     ),
     dict(type="PanopticRandomFlip", prob=0.5),
-    dict(type="PackPanopticInputs", with_instances=True),
+    dict(type="PackPanopticInputs", with_instances="$with_instances"),
 ]

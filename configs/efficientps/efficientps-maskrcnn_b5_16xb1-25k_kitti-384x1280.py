@@ -20,7 +20,7 @@ _base_ = [
 # From tools/model_converters/efficientnet.py; None trains from random weights.
 load_from = "checkpoints/imagenet_efficientnet_b5.pth"
 max_iters = 25000
-milestones = [16000, 22000]
+milestones = ["$max_iters*16/25", "$max_iters*22/25"]
 warmup_iters = 200
 base_lr = 0.07
 batch_size = 1

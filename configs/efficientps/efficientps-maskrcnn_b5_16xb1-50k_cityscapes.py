@@ -2,7 +2,7 @@
 
 Paper: EfficientPS, IJCV 2021, https://arxiv.org/abs/2004.02307
 Reproduces: the schedule of the paper (recalled, to be checked there)
-Published: PQ 63.9, SQ 81.5, RQ 77.1, PQ things 60.7, PQ stuff 66.2, AP 38.3, mIoU 79.3 (recalled;
+Published: PQ 63.9, SQ 81.5, RQ 77.1, PQ_th 60.7, PQ_st 66.2, AP 38.3, mIoU 79.3 (recalled;
     Cityscapes val, single scale)
 Measured: not yet
 Hardware: 16 GPUs, one image each
@@ -19,7 +19,7 @@ _base_ = [
 # From tools/model_converters/efficientnet.py; None trains from random weights.
 load_from = "checkpoints/imagenet_efficientnet_b5.pth"
 max_iters = 50000
-milestones = [32000, 44000]
+milestones = ["$max_iters*32/50", "$max_iters*44/50"]
 warmup_iters = 200
 base_lr = 0.07
 batch_size = 1
@@ -33,7 +33,7 @@ train_pipeline = [
         crop=dict(type="RandomCrop", crop_size=(1024, 2048)),
     ),
     dict(type="PanopticRandomFlip", prob=0.5),
-    dict(type="PackPanopticInputs", with_instances=True),
+    dict(type="PackPanopticInputs", with_instances="$with_instances"),
 ]
 
 # tools/test.py --tta: the scales of the paper (recalled), each with its mirror image

@@ -25,7 +25,7 @@ base_lr = 1e-2  # for 16 images; SOLOv2's, which is below the 0.07 of EfficientP
 warmup_factor = 0.01
 clip_grad = dict(max_norm=35, norm_type=2)
 max_iters = 30000
-milestones = [22500, 27000]
+milestones = ["$max_iters*75/100", "$max_iters*90/100"]
 train_pipeline = [
     dict(type="LoadImage"),
     dict(type="LoadPanopticAnnotations"),

@@ -21,6 +21,7 @@ warmup_iters = 50
 base_lr = 2e-3
 batch_size = 2
 num_workers = 1
+auto_scale_lr = dict(base_batch_size=2)
 flip_prob = 0.0
 short_edge = 480
 max_size = 640

@@ -19,6 +19,7 @@ max_iters = 5000
 checkpoint_interval = 1000
 warmup_iters = 50
 base_lr = 2e-3
+auto_scale_lr = dict(base_batch_size=4)
 
 model = dict(
     semantic_head=dict(small_instance_weight=3.0),

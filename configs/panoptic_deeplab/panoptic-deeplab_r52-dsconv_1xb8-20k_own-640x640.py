@@ -18,6 +18,7 @@ _base_ = [
 max_iters = 20000
 base_lr = 2.5e-4
 batch_size = 8
+auto_scale_lr = dict(base_batch_size=8)
 crop_size = (640, 640)
 short_edge = 640
 heads = dict(separable=True, pool_crop_size=(640, 640))

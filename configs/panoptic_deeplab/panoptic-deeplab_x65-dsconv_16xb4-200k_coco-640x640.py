@@ -19,6 +19,7 @@ _base_ = [
 load_from = "checkpoints/imagenet_xception65.pth"
 max_iters = 200000
 base_lr = 5e-4
+auto_scale_lr = dict(base_batch_size=64)
 heads = dict(separable=True, pool_crop_size=(640, 640))
 
 model = dict(

@@ -2,7 +2,7 @@
 
 Paper: Panoptic Feature Pyramid Networks, CVPR 2019, https://arxiv.org/abs/1901.02446
 Reproduces: RAP's e2e_panoptic_rcnn_X_152_32x8d_FPN_1x
-Published: PQ 44.6, SQ 79.6, RQ 54.2 (val2017, single scale)
+Published: PQ 44.6, SQ 79.6, RQ 54.2, PQ_th 51.7, PQ_st 33.8 (val2017, single scale)
 Measured: not yet
 Hardware: 8 GPUs of 24 GB (published: 8 P40)
 Command: tools/dist_train.sh configs/rap/panoptic-fpn_x152_8xb2-150k_coco.py 8

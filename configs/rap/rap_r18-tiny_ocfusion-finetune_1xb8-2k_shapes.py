@@ -13,6 +13,7 @@ _base_ = [
     "../_base_/schedules/adam_poly_short.py",
     "../_base_/default_runtime.py",
     "./panoptic-fpn_r18-tiny.py",
+    "./rap-occlusion.py",
 ]
 
 max_iters = 2000
@@ -24,14 +25,10 @@ train_instances = "annotations/instances_train_with_relation.json"
 train_dataloader = dict(dataset=dict(instances_file="$train_instances", filter_unrelated=True))
 load_from = "work_dirs/panoptic-fpn_r18-tiny_1xb8-1k_shapes/iter_1000.pth"
 
-model = dict(
-    train_extra_heads_only=True,
-    roi_head=dict(
-        type="RelationRoIHead",
-        occlusion_head=dict(
-            type="OcclusionHead", in_channels=64, channels=64, fc_channels=256, max_samples=32
-        ),
-    ),
-    # Duplicates of one thing are no pairs in training: the head must be sure before it moves pixels.
-    fusion_head=dict(type="OcclusionFusionHead", occlusion_thr=0.8),
-)
+head_in_channels = 64
+head_channels = 64
+head_fc_channels = 256
+head_samples = 32
+# Duplicates of one thing are no pairs in training: the head must be sure before it moves pixels.
+occlusion_thr = 0.8
+model = {{_base_.occlusion}}

@@ -13,6 +13,7 @@ _base_ = [
     "../_base_/schedules/adam_poly_short.py",
     "../_base_/default_runtime.py",
     "./panoptic-fpn_r18-tiny.py",
+    "./rap-relation.py",
 ]
 
 max_iters = 2000
@@ -24,11 +25,9 @@ train_instances = "annotations/instances_train_with_relation.json"
 train_dataloader = dict(dataset=dict(instances_file="$train_instances", filter_unrelated=True))
 load_from = "work_dirs/panoptic-fpn_r18-tiny_1xb8-1k_shapes/iter_1000.pth"
 
-model = dict(
-    train_extra_heads_only=True,
-    roi_head=dict(
-        type="RelationRoIHead",
-        relation_head=dict(type="RelationHead", in_channels=64, channels=64, fc_channels=256),
-    ),
-    fusion_head=dict(type="RelationFusionHead", score_thr=0.5, overlap_thr=0.5),
-)
+head_channels = 64
+head_fc_channels = 256
+ranked_score = 0.0
+painted_score = 0.5
+overlap_thr = 0.5
+model = {{_base_.relation}}

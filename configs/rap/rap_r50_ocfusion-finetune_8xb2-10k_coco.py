@@ -2,7 +2,7 @@
 
 Paper: Learning Instance Occlusion for Panoptic Segmentation, CVPR 2020, https://arxiv.org/abs/1906.05896
 Reproduces: RAP's e2e_panoptic_rcnn_R_50_FPN_1x_ocfusion_finetune
-Published: PQ 40.7, SQ 77.9, RQ 50.2 (val2017, single scale)
+Published: PQ 40.7, SQ 77.9, RQ 50.2, PQ_th 47.5, PQ_st 30.5 (val2017, single scale)
 Measured: not yet
 Hardware: 8 GPUs of 24 GB (published: 8 P40)
 Command: tools/dist_train.sh configs/rap/rap_r50_ocfusion-finetune_8xb2-10k_coco.py 8
@@ -13,6 +13,7 @@ _base_ = [
     "../_base_/schedules/sgd_finetune_10k.py",
     "../_base_/default_runtime.py",
     "./panoptic-fpn.py",
+    "./rap-occlusion.py",
 ]
 
 # From tools/dataset_converters/coco_relations.py.
@@ -20,14 +21,4 @@ train_instances = "annotations/instances_train2017_with_relation.json"
 # From tools/model_converters/rap.py; or the last checkpoint of an own training of the base model.
 load_from = "checkpoints/panoptic-fpn_r50_coco.pth"
 
-model = dict(
-    train_extra_heads_only=True,
-    roi_head=dict(
-        type="RelationRoIHead",
-        # -> features and masks of pairs (P, 514, 14, 14) -> probability that one lies on the other
-        occlusion_head=dict(type="OcclusionHead", in_channels=256, channels=512, fc_channels=1024),
-    ),
-    fusion_head=dict(
-        type="OcclusionFusionHead", score_thr=0.5, overlap_thr=0.5, pair_thr=0.2, occlusion_thr=0.5
-    ),
-)
+model = {{_base_.occlusion}}

@@ -2,7 +2,7 @@
 
 Paper: RAP, relation-aware panoptic segmentation
 Reproduces: RAP's e2e_panoptic_rcnn_X_101_32x8d_FPN_1x_relation_finetune
-Published: PQ 45.7, SQ 79.2, RQ 55.8 (val2017, single scale)
+Published: PQ 45.7, SQ 79.2, RQ 55.8, PQ_th 53.9, PQ_st 33.3 (val2017, single scale)
 Measured: not yet
 Hardware: 8 GPUs of 24 GB (published: 8 P40)
 Command: tools/dist_train.sh configs/rap/rap_x101_relation-finetune_8xb2-10k_coco.py 8
@@ -13,6 +13,7 @@ _base_ = [
     "../_base_/schedules/sgd_finetune_10k.py",
     "../_base_/default_runtime.py",
     "./panoptic-fpn_x101.py",
+    "./rap-relation.py",
 ]
 
 # From tools/dataset_converters/coco_relations.py.
@@ -20,15 +21,4 @@ train_instances = "annotations/instances_train2017_with_relation.json"
 # From tools/model_converters/rap.py; or the last checkpoint of an own training of the base model.
 load_from = "checkpoints/panoptic-fpn_x101_coco.pth"
 
-model = dict(
-    train_extra_heads_only=True,
-    roi_head=dict(
-        type="RelationRoIHead",
-        # -> features and mask (K, 257, 14, 14) -> relation values (K,), smaller is nearer
-        relation_head=dict(type="RelationHead", in_channels=256, channels=256, fc_channels=1024),
-        relation_score_thr=0.6,  # the others are not painted
-    ),
-    fusion_head=dict(
-        type="RelationFusionHead", score_thr=0.6, overlap_thr=0.6, large_overlap_thr=0.5
-    ),
-)
+model = {{_base_.relation}}

@@ -18,10 +18,11 @@ _base_ = [
 with_instances = True
 batch_size = 2
 base_lr = 1e-2
+auto_scale_lr = dict(base_batch_size=2)
 warmup_factor = 0.01
 clip_grad = dict(max_norm=35, norm_type=2)
 max_iters = 59500  # 40 epochs; steps after 27 and 33
-milestones = [40162, 49087]
+milestones = ["$max_iters*27/40", "$max_iters*33/40"]
 train_pipeline = [
     dict(type="LoadImage"),
     dict(type="LoadPanopticAnnotations"),
@@ -41,5 +42,11 @@ model = dict(
     ),
     neck=dict(in_channels=[64, 128, 256, 512]),
 )
-val_evaluator = dict(_delete_=True, type="CityscapesInstanceMetric", source="pred_instances")
+val_evaluator = dict(
+    _delete_=True,
+    type="CityscapesInstanceMetric",
+    source="pred_instances",
+    data_root="$data_root",
+    gt_root="$val_gt",
+)
 test_evaluator = val_evaluator

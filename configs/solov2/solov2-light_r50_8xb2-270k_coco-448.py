@@ -22,7 +22,7 @@ base_lr = 1e-2  # for 16 images
 warmup_factor = 0.01
 clip_grad = dict(max_norm=35, norm_type=2)
 max_iters = 270000
-milestones = [202500, 247500]
+milestones = ["$max_iters*9/12", "$max_iters*11/12"]
 train_pipeline = [
     dict(type="LoadImage"),
     dict(type="LoadPanopticAnnotations"),

@@ -21,6 +21,12 @@ base_lr = 1e-2  # for 16 images
 warmup_factor = 0.01
 clip_grad = dict(max_norm=35, norm_type=2)
 max_iters = 90000
-milestones = [67500, 82500]
-val_evaluator = dict(_delete_=True, type="CityscapesInstanceMetric", source="pred_instances")
+milestones = ["$max_iters*9/12", "$max_iters*11/12"]
+val_evaluator = dict(
+    _delete_=True,
+    type="CityscapesInstanceMetric",
+    source="pred_instances",
+    data_root="$data_root",
+    gt_root="$val_gt",
+)
 test_evaluator = val_evaluator

@@ -1,77 +1,26 @@
-"""Conversion of published weights to ours and back; the commands of tools/model_converters."""
+"""Conversion of published weights for the model of a config."""
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
+from mmpanoptic.checkpoints.conversion import Conversion, convert_published
+from mmpanoptic.checkpoints.foreign_weights import read_foreign_weights
+from mmpanoptic.checkpoints.key_map import KeyMap
+from mmpanoptic.checkpoints.panoptic_deeplab_keys import PanopticDeepLabKeyMap
 from mmpanoptic.engine.config import label_table_of, resolve_config
-from mmpanoptic.models.segmentors.foreign_weights import read_foreign_weights, take_normalisation
-from mmpanoptic.models.segmentors.panoptic_deeplab_keys import (
-    CheckpointMismatchError,
-    PublishedKeyMap,
-)
+from mmpanoptic.models.segmentors.image_classifier import ImageClassifier
 from mmpanoptic.registry import MODELS
-from mmpanoptic.utils.cfg_options import ConfigOptions
-from mmpanoptic.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 from .configs import get_config
 
 PathLike = str | os.PathLike[str]
-
-
-class KeyMap(Protocol):
-    """A translation of published names."""
-
-    @property
-    def published(self) -> Mapping[str, str]:
-        """Published name by our name."""
-        ...
-
-    def to_ours(
-        self,
-        state: Mapping[str, Any],
-        backbone_only: bool = False,
-        drop: Sequence[str] = (),
-        new_classes: bool = False,
-    ) -> dict[str, Any]:
-        """Rename the tensors of a published checkpoint, see :class:`PublishedKeyMap`."""
-        ...
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """What a conversion did.
-
-    Attributes:
-        out (Path): The file that was written.
-        placed (int): Tensors in it.
-        zeroed (int): Batch counters that the source lacks; they became 0.
-        dropped (list[str]): Names of the source that have no place in the result.
-    """
-
-    out: Path
-    placed: int
-    zeroed: int
-    dropped: list[str]
-
-    def report(self) -> str:
-        """Describe the conversion in a few lines."""
-        lines = [f"{self.placed} tensors written to {self.out}"]
-        if self.zeroed:
-            lines.append(f"{self.zeroed} of them are batch counters that were absent and are 0 now")
-        lines.append(f"{len(self.dropped)} tensors deliberately dropped")
-        return "\n".join([*lines, *(f"  {name}" for name in self.dropped)])
 
 
 def convert_backbone(
@@ -79,101 +28,58 @@ def convert_backbone(
     out: PathLike,
     make_config: Callable[[Mapping[str, Tensor]], dict[str, Any]],
     drop: Sequence[str] = (),
-    make_key_map: Callable[[nn.Module], KeyMap] = PublishedKeyMap,
+    key_map: type[KeyMap] = PanopticDeepLabKeyMap,
 ) -> Conversion:
-    """Convert ImageNet weights; every tensor is placed, or dropped and listed.
+    """Convert ImageNet weights, see :func:`convert_published`.
 
     Args:
         source: See :func:`read_foreign_weights`.
         out: The file to write; ``load_from`` of a training config reads it.
         make_config (Callable): Gives the backbone's config for the source's tensors.
         drop (Sequence[str]): Regular expressions of names to drop, besides known classifiers.
-        make_key_map (Callable): Makes the translation of the checkpoint's names for a model.
+        key_map (type[KeyMap]): The map of the checkpoint's names.
 
     Returns:
         Conversion: What was done.
-
-    Raises:
-        CheckpointError: If the source cannot be read.
-        CheckpointMismatchError: If tensors are missing, unexpected or of another shape.
     """
-    state = read_foreign_weights(source)
+    init_default_scope("mmpanoptic")
+    config = make_config(read_foreign_weights(source))
     with torch.device("meta"):
-        model = nn.ModuleDict({"backbone": MODELS.build(make_config(state))})
-    key_map = make_key_map(model)
-    ours = key_map.to_ours(state, backbone_only=True, drop=drop)
-    used = {key_map.published[name].removeprefix("backbone.") for name in ours}
-    return write_conversion(out, {}, ours, used, state)
+        model = nn.ModuleDict({"backbone": MODELS.build(config)})
+    return convert_published(source, out, key_map(model), drop=drop)
 
 
 def convert_model(
     source: PathLike,
     config: PathLike,
     out: PathLike,
-    drop: Sequence[str] = (),
-    new_classes: bool = False,
+    key_map: type[KeyMap],
     cfg_options: Mapping[str, Any] | None = None,
-    make_key_map: Callable[[nn.Module], KeyMap] = PublishedKeyMap,
+    **options: Any,
 ) -> Conversion:
-    """Convert a published Panoptic-DeepLab, DeepLabV3+ or COPS model.
+    """Convert the published weights of a config's model, see :func:`convert_published`.
 
     Args:
         source: See :func:`read_foreign_weights`.
         config: Path or name of the config of the same variant.
         out: The file to write.
-        drop (Sequence[str]): Regular expressions of names to drop.
-        new_classes (bool): The config's classes are others: leave the semantic predictor out.
+        key_map (type[KeyMap]): The system's map of names.
         cfg_options (Mapping | None): Values that replace those of the config.
-        make_key_map (Callable): Makes the translation of the system's names for a model.
+        options: ``drop``, ``new_classes`` and ``initial`` of :func:`convert_published`.
 
     Returns:
         Conversion: What was done.
-
-    Raises:
-        CheckpointError: If the source cannot be read.
-        CheckpointMismatchError: If tensors are missing, unexpected or of another shape, or the
-            checkpoint was trained with another input normalisation.
     """
     model, cfg = model_of_config(config, cfg_options)
-    state = read_foreign_weights(source)
-    names = dict(state)
-    preprocessor = cfg.model.data_preprocessor
-    take_normalisation(state, preprocessor.mean, preprocessor.std)
-    key_map = make_key_map(model)
-    ours = key_map.to_ours(state, drop=drop, new_classes=new_classes)
-    meta = {} if new_classes else {"dataset_meta": label_table_of(cfg).to_metainfo()}
-    return write_conversion(out, meta, ours, {key_map.published[name] for name in ours}, names)
-
-
-def restore_published(
-    source: PathLike,
-    config: PathLike,
-    out: PathLike,
-    cfg_options: Mapping[str, Any] | None = None,
-    make_key_map: Callable[[nn.Module], PublishedKeyMap] = PublishedKeyMap,
-) -> Conversion:
-    """Convert one of our checkpoints to the published naming, for detectron2.
-
-    Args:
-        source: A checkpoint of ours.
-        config: Path or name of its config.
-        out: The file to write, as detectron2 loads it (``.pth``, tensors under ``model``).
-        cfg_options (Mapping | None): Values that replace those of the config.
-        make_key_map (Callable): Makes the translation of the system's names for a model.
-
-    Returns:
-        Conversion: What was done.
-
-    Raises:
-        CheckpointError: If the source cannot be read.
-        CheckpointMismatchError: If it is not a checkpoint of the config.
-    """
-    content = load_checkpoint(source)
-    theirs = make_key_map(model_of_config(config, cfg_options)[0]).to_published(
-        content.get("state_dict", content)
+    is_classifier = isinstance(model, ImageClassifier)
+    return convert_published(
+        source,
+        out,
+        key_map(model),
+        normalisation=(cfg.model.data_preprocessor.mean, cfg.model.data_preprocessor.std),
+        dataset_meta=None if is_classifier else lambda: label_table_of(cfg).to_metainfo(),
+        **options,
     )
-    save_checkpoint({"model": theirs, "__author__": "mmpanoptic"}, out)
-    return Conversion(Path(out), len(theirs), 0, [])
 
 
 def model_of_config(
@@ -188,133 +94,8 @@ def model_of_config(
     Returns:
         tuple: The model, and the resolved config.
     """
-    cfg = get_config(config)
-    if cfg_options:
-        cfg.merge_from_dict(dict(cfg_options))
+    cfg = get_config(config, cfg_options)
     cfg = resolve_config(cfg)
     init_default_scope("mmpanoptic")
     with torch.device("meta"):
         return MODELS.build(cfg.model), cfg
-
-
-def write_conversion(
-    out: PathLike,
-    meta: dict[str, Any],
-    ours: Mapping[str, Tensor],
-    used: set[str],
-    state: Mapping[str, Tensor],
-) -> Conversion:
-    """Save converted weights.
-
-    Args:
-        out: The file to write.
-        meta (dict): The checkpoint's metainfo.
-        ours (Mapping): Tensors by our name.
-        used (set[str]): The names they have in the source.
-        state (Mapping): All tensors of the source by name.
-
-    Returns:
-        Conversion: What was placed and dropped.
-    """
-    # A tensor that is a view would be saved with all of its storage.
-    weights = {name: torch.as_tensor(value).clone() for name, value in ours.items()}
-    save_checkpoint({"meta": meta, "state_dict": weights}, out)
-    return Conversion(Path(out), len(ours), len(used - state.keys()), sorted(state.keys() - used))
-
-
-def conversion_parser(description: str | None, examples: str) -> argparse.ArgumentParser:
-    """Make a parser with the arguments that every converter has.
-
-    Args:
-        description: The command's docstring.
-        examples: Lines for the end of ``--help``.
-
-    Returns:
-        argparse.ArgumentParser: With ``source``, ``out`` and ``--drop``.
-    """
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog=f"examples:{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("source", metavar="SOURCE", help="published weights (.pkl or .pth)")
-    parser.add_argument("out", metavar="OUT", help="the .pth file to write")
-    parser.add_argument(
-        "--drop",
-        nargs="+",
-        default=[],
-        metavar="REGEX",
-        help="drop tensors whose names begin like this; each is listed",
-    )
-    return parser
-
-
-def model_parser(
-    description: str | None, examples: str, both_ways: bool = True
-) -> argparse.ArgumentParser:
-    """Make a parser for the conversion of whole models, read by :func:`convert_model_command`.
-
-    Args:
-        description: The command's docstring.
-        examples: Lines for the end of ``--help``.
-        both_ways: The command can also turn our weights into published ones.
-
-    Returns:
-        argparse.ArgumentParser: That of :func:`conversion_parser` with the config and its options.
-    """
-    parser = conversion_parser(description, examples)
-    add = parser.add_argument
-    add("--config", required=True, help="config of the same variant: a file or a shipped name")
-    add(
-        "--new-classes",
-        action="store_true",
-        help="the config has other classes: leave out what depends on them (fine-tuning)",
-    )
-    if both_ways:
-        add("--to-published", action="store_true", help="the other way: SOURCE is ours")
-    add("--cfg-options", nargs="+", action=ConfigOptions, help="KEY=VALUE, replaces config values")
-    return parser
-
-
-def convert_model_command(
-    parser: argparse.ArgumentParser,
-    argv: Sequence[str] | None,
-    make_key_map: Callable[[nn.Module], Any],
-    convert: Callable[..., Conversion] | None = None,
-) -> int:
-    """Convert as the arguments of :func:`model_parser` say.
-
-    Args:
-        parser: From :func:`model_parser`.
-        argv: Arguments; those of the process by default.
-        make_key_map: Class of the names' map.
-        convert: Conversion of SOURCE, with the arguments of :func:`convert_model`; that by
-            default.
-
-    Returns:
-        int: The exit status.
-    """
-    args = parser.parse_args(argv)
-    backwards = getattr(args, "to_published", False)
-    if backwards and (args.new_classes or args.drop):
-        parser.error("--to-published converts whole models; it takes no --new-classes and --drop")
-    files = (args.source, args.config, args.out)
-    if backwards:
-        return run_conversion(lambda: restore_published(*files, args.cfg_options, make_key_map))
-    action = convert or partial(convert_model, make_key_map=make_key_map)
-    return run_conversion(lambda: action(*files, args.drop, args.new_classes, args.cfg_options))
-
-
-def run_conversion(convert: Callable[[], Conversion]) -> int:
-    """Convert and print the report, or the error.
-
-    Returns:
-        int: The exit status.
-    """
-    init_default_scope("mmpanoptic")
-    try:
-        print(convert().report())  # noqa: T201
-    except (CheckpointError, CheckpointMismatchError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 1
-    return 0

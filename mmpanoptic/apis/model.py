@@ -11,10 +11,15 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmpanoptic.engine.config import label_table_of, resolve_config
+from mmpanoptic.checkpoints.loading import CheckpointError, load_checkpoint
+from mmpanoptic.engine.config import (
+    explained_build_errors,
+    label_table_of,
+    resolve_config,
+    stored_label_table,
+)
+from mmpanoptic.engine.config_keys import apply_options
 from mmpanoptic.registry import MODELS
-from mmpanoptic.structures import LabelTable
-from mmpanoptic.utils.checkpoint import CheckpointError, load_checkpoint
 
 from .configs import get_config
 
@@ -33,7 +38,7 @@ def init_model(
 
     Args:
         config: Path, name of a shipped config, or a loaded config.
-        checkpoint: Path or URL, see :func:`mmpanoptic.utils.checkpoint.load_checkpoint`; None
+        checkpoint: Path or URL, see :func:`mmpanoptic.checkpoints.loading.load_checkpoint`; None
             leaves the weights random.
         device: Default: the first CUDA device if there is one, else the CPU.
         cfg_options (Mapping | None): Values that replace those of the config, as
@@ -46,17 +51,19 @@ def init_model(
     Raises:
         FileNotFoundError: If there is no such config.
         CheckpointError: If the checkpoint cannot be read or does not fit the model.
+        ConfigError: If the config has settings that nothing reads, or wrong ones.
     """
     cfg = config.copy() if isinstance(config, Config) else get_config(config)
-    if cfg_options:
-        cfg.merge_from_dict(dict(cfg_options))
+    apply_options(cfg, cfg_options or {})
     content = load_checkpoint(checkpoint, trust=trust) if checkpoint is not None else {}
-    meta = _dataset_meta(content)
+    stored = stored_label_table(content)
+    meta = None if stored is None else {**content["meta"]["dataset_meta"], **stored.to_metainfo()}
     cfg = resolve_config(cfg, dataset_meta=meta)
     if meta is None:
         meta = label_table_of(cfg).to_metainfo()
     init_default_scope("mmpanoptic")
-    model = MODELS.build(cfg.model)
+    with explained_build_errors():
+        model = MODELS.build(cfg.model)
     if checkpoint is not None:
         _load_weights(model, content, checkpoint)
     model.cfg, model.dataset_meta = cfg, meta
@@ -81,15 +88,6 @@ def choose_device(device: str | torch.device | None) -> torch.device:
             f"{torch.cuda.device_count()} CUDA devices; use --device cpu"
         )
     return chosen
-
-
-def _dataset_meta(content: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Take the label table out of a checkpoint; other toolboxes store less than a table."""
-    meta = content.get("meta")
-    found = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
-    if not isinstance(found, Mapping) or "dataset_ids" not in found or "isthing" not in found:
-        return None
-    return {**found, **LabelTable.from_metainfo(found).to_metainfo()}
 
 
 def _load_weights(

@@ -14,18 +14,17 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from torch import nn
 
+from mmpanoptic.checkpoints.loading import CheckpointError, load_checkpoint
 from mmpanoptic.engine.config import label_table_of, resolve_config
-from mmpanoptic.models.fusion_heads.instance_files import (
+from mmpanoptic.models.postprocess.instance_files import (
     SavedInstances,
     check_unique,
     write_instances,
 )
 from mmpanoptic.registry import DATASETS
 from mmpanoptic.structures import LabelTable
-from mmpanoptic.utils.checkpoint import CheckpointError, load_checkpoint
 
-from .image_inputs import iter_sources
-from .inferencer import build_test_pipeline
+from .inferencer import build_test_pipeline, iter_sources
 from .model import init_model
 
 PathLike = str | os.PathLike[str]
@@ -100,7 +99,7 @@ def _predict(
     batch = model.data_preprocessor(pseudo_collate([sample]))
     meta = batch["data_samples"][0].metainfo
     outputs = model.forward_heads(batch["inputs"]).instance
-    found = model.fusion_head.select(*(part[0] for part in outputs), meta)
+    found = model.fusion_head.select([part[0] for part in outputs], meta)
     return SavedInstances(
         meta["img_id"], classes, found.labels, found.scores, found.masks().to_full(), found, digest
     )
@@ -174,7 +173,7 @@ def load_semantic_part(model: nn.Module, checkpoint: PathLike, trust: bool = Fal
     Args:
         model (nn.Module): Built from a config of :func:`use_saved_instances`.
         checkpoint: Weights of the semantic model or of a panoptic model that contains it.
-        trust (bool): As in :func:`mmpanoptic.utils.checkpoint.load_checkpoint`.
+        trust (bool): As in :func:`mmpanoptic.checkpoints.loading.load_checkpoint`.
 
     Raises:
         CheckpointError: If weights are missing or of another shape.

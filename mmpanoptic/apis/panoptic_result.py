@@ -76,7 +76,7 @@ class PanopticResult:
         index_map = prediction.index_map[0].cpu().numpy().astype(np.int32)
         segments = []
         for number, segment in enumerate(prediction.segments_info, start=1):
-            label = table[int(segment["label"])]
+            label = table.labels[int(segment["label"])]
             segments.append(
                 {
                     "id": number,

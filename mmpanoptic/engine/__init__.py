@@ -3,8 +3,9 @@
 from .checkpoint_hook import AtomicCheckpointHook
 from .data_summary_hook import DataErrorSummaryHook
 from .loops import EpochTrainLoop, IterTrainLoop
+from .non_finite import NonFiniteLossError, NonFiniteLossHook
 from .optim_wrapper import AutocastOptimWrapper
-from .stop_hooks import NonFiniteLossError, NonFiniteLossHook, StopSignalHook
+from .stop_hooks import PatienceStopHook, StopSignalHook
 from .visualization_hook import PanopticVisualizationHook
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "DataErrorSummaryHook",
     "NonFiniteLossHook",
     "NonFiniteLossError",
+    "PatienceStopHook",
     "StopSignalHook",
     "PanopticVisualizationHook",
     "AutocastOptimWrapper",

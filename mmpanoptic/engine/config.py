@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from torch.utils.data import DataLoader
 
-from ..datasets import read_label_table
+from mmpanoptic.registry import DATASETS, PLACEHOLDER, ConfigError, placeholders
+
+from ..datasets import PanopticDataset, read_label_table
+from ..datasets.label_tables import merge_metainfo, table_from_metainfo
 from ..structures import LabelTable
+from ..utils.format_errors import PanopticFormatError
+from .config_keys import did_you_mean
 
 CLASS_COUNTS: dict[str, Callable[[LabelTable], Any]] = {
     "num_classes": len,
@@ -22,15 +31,14 @@ CLASS_COUNTS: dict[str, Callable[[LabelTable], Any]] = {
 
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
-_PLACEHOLDER = re.compile(r"\$(\w+)(?:\+(\d+))?")
-
 
 def resolve_config(cfg: Config, dataset_meta: Mapping[str, Any] | None = None) -> Config:
     """Replace every string ``"$name"`` of a config by the value it stands for.
 
     ``$num_classes``, ``$num_things``, ``$num_stuff``, ``$thing_labels`` and ``$stuff_labels`` come
     from the dataset's label table; any other name is a top-level variable of the config, so that
-    ``--cfg-options data_root=... max_iters=...`` reaches every place. ``"$max_iters+1"`` adds.
+    ``--cfg-options data_root=... max_iters=...`` reaches every place. ``"$max_iters*2/3-1"`` takes
+    a share, rounded down, and then subtracts.
 
     Args:
         cfg (Config): Whole config; changed in place.
@@ -42,12 +50,11 @@ def resolve_config(cfg: Config, dataset_meta: Mapping[str, Any] | None = None) -
         Config: ``cfg`` without placeholders. No file is read if none needs the label table.
 
     Raises:
-        ValueError: If a placeholder has an unknown name, or there is no dataset to ask.
+        ConfigError: If a placeholder has an unknown name, or there is no dataset to ask.
     """
-    variables = {key: value for key, value in cfg.items() if key not in CLASS_COUNTS}
-    for key, value in variables.items():
-        cfg[key] = _replace(value, variables, key, keep=set(CLASS_COUNTS))
-    if not _has_placeholder(cfg.get("model")):
+    for key, value in resolve_variables(cfg).items():
+        cfg[key] = value
+    if next(placeholders(cfg.get("model")), None) is None:
         return cfg
     table = LabelTable.from_metainfo(dataset_meta) if dataset_meta else label_table_of(cfg)
     counts = {name: count(table) for name, count in CLASS_COUNTS.items()}
@@ -55,33 +62,42 @@ def resolve_config(cfg: Config, dataset_meta: Mapping[str, Any] | None = None) -
     return cfg
 
 
+def resolve_variables(cfg: Config) -> ConfigDict:
+    """Replace the placeholders that stand for the config's own variables.
+
+    Args:
+        cfg (Config): Whole config; it is not changed.
+
+    Returns:
+        ConfigDict: The top-level settings; what comes from the label table still stands there.
+
+    Raises:
+        ConfigError: If a placeholder has an unknown name.
+    """
+    variables = {key: value for key, value in cfg.items() if key not in CLASS_COUNTS}
+    return ConfigDict(
+        {
+            key: _replace(value, variables, key, keep=set(CLASS_COUNTS))
+            for key, value in variables.items()
+        }
+    )
+
+
 def label_table_of(cfg: Config) -> LabelTable:
     """Read the label table of the first dataset that a resolved config names.
 
     Raises:
-        ValueError: If the config has no dataloader.
+        ConfigError: If the config has no dataloader.
     """
     for name in DATALOADERS:
         dataloader = cfg.get(name)
         if dataloader and dataloader.get("dataset"):
             return read_label_table(dataloader["dataset"])
-    raise ValueError(
+    raise ConfigError(
         f"the model's class counts come from a dataset, but the config has none of "
         f"{', '.join(DATALOADERS)}; add one, or write numbers in place of "
         f"{', '.join('$' + name for name in CLASS_COUNTS)}"
     )
-
-
-def _is_placeholder(node: Any) -> bool:
-    return isinstance(node, str) and _PLACEHOLDER.fullmatch(node) is not None
-
-
-def _has_placeholder(node: Any) -> bool:
-    if isinstance(node, Mapping):
-        return any(_has_placeholder(value) for value in node.values())
-    if isinstance(node, list | tuple):
-        return any(_has_placeholder(value) for value in node)
-    return _is_placeholder(node)
 
 
 def _replace(node: Any, values: Mapping[str, Any], place: str, keep: set[str]) -> Any:
@@ -92,13 +108,138 @@ def _replace(node: Any, values: Mapping[str, Any], place: str, keep: set[str]) -
     if isinstance(node, list | tuple):
         items = [_replace(v, values, f"{place}[{i}]", keep) for i, v in enumerate(node)]
         return type(node)(items)
-    if not _is_placeholder(node):
+    match = PLACEHOLDER.fullmatch(node) if isinstance(node, str) else None
+    if match is None or match[1] in keep:
         return node
-    name, addend = _PLACEHOLDER.fullmatch(node).groups()  # type: ignore[union-attr]
-    if name in keep:
-        return node
+    name, share, whole, addend = match.groups()
     if name not in values or values[name] == node:
         known = ", ".join(f"${key}" for key in (*CLASS_COUNTS, *sorted(values)))
-        raise ValueError(f"{place} = {node!r} names nothing; known here: {known}")
+        raise ConfigError(f"{place} = {node!r} names nothing; known here: {known}")
     value = _replace(values[name], values, place, keep)  # a variable may hold placeholders, too
+    if share:
+        value = value * int(share) // int(whole)
     return value + int(addend) if addend else value
+
+
+# ---- one label table for all datasets ---------------------------------------------------------
+
+
+def share_label_table(cfg: Config, stored: LabelTable | None = None) -> LabelTable | None:
+    """Let all datasets of a run number their classes alike.
+
+    A dataset whose classes come from its annotation file would number them in the order of that
+    file. Here it gets the run's table as metainfo and looks its categories up there, by id, name
+    and isthing; a category that is not in the table is an error when the file is read.
+
+    Args:
+        cfg (Config): Whole config, whose variables are filled in; its datasets are changed in
+            place.
+        stored (LabelTable | None): Of a checkpoint. Where it has the classes of the config's
+            dataset in another order, that order holds; where the dataset's annotation file is not
+            there, it holds altogether.
+
+    Returns:
+        LabelTable | None: The run's table; None if there is no panoptic dataset, or no file to
+        ask.
+
+    Raises:
+        ConfigError: If a dataset is configured with other classes.
+    """
+    for name, value in resolve_variables(cfg).items():
+        cfg[name] = value
+    leaves = [(name, leaf) for name in DATALOADERS for leaf in _leaves(cfg.get(name))]
+    if not leaves:
+        return None
+    try:
+        table: LabelTable | None = label_table_of(cfg)
+    except PanopticFormatError:
+        table = stored  # a machine for testing need not have the training data
+    if table is None:
+        return None
+    if stored is not None and not table.difference(stored):
+        table = table.ordered_as(stored)
+    for name, leaf in leaves:
+        _give_table(leaf, table, name)
+    return table
+
+
+def stored_label_table(checkpoint: Mapping[str, Any]) -> LabelTable | None:
+    """Read the label table of a checkpoint; None if it has none (other toolboxes store less)."""
+    meta = checkpoint.get("meta")
+    found = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
+    if not isinstance(found, Mapping) or not {"classes", "dataset_ids", "isthing"} <= found.keys():
+        return None
+    return LabelTable.from_metainfo(found)
+
+
+def _leaves(node: Any) -> Iterator[Any]:
+    """Walk through the configs of loaders and wrappers to those of panoptic datasets."""
+    if isinstance(node, list | tuple):
+        for part in node:
+            yield from _leaves(part)
+    elif isinstance(node, Mapping):
+        inner = node.get("dataset") or node.get("datasets")
+        if inner:
+            yield from _leaves(inner)
+        elif issubclass(_class_of(node), PanopticDataset):
+            yield node
+
+
+def _class_of(dataset: Mapping[str, Any]) -> type:
+    kind = dataset.get("type")
+    found = DATASETS.get(kind) if isinstance(kind, str) else kind
+    return found if inspect.isclass(found) else object
+
+
+def _give_table(leaf: Any, table: LabelTable, loader: str) -> None:
+    own = table_from_metainfo(merge_metainfo(_class_of(leaf), leaf.get("metainfo")))
+    if own is not None:
+        difference = own.difference(table)
+        if difference:
+            raise ConfigError(
+                f"the classes of {loader}'s dataset ({leaf.get('type')}) are not those of the "
+                f"model: {difference}. Give all datasets one dataset_type and metainfo"
+            )
+        if own.is_ordered_as(table):
+            return
+        table = own.ordered_as(table)  # the ids may be others: each file has its own numbering
+    facts = table.to_metainfo()
+    given = {name: facts[name] for name in ("classes", "dataset_ids", "isthing", "palette")}
+    leaf["metainfo"] = {**(leaf.get("metainfo") or {}), **given}
+
+
+# ---- errors -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def explained_build_errors() -> Iterator[None]:
+    """Turn wrong names of arguments and types in configs into one line with the nearest known."""
+    try:
+        yield
+    except (TypeError, KeyError) as error:
+        text = _explain_build_error(error)
+        if text is None:
+            raise
+        raise ConfigError(text) from error
+
+
+def _explain_build_error(error: Exception) -> str | None:
+    """Say what is wrong with a config; None if the error does not come from building a part."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    while len(frames) > 1 and frames[-1].f_code.co_name == "__init__":
+        frames.pop()  # a class that hands its arguments on
+    values = frames[-1].f_locals
+    builds = frames[-1].f_code.co_name == "build_from_cfg"
+    if isinstance(error, KeyError):
+        name, registry = values.get("obj_type"), values.get("registry")
+        if not builds or not isinstance(name, str) or registry is None:
+            return None
+        known = [*registry.module_dict, *getattr(registry.parent, "module_dict", ())]
+        return f"{registry.scope} has no {registry.name} {name}{did_you_mean(name, known)}"
+    pattern = r"(\w+)\.__init__\(\) (got an unexpected keyword argument '(\w+)')"
+    match = re.search(pattern, str(error))
+    if match is None or frames[-1].f_code.co_name not in ("build_from_cfg", "build_dataloader"):
+        return None
+    built = values.get("obj_cls", DataLoader)
+    known = {name for base in built.__mro__ for name in inspect.signature(base.__init__).parameters}
+    return f"{built.__name__} {match[2]}{did_you_mean(match[3], known - {'self'})}"

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch.distributed as dist
 
-_RANK_VARIABLES = {
+RANK_VARIABLES = {
     "pytorch": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
     "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
     "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
 }
+"""Environment variables of rank, number of processes and local rank, by launcher."""
 
 
 def init_cpu_process_group(launcher: str, timeout: float | None = None, **_: Any) -> None:
@@ -30,9 +31,9 @@ def init_cpu_process_group(launcher: str, timeout: float | None = None, **_: Any
     Raises:
         ValueError: If the launcher is unknown, or its environment variables are missing.
     """
-    if launcher not in _RANK_VARIABLES:
-        raise ValueError(f"unknown launcher {launcher!r}; known: {', '.join(_RANK_VARIABLES)}")
-    names = _RANK_VARIABLES[launcher]
+    if launcher not in RANK_VARIABLES:
+        raise ValueError(f"unknown launcher {launcher!r}; known: {', '.join(RANK_VARIABLES)}")
+    names = RANK_VARIABLES[launcher]
     missing = [name for name in names if name not in os.environ]
     if missing:
         raise ValueError(

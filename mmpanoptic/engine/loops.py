@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmengine.dist import get_world_size
+from mmengine.hooks import EarlyStoppingHook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
@@ -16,9 +17,12 @@ from .batches import (
     DataPosition,
     batch_size_of,
     endless_batches,
+    endless_error,
     epoch_batches,
+    refuse_endless,
     samples_per_process,
 )
+from .stop_hooks import StopSignalHook, ValidationStopped
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,6 +39,8 @@ class _ExactResume:
     _epoch: int
     _origin = (0, 0)
     """Iteration and samples per process from which the position is counted."""
+    _validated = True
+    """Whether the last validation that was due before the start has been run."""
 
     def data_position(self, epoch: int, iteration: int) -> DataPosition:
         """Tell where the run stands after ``iteration`` iterations.
@@ -53,13 +59,16 @@ class _ExactResume:
             samples += (iteration - start) * batch_size_of(self.dataloader)
         return {"samples": samples, "world_size": get_world_size()}
 
-    def resume_data(self, position: DataPosition | None) -> None:
+    def resume_data(self, position: DataPosition | None, validated: bool) -> None:
         """Start training behind the samples that a checkpoint counts.
 
         Args:
             position (DataPosition | None): From the checkpoint. Without one (a checkpoint of
                 mmengine) it follows from the number of iterations.
+            validated (bool): Whether the checkpoint is younger than the validation that was due
+                at its iteration.
         """
+        self._validated = validated
         if position is None:
             samples = self._iterations_before() * batch_size_of(self.dataloader)
         else:
@@ -89,8 +98,42 @@ class _ExactResume:
         due = progress % self.val_interval == 0 or is_last  # type: ignore[attr-defined]
         if self.runner.val_loop is None or progress < self.val_begin or not due:  # type: ignore[attr-defined]
             return
-        with self.runner.untraced_random_state():
-            self.runner.val_loop.run()
+        try:
+            with self.runner.untraced_random_state():
+                self.runner.val_loop.run()
+        except ValidationStopped:
+            next(h for h in self.runner.hooks if isinstance(h, StopSignalHook)).leave_validation(
+                self.runner
+            )
+        self.runner.note_validation(self._iter)
+
+    def _repeat_validation(self, progress: int, is_last: bool) -> None:
+        """Run the validation that was due when the checkpoint was written, if a kill cut it.
+
+        A checkpoint is written before the validation of its iteration. Where a schedule or the end
+        of the training depends on the metrics, it is repeated in any case: the checkpoint does not
+        hold what they changed.
+
+        Args:
+            progress (int): Finished epochs or iterations, whichever the loop counts.
+            is_last (bool): Whether training is over.
+        """
+        done = self.runner.has_validated(self._iter)
+        if self._validated or not self._iter:
+            return
+        if not done or _listens_to_validation(self.runner):
+            self._decide_current_val_interval()  # type: ignore[attr-defined]
+            self._validate(progress, is_last)
+
+
+def _listens_to_validation(runner: PanopticRunner) -> bool:
+    """Tell whether a schedule or the end of the training depends on metrics."""
+    groups = runner.param_schedulers or []
+    lists = groups.values() if isinstance(groups, dict) else [groups]
+    schedulers = [scheduler for group in lists for scheduler in group]
+    return any(getattr(scheduler, "need_val_args", False) for scheduler in schedulers) or any(
+        isinstance(hook, EarlyStoppingHook) for hook in runner.hooks
+    )
 
 
 @LOOPS.register_module()
@@ -109,7 +152,14 @@ class EpochTrainLoop(_ExactResume, EpochBasedTrainLoop):
         val_interval (int): Epochs between two validations.
         dynamic_intervals (Sequence | None): ``(epoch, val_interval)`` pairs, each valid from
             that epoch on.
+
+    Raises:
+        ConfigError: If the sampler of the data has no end.
     """
+
+    def __init__(self, runner: PanopticRunner, dataloader: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(runner, dataloader, *args, **kwargs)
+        refuse_endless(self.dataloader)
 
     def run(self) -> nn.Module:
         """Train.
@@ -120,6 +170,7 @@ class EpochTrainLoop(_ExactResume, EpochBasedTrainLoop):
         self.runner.call_hook("before_train")
         if self._origin[1] == 0:
             self.runner.resume_random_state()
+            self._repeat_validation(self._epoch, self._epoch == self._max_epochs)
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
             self._decide_current_val_interval()
@@ -136,6 +187,8 @@ class EpochTrainLoop(_ExactResume, EpochBasedTrainLoop):
         self._discard(batches, discard)
         self.runner.resume_random_state()
         for index, batch in enumerate(batches, start=samples // batch_size_of(self.dataloader)):
+            if index >= len(self.dataloader):  # a sampler of another package
+                raise endless_error(self.dataloader.sampler)
             self.run_iter(index, batch)
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1
@@ -200,6 +253,7 @@ class IterTrainLoop(_ExactResume, IterBasedTrainLoop):
         batches, discard = endless_batches(self.dataloader, self._origin[1])
         self._discard(batches, discard)
         self.runner.resume_random_state()
+        self._repeat_validation(self._iter, self._iter == self._max_iters)
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             self.run_iter(next(batches))

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mmpanoptic.structures import MAX_ID, VOID_ID, lookup_sorted
+from mmpanoptic.structures import MAX_ID, VOID_ID, FlatRuns, lookup_sorted
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
 
-from .panoptic_quality import UNLISTED, Categories, ImageMatch, SegmentMap, flat_runs
+from .panoptic_quality import UNLISTED, Categories, ImageMatch, SegmentMap
 
 
 @dataclass
@@ -107,7 +107,7 @@ def check_ground_truth_values(
 
 
 def ground_truth_map(
-    ids: np.ndarray,
+    runs: FlatRuns,
     segments_info: Sequence[Mapping[str, Any]],
     categories: Categories,
     problems: ProblemLog,
@@ -115,7 +115,7 @@ def ground_truth_map(
     """Build the ground truth of one image.
 
     Args:
-        ids (np.ndarray): Integer id map ``(H, W)``, 0 = void.
+        runs (FlatRuns): The id map, 0 = void.
         segments_info: Each with ``id`` and ``category_id``; ``area`` (missing: counted) and
             ``iscrowd`` (missing: 0).
         categories: Has every ``category_id``.
@@ -132,7 +132,7 @@ def ground_truth_map(
     keys = [
         key if _is_id(key) or key == VOID_ID else MAX_ID + 1 + i for i, key in enumerate(listed)
     ]
-    table, slots = _tabulate(ids, np.array(keys, np.int64))
+    table, slots = _tabulate(runs, np.array(keys, np.int64))
     start, slot, slot_ids, pixels = table
     _report_unlisted(problems.warn, slot_ids, slots, pixels, "the ground truth's")
     empty = [
@@ -156,11 +156,11 @@ def ground_truth_map(
     crowd_slots = slots[[s.get("iscrowd", 0) == 1 for s in listed.values()]]
     crowd = np.zeros(len(slot_ids), bool)
     crowd[crowd_slots] = True
-    return SegmentMap(ids.shape, start, slot, slot_ids, category, area, crowd, crowd_slots)
+    return SegmentMap(runs.shape, start, slot, slot_ids, category, area, crowd, crowd_slots)
 
 
 def prediction_map(
-    ids: np.ndarray,
+    runs: FlatRuns,
     segments_info: Sequence[Mapping[str, Any]],
     categories: Categories,
     problems: ProblemLog,
@@ -168,7 +168,7 @@ def prediction_map(
     """Build the prediction of one image.
 
     Args:
-        ids (np.ndarray): Integer id map ``(H, W)``, 0 = void.
+        runs (FlatRuns): The id map, 0 = void.
         segments_info: Each with ``id`` and ``category_id``; areas are counted.
         categories: Of the ground truth.
         problems: Takes the problems.
@@ -192,7 +192,7 @@ def prediction_map(
         position.append(_listed_category(segment["category_id"], categories))
         if position[-1] == UNLISTED:
             problems.error("unknown_category", f"category_id {segment['category_id']!r}", [key])
-    table, slots = _tabulate(ids, np.array(list(listed), np.int64))
+    table, slots = _tabulate(runs, np.array(list(listed), np.int64))
     start, slot, slot_ids, pixels = table
     _report_unlisted(problems.error, slot_ids, slots, pixels, "the prediction's")
     empty = [key for key, s in zip(listed, slots.tolist(), strict=True) if not pixels[s]]
@@ -202,7 +202,7 @@ def prediction_map(
     category[slots] = position
     no_crowd = np.zeros(len(slot_ids), bool)
     area = pixels.astype(np.float64)
-    return SegmentMap(ids.shape, start, slot, slot_ids, category, area, no_crowd, slots[:0])
+    return SegmentMap(runs.shape, start, slot, slot_ids, category, area, no_crowd, slots[:0])
 
 
 def check_sizes(gt: tuple[int, ...], pred: tuple[int, ...], problems: ProblemLog) -> bool:
@@ -255,7 +255,7 @@ def _by_id(
 
 
 def _tabulate(
-    ids: np.ndarray, listed: np.ndarray
+    runs: FlatRuns, listed: np.ndarray
 ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
     """Give all ids of a map and a list ascending slots.
 
@@ -263,13 +263,12 @@ def _tabulate(
         tuple: Starts and slots of the runs, ids and pixel counts of the slots; and the slots of
         the listed ids.
     """
-    start, value = flat_runs(ids)
-    present = np.unique(value).astype(np.int64)
+    present = np.unique(runs.value).astype(np.int64)
     slot_ids = np.unique(np.concatenate([present, listed, [VOID_ID]]))
-    slot = np.searchsorted(slot_ids, value)
-    pixels = np.bincount(slot, np.diff(start, append=ids.size), len(slot_ids)).astype(np.int64)
+    slot = np.searchsorted(slot_ids, runs.value)
+    pixels = np.bincount(slot, runs.length, len(slot_ids)).astype(np.int64)
     narrow = np.uint16 if len(slot_ids) <= 1 << 16 else np.int32
-    table = (start.astype(np.int32), slot.astype(narrow), slot_ids, pixels)
+    table = (runs.start.astype(np.int32), slot.astype(narrow), slot_ids, pixels)
     return table, lookup_sorted(slot_ids, listed)
 
 

@@ -19,7 +19,8 @@ from mmpanoptic.utils.format_errors import (
     PanopticFormatWarning,
     describe_problems,
 )
-from mmpanoptic.utils.panoptic_png import read_panoptic_png
+from mmpanoptic.utils.jobs import usable_cpus
+from mmpanoptic.utils.panoptic_png import read_panoptic_runs
 
 from .panoptic_checks import (
     ProblemLog,
@@ -83,13 +84,6 @@ class _Job:
     gt: Mapping[str, Any]
     pred: Mapping[str, Any]
     problems: ProblemLog = field(compare=False)
-
-
-def usable_cpus() -> int:
-    """Count the CPUs that this process may use, which can be fewer than the host has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def evaluate_files(
@@ -315,7 +309,7 @@ def _evaluate_image(
     maps = []
     for path, problems in zip(paths, (gt_problems, pred_problems), strict=True):
         try:
-            maps.append(read_panoptic_png(path))
+            maps.append(read_panoptic_runs(path))
         except PanopticFormatError as error:
             problems.adopt(error)
     if len(maps) < 2 or not check_sizes(maps[0].shape, maps[1].shape, pred_problems):

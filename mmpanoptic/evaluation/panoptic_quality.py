@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mmpanoptic.structures import LabelTable, find_runs
+from mmpanoptic.structures import LabelTable
 
 UNLISTED = -1
 """Category of slots whose id is not among the listed segments."""
@@ -154,19 +154,6 @@ class PanopticQuality:
     averages: dict[str, dict[str, float]]
     per_class: dict[Any, dict[str, float]]
     per_category_stats: dict[Any, dict[str, float]]
-
-
-def flat_runs(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a map into runs of equal values that may continue over row ends.
-
-    Args:
-        ids (np.ndarray): Integer map ``(H, W)``.
-
-    Returns:
-        tuple[np.ndarray, np.ndarray]: int64 starts ``(R,)`` and values ``(R,)``.
-    """
-    runs = find_runs(ids.reshape(1, -1))
-    return runs.start, runs.value
 
 
 def count_pairs(gt: SegmentMap, pred: SegmentMap) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

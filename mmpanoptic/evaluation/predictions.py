@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
 
+from mmpanoptic.structures import FlatRuns, flat_runs
 from mmpanoptic.structures.panoptic import MMDET_INSTANCE_OFFSET
 
 from .panoptic_checks import ProblemLog
-from .panoptic_quality import UNLISTED, Categories, SegmentMap, flat_runs
+from .panoptic_quality import UNLISTED, Categories, SegmentMap
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,15 +31,6 @@ class Prediction:
 
     segments: SegmentMap
     scores: list[float | None]
-
-
-@dataclass(frozen=True, eq=False)
-class _FlatMap:
-    """Runs of a map over row ends: starts and values ``(R,)``, both int64 on the CPU."""
-
-    shape: tuple[int, int]
-    start: np.ndarray
-    value: np.ndarray
 
 
 def read_prediction(
@@ -80,20 +72,20 @@ def read_prediction(
     return prediction if len(problems.errors) == before else None
 
 
-def runs_of(values: torch.Tensor | np.ndarray) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
+def runs_of(values: torch.Tensor | np.ndarray) -> FlatRuns:
     """Cut a map into runs where it lies, so that only the runs leave an accelerator.
 
     Args:
         values: Integer map ``(H, W)`` or ``(1, H, W)``.
 
     Returns:
-        tuple: ``(H, W)``, int64 starts ``(R,)`` and values ``(R,)``.
+        FlatRuns: Of int64 values.
     """
     height, width = values.shape[-2:]
     if isinstance(values, np.ndarray) or values.device.type == "cpu":
-        start, value = flat_runs(np.asarray(values).reshape(height, width))
-        return (height, width), start, value.astype(np.int64)
-    return (height, width), *device_runs(values)
+        runs = flat_runs(np.asarray(values).reshape(height, width))
+        return runs._replace(value=runs.value.astype(np.int64))
+    return FlatRuns((height, width), *device_runs(values))
 
 
 def device_runs(values: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -123,21 +115,16 @@ def _segments_info(pred: Any) -> Sequence[Mapping[str, Any]]:
     return info
 
 
-def _flat_map(values: torch.Tensor | np.ndarray) -> _FlatMap:
-    return _FlatMap(*runs_of(values))
-
-
-def _segment_map(flat: _FlatMap, slot: np.ndarray, category: Sequence[int]) -> SegmentMap:
+def _segment_map(flat: FlatRuns, slot: np.ndarray, category: Sequence[int]) -> SegmentMap:
     """Assemble the map of slots 0 (void), 1..N with the categories of 1..N."""
     num_slots = len(category) + 1
-    length = np.diff(flat.start, append=flat.shape[0] * flat.shape[1])
     return SegmentMap(
         shape=flat.shape,
         start=flat.start,
         slot=slot,
         ids=np.arange(num_slots),
         category=np.array([UNLISTED, *category], np.int32),
-        area=np.bincount(slot, length, num_slots),
+        area=np.bincount(slot, flat.length, num_slots),
         crowd=np.zeros(num_slots, bool),
         crowd_slots=np.zeros(0, np.int64),
     )
@@ -166,7 +153,7 @@ def _categories_of(
 
 
 def _finish(
-    flat: _FlatMap,
+    flat: FlatRuns,
     slot: np.ndarray,
     segments_info: Sequence[Mapping[str, Any]],
     categories: Categories,
@@ -182,7 +169,7 @@ def _finish(
 
 
 def _from_index_map(pred: Any, categories: Categories, problems: ProblemLog) -> Prediction | None:
-    flat = _flat_map(pred.get("index_map"))
+    flat = runs_of(pred.get("index_map"))
     info = _segments_info(pred)
     wrong = np.unique(flat.value[(flat.value < 0) | (flat.value > len(info))]).tolist()
     if wrong:
@@ -193,7 +180,7 @@ def _from_index_map(pred: Any, categories: Categories, problems: ProblemLog) -> 
 
 
 def _from_id_map(pred: Any, categories: Categories, problems: ProblemLog) -> Prediction | None:
-    flat = _flat_map(pred.get("id_map"))
+    flat = runs_of(pred.get("id_map"))
     info = _segments_info(pred)
     ids = [segment["id"] for segment in info]
     if 0 in ids:
@@ -213,7 +200,7 @@ def _from_id_map(pred: Any, categories: Categories, problems: ProblemLog) -> Pre
 
 
 def _from_mmdet(pred: Any, categories: Categories, problems: ProblemLog) -> Prediction | None:
-    flat = _flat_map(pred.get("sem_seg"))
+    flat = runs_of(pred.get("sem_seg"))
     present, inverse = np.unique(flat.value, return_inverse=True)
     label, instance = present % MMDET_INSTANCE_OFFSET, present // MMDET_INSTANCE_OFFSET
     wrong = present[(label > categories.num_listed) | (present < 0)].tolist()

@@ -11,8 +11,9 @@ from typing import Any
 from mmengine.config import Config
 from torch import nn
 
+from mmpanoptic.checkpoints.loading import save_checkpoint
+
 from ..engine.checkpoint_state import to_plain
-from ..utils.checkpoint import save_checkpoint
 from ..utils.files import atomic_write, write_json
 from .results import Result
 from .slicing import slice_supernet

@@ -1,23 +1,46 @@
 """Boxed masks, label tables, segment ids, run lengths, panoptic maps: torch and NumPy only."""
 
-from .boxed_masks import BoxedMasks
-from .ids import MAX_ID, VOID_ID, bgr2id, id2rgb, rgb2id
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+from .ids import MAX_ID, VOID_ID, id2rgb, rgb2id
 from .label_table import IGNORE_LABEL, Label, LabelTable, distinct_color
-from .panoptic import (
-    SegmentInfo,
-    index_lookup,
-    make_panoptic_data,
-    semantic_map,
-    to_mmdet_panoptic,
-)
 from .relations import OVERLAP_FIELD, occluder_matrix, relation_matrix
-from .runs import Runs, find_runs, lookup_sorted, segment_statistics
+from .runs import (
+    FlatRuns,
+    Runs,
+    color_runs,
+    find_runs,
+    flat_runs,
+    lookup_sorted,
+    segment_statistics,
+)
+
+if TYPE_CHECKING:
+    from .boxed_masks import BoxedMasks
+    from .panoptic import (
+        SegmentInfo,
+        index_lookup,
+        make_panoptic_data,
+        semantic_map,
+        to_mmdet_panoptic,
+    )
+
+# These need torch; who reads label tables and maps from files does not.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "boxed_masks": "BoxedMasks",
+        "panoptic": "SegmentInfo index_lookup make_panoptic_data semantic_map to_mmdet_panoptic",
+    },
+)
 
 __all__ = [
     "BoxedMasks",
     "MAX_ID",
     "VOID_ID",
-    "bgr2id",
     "id2rgb",
     "rgb2id",
     "IGNORE_LABEL",
@@ -27,8 +50,11 @@ __all__ = [
     "OVERLAP_FIELD",
     "occluder_matrix",
     "relation_matrix",
+    "FlatRuns",
     "Runs",
+    "color_runs",
     "find_runs",
+    "flat_runs",
     "lookup_sorted",
     "segment_statistics",
     "SegmentInfo",

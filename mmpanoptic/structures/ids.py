@@ -28,28 +28,15 @@ def rgb2id(color: np.ndarray) -> np.ndarray:
             f"expected a uint8 array of shape (..., 3) in RGB order, got {color.dtype} "
             f"{color.shape}; decode the PNG unchanged and drop an alpha channel first"
         )
-    # Widen before the shifts: 256 * uint8 overflows in numpy >= 2.
-    wide = color.astype(np.int32)
-    return wide[..., 0] | (wide[..., 1] << 8) | (wide[..., 2] << 16)
-
-
-def bgr2id(color: np.ndarray) -> np.ndarray:
-    """Decode an OpenCV image ``(H, W, 3)`` or ``(H, W, 4)`` (BGR, BGRA) into int32 ids ``(H, W)``.
-
-    One SIMD channel shuffle and a view instead of per-pixel arithmetic; alpha is dropped.
-
-    Args:
-        color (np.ndarray): uint8, ``(H, W, 3)`` or ``(H, W, 4)`` as ``cv2.imread`` returns it.
-
-    Returns:
-        np.ndarray: int32 ids ``(H, W)``.
-    """
+    if not color.size:
+        return np.zeros(color.shape[:-1], np.int32)
     import cv2
 
-    code = cv2.COLOR_BGRA2RGBA if color.shape[2] == 4 else cv2.COLOR_BGR2RGBA
-    packed = cv2.cvtColor(color, code).view("<i4")[..., 0]
-    packed &= MAX_ID
-    return packed.astype(np.int32, copy=False)
+    # One SIMD shuffle and a view take a tenth of the time of arithmetic on each pixel.
+    packed = cv2.cvtColor(np.ascontiguousarray(color).reshape(-1, 1, 3), cv2.COLOR_RGB2RGBA)
+    ids = packed.reshape(-1).view("<i4").reshape(color.shape[:-1])
+    ids &= MAX_ID
+    return ids.astype(np.int32, copy=False)
 
 
 def id2rgb(ids: np.ndarray) -> np.ndarray:

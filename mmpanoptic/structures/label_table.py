@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,16 +46,16 @@ class LabelTable(Sequence[Label]):
     """
 
     def __init__(self, labels: Sequence[Label]) -> None:
-        self._labels = tuple(labels)
-        if [label.index for label in self._labels] != list(range(len(self._labels))):
+        self.labels = tuple(labels)
+        if [label.index for label in self.labels] != list(range(len(self.labels))):
             raise ValueError("labels must be numbered 0..N-1 in order")
         for field in ("dataset_id", "name"):
-            values = [getattr(label, field) for label in self._labels]
+            values = [getattr(label, field) for label in self.labels]
             double = sorted({str(v) for v in values if values.count(v) > 1})
             if double:
                 raise ValueError(f"categories repeat the {field} {', '.join(double)}")
-        self._by_id = {label.dataset_id: label for label in self._labels}
-        self._by_name = {label.name: label for label in self._labels}
+        self._by_id = {label.dataset_id: label for label in self.labels}
+        self._by_name = {label.name: label for label in self.labels}
 
     @classmethod
     def from_categories(cls, categories: Sequence[Mapping[str, Any]]) -> LabelTable:
@@ -162,16 +162,16 @@ class LabelTable(Sequence[Label]):
         ]
 
     def __getitem__(self, index: Any) -> Any:
-        return self._labels[index]
+        return self.labels[index]
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.labels)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, LabelTable) and self._labels == other._labels
+        return isinstance(other, LabelTable) and self.labels == other.labels
 
     def __hash__(self) -> int:
-        return hash(self._labels)
+        return hash(self.labels)
 
     def __repr__(self) -> str:
         return f"LabelTable({self.num_things} things, {self.num_stuff} stuff)"
@@ -202,6 +202,48 @@ class LabelTable(Sequence[Label]):
     def has_dataset_id(self, dataset_id: object) -> bool:
         """Tell whether ``dataset_id`` is one of the table's ids (an int, not its text)."""
         return type(dataset_id) is int and dataset_id in self._by_id
+
+    def difference(self, other: LabelTable) -> str:
+        """Say which classes differ in name or isthing; ids and order do not count.
+
+        Args:
+            other (LabelTable): Another table.
+
+        Returns:
+            str: Empty if there is no difference.
+        """
+        own, others = ({label.name: label.isthing for label in table} for table in (self, other))
+        kinds = {
+            "only here": [name for name in own if name not in others],
+            "only there": [name for name in others if name not in own],
+            "thing in one and stuff in the other": [
+                name for name in own if name in others and own[name] != others[name]
+            ],
+        }
+        shown = (
+            f"{kind}: {', '.join(names[:5])}" + (f" and {len(names) - 5} more" * (len(names) > 5))
+            for kind, names in kinds.items()
+            if names
+        )
+        return "; ".join(shown)
+
+    def is_ordered_as(self, other: LabelTable) -> bool:
+        """Tell whether both tables have the same names in the same order."""
+        return [label.name for label in self] == [label.name for label in other]
+
+    def ordered_as(self, other: LabelTable) -> LabelTable:
+        """Put the classes into the order that another table of the same classes has.
+
+        Args:
+            other (LabelTable): See :meth:`difference`.
+
+        Returns:
+            LabelTable: Ids and colours of this table.
+
+        Raises:
+            KeyError: If a class of ``other`` is not in this table.
+        """
+        return LabelTable([replace(self.by_name(it.name), index=it.index) for it in other])
 
     @property
     def num_things(self) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mmengine.structures import InstanceData
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from mmengine.structures import InstanceData
+    from torch import Tensor
 
 OVERLAP_FIELD = "overlap"
 """Field of an instance annotation: ids of the instances that lie in front of it."""

@@ -39,6 +39,55 @@ class Runs(NamedTuple):
         return np.repeat(per_run, self.length).reshape(self.shape)
 
 
+class FlatRuns(NamedTuple):
+    """Maximal stretches of equal values of a flattened map; they may continue over row ends.
+
+    Attributes:
+        shape (tuple[int, int]): ``(H, W)`` of the map.
+        start (np.ndarray): int64 ``(R,)``, flat index of the first pixel, ascending from 0.
+        value (np.ndarray): Integers ``(R,)``, the map's value.
+    """
+
+    shape: tuple[int, int]
+    start: np.ndarray
+    value: np.ndarray
+
+    @property
+    def length(self) -> np.ndarray:
+        """Pixels of each run, int64 ``(R,)``."""
+        return np.diff(self.start, append=self.shape[0] * self.shape[1])
+
+
+def flat_runs(ids: np.ndarray) -> FlatRuns:
+    """Cut a map ``(H, W)`` of integers into runs over row ends."""
+    runs = find_runs(ids.reshape(1, -1))
+    return FlatRuns((ids.shape[0], ids.shape[1]), runs.start, runs.value)
+
+
+def color_runs(color: np.ndarray) -> FlatRuns:
+    """Cut colours into runs of segment ids, without a map of ids in between.
+
+    Args:
+        color (np.ndarray): uint8 ``(H, W, 3)`` in RGB order.
+
+    Returns:
+        FlatRuns: Of int32 ids, ``id = R + 256 G + 65536 B``.
+    """
+    height, width, channels = color.shape
+    flat = color.reshape(-1)
+    if not flat.size:
+        empty = np.zeros(0, np.int64)
+        return FlatRuns((height, width), empty, empty.astype(np.int32))
+    # Bytes are compared with those of the pixel before; a run starts where any of three differs.
+    pixel = np.flatnonzero(flat[channels:] != flat[:-channels]) // channels + 1
+    new = np.ones(len(pixel) + 1, bool)
+    start = np.concatenate([np.zeros(1, np.int64), pixel])
+    np.not_equal(start[1:], start[:-1], out=new[1:])
+    start = start[new]
+    value = color.reshape(-1, channels)[start].astype(np.int32)
+    return FlatRuns((height, width), start, value[:, 0] | value[:, 1] << 8 | value[:, 2] << 16)
+
+
 def find_runs(ids: np.ndarray) -> Runs:
     """Cut an id map into its row-wise runs.
 

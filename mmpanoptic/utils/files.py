@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -12,10 +14,68 @@ from pathlib import Path
 from typing import Any
 
 _UMASK_LOCK = threading.Lock()
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_UNWRITABLE = {
+    *_FULL,
+    *(errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
+}
+_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+"""A file system that cannot flush says one of these; there is nothing to be done about it."""
+
+
+class WriteError(OSError):
+    """A file cannot be written; the message names it and says what to do."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+def explained_writes(path: str | os.PathLike[str], needed: int | None = None) -> Iterator[None]:
+    """Turn the errors of writing a file into one that names it.
+
+    Args:
+        path: The file that the block writes, under this or another name of the same folder.
+        needed: Bytes that it will have, if that is known.
+
+    Raises:
+        WriteError: If the disk is full, broken or read-only. Other errors, and those about other
+            files, pass unchanged.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, WriteError) or error.errno not in _UNWRITABLE:
+            raise
+        target = Path(os.path.abspath(path))
+        if error.filename is not None and not _is_way_to(target, error.filename):
+            raise
+        text = f"cannot write {os.fspath(path)}: {os.strerror(error.errno)}"
+        if isinstance(error, FileExistsError):
+            text = f"cannot write {os.fspath(path)}: {os.fspath(error.filename)} is no folder"
+        raise WriteError(error.errno, text + _advice(error.errno, target, needed)) from error
+
+
+def _is_way_to(target: Path, name: Any) -> bool:
+    """Tell whether a name is that of the target, of its temporary file or a folder above it."""
+    found = Path(os.path.abspath(os.fsdecode(name)))
+    temporary = found.parent == target.parent and found.name.startswith(f".{target.stem}.")
+    return temporary or target.is_relative_to(found)
+
+
+def _advice(code: int, target: Path, needed: int | None) -> str:
+    kept = "; what was there before is intact" if target.exists() else ""
+    if code not in _FULL:
+        return f"{kept}. Look at the disk and the permissions, or write to another folder"
+    folder = next(folder for folder in target.parents if folder.is_dir())
+    room = f"{shutil.disk_usage(folder).free:,} bytes are free"
+    if needed is not None:
+        room = f"about {needed:,} bytes are needed, {room}"
+    return f" ({room}){kept}. Free space, raise the limit, or write to another folder"
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str], needed: int | None = None) -> Iterator[Path]:
     """Yield a temporary path whose content replaces ``path`` when the block succeeds.
 
     The temporary file lies in the same folder and keeps the suffix (writers choose the format by
@@ -24,26 +84,31 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Args:
         path: The file to write.
+        needed: Bytes that it will have, for the message if the disk is full.
 
     Yields:
         Path: Write here.
+
+    Raises:
+        WriteError: If the disk is full, broken or read-only.
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent
-    )
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        _give_default_permissions(temporary)
-        _sync(temporary)
-        os.replace(temporary, target)
-        _sync(target.parent)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+    with explained_writes(path, needed):
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent
+        )
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            _give_default_permissions(temporary)
+            _sync(temporary)
+            os.replace(temporary, target)
+            _sync(target.parent)
+        finally:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
 
 
 def write_json(path: str | os.PathLike[str], content: Any, indent: int | None = None) -> None:
@@ -54,9 +119,9 @@ def write_json(path: str | os.PathLike[str], content: Any, indent: int | None = 
         content: Plain Python values; NumPy scalars are not accepted, since they hide type errors.
         indent: As in :func:`json.dump`.
     """
-    text = json.dumps(content, indent=indent)
-    with atomic_write(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    data = (json.dumps(content, indent=indent) + "\n").encode()
+    with atomic_write(path, len(data)) as temporary:
+        temporary.write_bytes(data)
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -81,14 +146,21 @@ def _give_default_permissions(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Flush a file or folder to the disk; folders cannot be synced on every platform."""
-    flags = os.O_RDONLY
+    """Flush a file or folder to the disk.
+
+    Raises:
+        OSError: If the disk cannot keep it.
+    """
     try:
-        handle = os.open(path, flags)
-    except OSError:
-        return
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if path.is_dir():  # Windows opens no folders
+            return
+        raise
     try:
-        with suppress(OSError):
-            os.fsync(handle)
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
     finally:
         os.close(handle)

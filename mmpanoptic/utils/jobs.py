@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from rich.progress import track
+from .files import explained_writes
+from .worker_guard import guard_worker
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,14 +22,30 @@ PART_SUFFIX = ".part"
 """Suffix of files that are being written; no reader's pattern matches it."""
 
 _MAX_CHUNK = 16
-_PARENT_CHECK_SECONDS = 0.5
+
+Tracker = Callable[[Iterable[Any], str, int], Iterable[Any]]
+_trackers: list[Tracker] = []
 
 
-def default_nproc() -> int:
-    """Return the number of CPUs that this process may use, which can be less than the host's."""
+def usable_cpus() -> int:
+    """Count the CPUs that this process may use, which can be fewer than the host has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextmanager
+def shown_by(tracker: Tracker) -> Iterator[None]:
+    """Show the progress of the jobs that run in this block.
+
+    Args:
+        tracker (Callable): Takes items, a label and their number, and yields the items again.
+    """
+    _trackers.append(tracker)
+    try:
+        yield
+    finally:
+        _trackers.pop()
 
 
 def run(
@@ -49,7 +63,7 @@ def run(
         function: Picklable; called once per item.
         items: Picklable items.
         nproc: Number of processes; 1 works in this one.
-        label: Text of the progress bar; without it none is shown.
+        label: Text of the progress bar of :func:`shown_by`; without it none is shown.
 
     Yields:
         Result: What the function returned.
@@ -64,8 +78,10 @@ def run(
         results: Iterator[Result] = map(function, items)
     else:
         results = _run_in_processes(function, items, min(nproc, len(items)))
-    # The workers start with the first result: no fork happens while the bar's thread runs.
-    yield from track(results, label or "", len(items)) if label and items else results
+    # The workers have started: no fork happens while the thread of a bar runs.
+    if label and items and _trackers:
+        results = iter(_trackers[-1](results, label, len(items)))
+    yield from results
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
@@ -78,15 +94,19 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     Args:
         path: The file to write; its folder must exist.
         data: The content.
+
+    Raises:
+        WriteError: If the disk is full, broken or read-only.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{PART_SUFFIX}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+    with explained_writes(path, len(data)):
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+        finally:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
 
 
 def is_whole(path: str | os.PathLike[str]) -> bool:
@@ -155,12 +175,4 @@ def _prepare_worker(parent: int) -> None:
 
     # OpenCV's threads do not survive a fork, and there is one process per core anyway.
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends the pool
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """End this worker when its parent was killed; the pool alone would leave it waiting."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_CHECK_SECONDS)
-    os._exit(1)
+    guard_worker(parent)

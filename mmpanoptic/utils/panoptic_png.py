@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 
-import cv2
 import numpy as np
 
-from mmpanoptic.structures.ids import bgr2id, id2rgb
+from mmpanoptic.structures import FlatRuns, color_runs, id2rgb, rgb2id
 
 from .format_errors import format_error
 from .png_bytes import RGB, RGBA, decode_pixels, read_header, read_png
@@ -31,6 +30,21 @@ def read_panoptic_png(path: str | os.PathLike[str]) -> np.ndarray:
     return decode_panoptic_png(read_png(path), path)
 
 
+def read_panoptic_runs(path: str | os.PathLike[str]) -> FlatRuns:
+    """Read the segment ids of a panoptic PNG as runs over row ends.
+
+    Args:
+        path: As for :func:`read_panoptic_png`.
+
+    Returns:
+        FlatRuns: Of int32 ids, 0 = void.
+
+    Raises:
+        PanopticFormatError: As :func:`read_panoptic_png`.
+    """
+    return color_runs(_decode_colors(read_png(path), path))
+
+
 def decode_panoptic_png(data: bytes, path: str | os.PathLike[str] = "<memory>") -> np.ndarray:
     """Decode the bytes of a panoptic PNG; see :func:`read_panoptic_png`.
 
@@ -44,10 +58,14 @@ def decode_panoptic_png(data: bytes, path: str | os.PathLike[str] = "<memory>") 
     Raises:
         PanopticFormatError: As :func:`read_panoptic_png`.
     """
+    return rgb2id(_decode_colors(data, path))
+
+
+def _decode_colors(data: bytes, path: str | os.PathLike[str]) -> np.ndarray:
     header = read_header(data, path)
     if header.depth != 8 or header.color_type not in (RGB, RGBA):
         raise format_error("bad_png_mode", f"the PNG is {header}, expected 8-bit RGB", path)
-    return bgr2id(decode_pixels(data, path))
+    return decode_pixels(data, path)[..., :3]
 
 
 def encode_panoptic_png(ids: np.ndarray) -> bytes:
@@ -62,6 +80,8 @@ def encode_panoptic_png(ids: np.ndarray) -> bytes:
     Raises:
         ValueError: If an id does not fit into 24 bits or OpenCV cannot encode the map.
     """
+    import cv2
+
     done, data = cv2.imencode(".png", cv2.cvtColor(id2rgb(ids), cv2.COLOR_RGB2BGR))
     if not done:
         raise ValueError(f"OpenCV cannot encode a map of shape {ids.shape} as PNG")

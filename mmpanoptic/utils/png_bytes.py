@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from .archives import read_bytes
@@ -14,19 +13,29 @@ from .format_errors import format_error
 GREY, RGB, PALETTE, RGBA = 0, 2, 3, 6
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER_SIZE = 33  # signature and the IHDR chunk, which the standard puts first
+_CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, 4: 2, RGBA: 4}
+_LARGEST_RATIO = 1033  # of deflate
+_MODES = {(8, GREY): "mono", (16, GREY): "mono", (8, RGB): "rgb", (8, RGBA): "rgba"}
+"""What kornia_rs decodes, three to six times as fast as OpenCV, by depth and colour type."""
 _COLOR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey + alpha", 6: "RGBA"}
 
 
 class PngHeader(NamedTuple):
-    """Pixel format of a PNG.
+    """Pixel format and size of a PNG.
 
     Attributes:
         depth (int): Bits per channel.
         color_type (int): Number in the standard, such as :data:`GREY`.
+        width (int): Pixels.
+        height (int): Pixels.
+        interlaced (bool): Whether the pixels come in Adam7's passes.
     """
 
     depth: int
     color_type: int
+    width: int
+    height: int
+    interlaced: bool
 
     def __str__(self) -> str:
         color = _COLOR_TYPES.get(self.color_type, f"colour type {self.color_type}")
@@ -34,7 +43,7 @@ class PngHeader(NamedTuple):
 
 
 def read_header(data: bytes, path: str | os.PathLike[str]) -> PngHeader:
-    """Read the pixel format.
+    """Read the pixel format and size.
 
     Args:
         data: Content of the file.
@@ -45,26 +54,31 @@ def read_header(data: bytes, path: str | os.PathLike[str]) -> PngHeader:
     """
     if not data.startswith(_SIGNATURE) or data[12:16] != b"IHDR" or len(data) < _HEADER_SIZE:
         raise format_error("corrupt_png", f"not a PNG file ({len(data)} bytes)", path)
-    return PngHeader(data[24], data[25])
+    width, height = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))
+    return PngHeader(data[24], data[25], width, height, bool(data[28]))
 
 
-def check_whole(data: bytes, path: str | os.PathLike[str]) -> None:
+def check_whole(data: bytes, path: str | os.PathLike[str]) -> set[bytes]:
     """Refuse a PNG that is cut off; OpenCV fills its rest with zeros and only prints a warning.
 
     Args:
         data: Content of the file.
         path: Named in error messages.
 
+    Returns:
+        set[bytes]: The kinds of its chunks.
+
     Raises:
         PanopticFormatError: Of kind ``corrupt_png``.
     """
-    position = len(_SIGNATURE)
+    position, kinds = len(_SIGNATURE), set()
     while position + 12 <= len(data):
         size = int.from_bytes(data[position : position + 4], "big")
         kind = data[position + 4 : position + 8]
+        kinds.add(kind)
         position += 12 + size
         if kind == b"IEND" and position <= len(data):
-            return
+            return kinds
     raise format_error("corrupt_png", f"the PNG is cut off after {len(data)} bytes", path)
 
 
@@ -98,12 +112,43 @@ def decode_pixels(data: bytes, path: str | os.PathLike[str]) -> np.ndarray:
         path: Named in error messages.
 
     Returns:
-        np.ndarray: uint8 or uint16 ``(H, W)`` or ``(H, W, C)``, BGR.
+        np.ndarray: uint8 or uint16 ``(H, W)`` or ``(H, W, C)``, RGB or RGBA.
 
     Raises:
         PanopticFormatError: Of kind ``corrupt_png``.
     """
-    check_whole(data, path)
+    header = read_header(data, path)
+    kinds = check_whole(data, path)
+    _check_size(data, header, path)
+    mode = _MODES.get((header.depth, header.color_type))
+    if mode is None or header.interlaced or b"tRNS" in kinds:
+        return _decode_by_opencv(data, path)
+    import kornia_rs.io as kornia
+
+    decode = kornia.decode_image_png_u8 if header.depth == 8 else kornia.decode_image_png_u16
+    try:
+        image = decode(data, (header.height, header.width), mode)
+    except Exception as error:  # the library raises no narrower class
+        detail = f"the PNG's pixel data are damaged ({error})"
+        raise format_error("corrupt_png", detail, path) from error
+    return image[..., 0] if mode == "mono" and image.ndim == 3 else image
+
+
+def _check_size(data: bytes, header: PngHeader, path: str | os.PathLike[str]) -> None:
+    """Refuse a header that promises more pixels than the file can hold, before making room."""
+    most = _LARGEST_RATIO * 8 * len(data) // (header.depth * _CHANNELS.get(header.color_type, 1))
+    if header.height * header.width > most:
+        detail = (
+            f"the header promises {header.width}x{header.height} pixels, more than {len(data)} "
+            "bytes can hold"
+        )
+        raise format_error("corrupt_png", detail, path)
+
+
+def _decode_by_opencv(data: bytes, path: str | os.PathLike[str]) -> np.ndarray:
+    """Decode what the fast decoder does not know: palettes, few bits, interlaced, 16-bit colour."""
+    import cv2
+
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:  # such as more pixels than OpenCV accepts
@@ -111,4 +156,6 @@ def decode_pixels(data: bytes, path: str | os.PathLike[str]) -> np.ndarray:
         raise format_error("corrupt_png", detail, path) from error
     if image is None:
         raise format_error("corrupt_png", "the PNG's pixel data are damaged", path)
-    return image
+    if image.ndim == 2:
+        return image
+    return image[..., [2, 1, 0, 3][: image.shape[2]]]

@@ -3,9 +3,9 @@ import torch
 
 from mmpanoptic.apis import get_config, init_model
 from mmpanoptic.apis.model import choose_device
+from mmpanoptic.checkpoints.loading import CheckpointError
 from mmpanoptic.datasets.shapes import SHAPES_TABLE
 from mmpanoptic.structures import LabelTable
-from mmpanoptic.utils.checkpoint import CheckpointError
 
 from .tiny_model import CONFIG
 

@@ -8,8 +8,12 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from torch.utils.data import TensorDataset
 
-from mmpanoptic.engine.config import resolve_config
+from mmpanoptic.engine.auto_scale import scale_to_batch
+from mmpanoptic.engine.config import resolve_config, resolve_variables
+from mmpanoptic.engine.config_keys import apply_options, check_keys
+from mmpanoptic.engine.runner import PanopticRunner
 from mmpanoptic.registry import DATASETS, METRICS, MODELS, TRANSFORMS
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
@@ -17,6 +21,7 @@ LEAVES = sorted(p for p in CONFIGS.glob("*/*.py") if p.parent.name != "_base_")
 # {system}_{backbone}_{options}_{gpus}xb{batch}-{schedule}_{dataset}, as docs/configs.md says
 NAME = re.compile(r"[a-z0-9-]+(_[a-z0-9.-]+)*_\d+xb\d+-[a-z0-9]+_[a-z0-9-]+")
 FIELDS = ("Paper:", "Reproduces:", "Published:", "Measured:", "Hardware:", "Command:")
+SAMPLER = {"type": "SeededSampler", "shuffle": False}
 COUNT_KEYS = {"num_classes", "num_things", "num_stuff", "num_things_classes", "num_stuff_classes"}
 
 
@@ -60,7 +65,7 @@ def test_there_are_configs_for_the_built_in_and_the_real_datasets():
 @pytest.mark.parametrize("path", LEAVES, ids=lambda p: p.stem)
 def test_inheritance_is_at_most_two_levels_deep(path):
     assert depth(path) <= 2
-    assert len(bases(path)) <= 4
+    assert len(bases(path)) <= 5
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.py")), ids=lambda p: p.stem)
@@ -76,6 +81,11 @@ def test_the_header_says_what_the_config_is(path):
         assert field in header
     command = header.split("Command:")[1]
     assert path.name in command
+
+
+@each_leaf
+def test_something_reads_every_setting(path):
+    check_keys(Config.fromfile(path))
 
 
 @each_leaf
@@ -110,6 +120,65 @@ def test_the_model_builds_and_its_counts_are_the_tables(resolved):
 
 
 @each_leaf
+def test_loaders_work_without_workers_and_with_any_batch(path):
+    """num_workers=0 and eval_batch_size are the original COPS's options for evaluation."""
+    cfg = Config.fromfile(path)
+    init_default_scope("mmpanoptic")
+    options = {"num_workers": 0, "eval_batch_size": 3}
+    apply_options(cfg, options)
+    cfg = resolve_variables(cfg)
+    for name in ("val_dataloader", "test_dataloader"):
+        assert cfg[name].batch_size == 3
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        settings = {**cfg[name], "dataset": TensorDataset(torch.zeros(8, 1)), "sampler": SAMPLER}
+        settings.pop("batch_sampler", None)
+        PanopticRunner.build_dataloader(settings, seed=0)
+
+
+@each_leaf
+def test_the_name_says_for_which_batch_the_schedule_is(path):
+    gpus, batch = map(int, re.search(r"_(\d+)xb(\d+)-", path.stem).groups())
+    cfg = resolve_variables(Config.fromfile(path))
+    assert cfg.train_dataloader.batch_size == batch
+    if cfg.train_cfg.type.endswith("SearchLoop"):
+        assert cfg.auto_scale_lr is None  # a search trains nothing
+        return
+    assert cfg.auto_scale_lr.base_batch_size == gpus * batch
+    assert not cfg.auto_scale_lr.enable
+
+
+@each_leaf
+def test_the_whole_schedule_follows_the_number_of_iterations(path):
+    """Four times the iterations: every later change of the rate comes four times as late."""
+    found = []
+    for factor in (1, 4):
+        cfg = Config.fromfile(path)
+        if cfg.train_cfg.type.endswith("SearchLoop"):
+            return
+        cfg.auto_scale_lr.enable = factor > 1
+        images = cfg.auto_scale_lr.base_batch_size // factor
+        if images < 1 or cfg.auto_scale_lr.base_batch_size % factor:
+            pytest.skip("no quarter of this batch")
+        cfg.merge_from_dict({"batch_size": images})
+        scale_to_batch(cfg, 1)
+        found.append(resolve_variables(cfg))
+    small, large = found
+    assert large.train_cfg.max_iters == 4 * small.train_cfg.max_iters
+    assert large.optim_wrapper.optimizer.lr == pytest.approx(small.optim_wrapper.optimizer.lr / 4)
+    for before, after in zip(small.param_scheduler, large.param_scheduler, strict=True):
+        assert before["type"] == after["type"]
+        if "milestones" in before:
+            distances = [
+                a - 4 * b for a, b in zip(after["milestones"], before["milestones"], strict=True)
+            ]
+            assert all(0 <= d <= 3 for d in distances)  # rounded, or one less than a round number
+        elif before["type"] == "LinearLR":
+            assert before["end"] == after["end"]  # the warm-up
+        elif "end" in before:
+            assert 4 * before["end"] - after["end"] in (0, 3)
+
+
+@each_leaf
 def test_pipelines_and_metrics_build(resolved):
     init_default_scope("mmpanoptic")
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
@@ -119,3 +188,9 @@ def test_pipelines_and_metrics_build(resolved):
         evaluator = resolved[name]
         for metric in evaluator if isinstance(evaluator, list | tuple) else [evaluator]:
             METRICS.build(metric)
+
+
+@pytest.mark.parametrize("head", ["RelationHead", "OcclusionHead"])
+def test_the_heads_of_rap_are_written_once(head):
+    files = [p.name for p in (CONFIGS / "rap").glob("*.py") if f'"{head}"' in p.read_text()]
+    assert len(files) == 1, files

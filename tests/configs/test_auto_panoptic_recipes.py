@@ -8,8 +8,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmpanoptic.checkpoints.auto_panoptic_keys import AutoPanopticKeyMap
 from mmpanoptic.engine.config import resolve_config
-from mmpanoptic.models.segmentors.auto_panoptic_keys import AutoPanopticKeyMap
 from mmpanoptic.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, PARAM_SCHEDULERS
 from tests.golden import golden_dir
 

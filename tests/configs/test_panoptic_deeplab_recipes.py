@@ -8,8 +8,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmpanoptic.checkpoints.panoptic_deeplab_keys import PanopticDeepLabKeyMap
 from mmpanoptic.engine.config import resolve_config
-from mmpanoptic.models.segmentors.panoptic_deeplab_keys import PublishedKeyMap
 from mmpanoptic.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from tests.golden import golden_dir
 
@@ -52,7 +52,7 @@ def test_the_model_has_exactly_the_published_tensors(name):
     manifest = json.loads(text)
     for part in ("weight", "bias"):
         manifest[f"sem_seg_head.predictor.{part}"][0] = classes
-    key_map = PublishedKeyMap(build(load(name)))
+    key_map = PanopticDeepLabKeyMap(build(load(name)))
     shapes = {theirs: list(key_map.shapes[ours]) for ours, theirs in key_map.published.items()}
     assert shapes == manifest
 

@@ -67,3 +67,9 @@ def test_a_config_without_dataset_says_what_to_do():
     cfg = Config({"model": {"num_classes": "$num_classes"}})
     with pytest.raises(ValueError, match="train_dataloader"):
         resolve_config(cfg)
+
+
+def test_a_share_of_a_variable_is_rounded_down():
+    cfg = Config({"n": 59500, "a": "$n*27/40", "b": ["$n*33/40-1"], "c": "$n*1/2+3"})
+    resolve_config(cfg)
+    assert (cfg.a, cfg.b, cfg.c) == (40162, [49086], 29753)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.engine.distributed import close_process_group, init_cpu_process_group
-from mmpanoptic.utils.checkpoint import load_checkpoint
 
 from .toy import assert_same, toy_config
 
@@ -178,15 +178,15 @@ def test_processes_leave_together(tmp_path):
         "import sys, time\n"
         "from pathlib import Path\n"
         "import torch.distributed as dist\n"
-        "from mmpanoptic.engine.commands import run_command\n"
-        "def action():\n"
+        "from mmpanoptic import cli\n"
+        "def action(args):\n"
         "    dist.init_process_group('gloo')\n"
         "    if dist.get_rank():\n"
         "        time.sleep(2)\n"
         "        Path(sys.argv[1], 'arrived').write_text(str(time.time()))\n"
         "    else:\n"
         "        action.first = True\n"
-        "status = run_command(action)\n"
+        "status = cli.main(cli.Parser('', ''), action, [])\n"
         "assert not dist.is_initialized()\n"
         "if hasattr(action, 'first'):\n"
         "    Path(sys.argv[1], 'left').write_text(str(time.time()))\n"

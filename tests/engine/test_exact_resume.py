@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmpanoptic.utils.checkpoint import load_checkpoint
+from mmpanoptic.checkpoints.loading import load_checkpoint
 
 from .toy import assert_same, final_state, toy_config, train
 
@@ -44,6 +44,31 @@ def test_resume_inside_an_epoch_is_exact(tmp_path, iteration, workers):
     whole = final_state(train(toy_config(tmp_path / "one", True, **every_iteration)))
     runner = resumed(tmp_path, True, f"iter_{iteration}.pth", 2, **every_iteration)
     assert_same(final_state(runner), whole)
+
+
+@pytest.mark.parametrize(("by_epoch", "interval"), [(False, 3), (False, 1), (True, 1)])
+def test_a_cut_window_of_accumulated_gradients_is_exact(tmp_path, by_epoch, interval):
+    """Epochs of 7 iterations, windows of 4."""
+    changes = {"optim_wrapper.accumulative_counts": 4}
+    changes |= {"default_hooks.checkpoint.interval": interval}
+    changes |= {"default_hooks.checkpoint.max_keep_ckpts": -1}
+    whole = final_state(train(toy_config(tmp_path / "one", by_epoch, **changes)))
+    files = sorted((tmp_path / "one").glob("*[0-9].pth"))
+    cut = [path for path in files if "gradients" in load_checkpoint(path)]
+    assert len(cut) == {(False, 3): 3, (False, 1): 7, (True, 1): 1}[by_epoch, interval]
+    for path in files:
+        cfg = toy_config(tmp_path / path.stem, by_epoch, **changes)
+        cfg.resume, cfg.load_from = True, str(path)
+        assert_same(final_state(train(cfg)), whole)
+
+
+def test_gradients_of_other_windows_are_dropped_and_said(tmp_path):
+    train(toy_config(tmp_path / "a", **{"optim_wrapper.accumulative_counts": 4}))
+    cfg = toy_config(tmp_path / "b", **{"optim_wrapper.accumulative_counts": 5})
+    cfg.resume, cfg.load_from = True, str(tmp_path / "a" / "iter_5.pth")
+    train(cfg)
+    text = "".join(path.read_text() for path in (tmp_path / "b").glob("*/*.log"))
+    assert "gradients of a part of 4 iterations, but accumulative_counts is 5 now" in text
 
 
 def test_worker_count_changes_nothing(tmp_path):
@@ -142,3 +167,57 @@ def test_checkpoint_says_what_the_run_was(tmp_path):
     assert content["data_position"] == {"samples": 20, "world_size": 1}
     assert {"optimizer", "param_schedulers", "ema_state_dict", "message_hub"} <= content.keys()
     assert len(content["random_states"]) == 1
+
+
+PLATEAU = {
+    "type": "ReduceOnPlateauLR",
+    "monitor": "toy/PQ",
+    "rule": "greater",
+    "patience": 0,
+    "threshold": 100.0,
+    "threshold_rule": "abs",
+    "factor": 0.5,
+}
+PATIENCE = {"type": "PatienceStopHook", "monitor": "toy/PQ", "patience": 2, "min_delta": 100.0}
+
+
+@pytest.mark.parametrize("save_best", [None, "toy/PQ"])
+@pytest.mark.parametrize("stop_at", [3, 4, 6, 8])
+def test_a_schedule_that_listens_to_validation_resumes_exactly(tmp_path, stop_at, save_best):
+    """Checkpoints at 3 and 6 are written before the validation that is due there."""
+    changes = {
+        "param_scheduler": [PLATEAU],
+        "default_hooks.checkpoint.interval": 1,
+        "default_hooks.checkpoint.max_keep_ckpts": -1,
+        "default_hooks.checkpoint.save_best": save_best,
+    }
+    runner = train(toy_config(tmp_path / "one", **changes))
+    assert runner.optim_wrapper.get_lr()["lr"][0] < 0.05  # the rate did fall
+    whole = final_state(runner)
+    cfg = toy_config(tmp_path / "two", **changes)
+    cfg.resume, cfg.load_from = True, str(tmp_path / "one" / f"iter_{stop_at}.pth")
+    assert_same(final_state(train(cfg)), whole)
+
+
+@pytest.mark.parametrize("stop_at", [3, 5, 6, 8])
+def test_a_run_that_ends_for_want_of_improvement_ends_there_after_a_resume(tmp_path, stop_at):
+    changes = {
+        "custom_hooks": [{"type": "EMAHook", "priority": "LOW"}, PATIENCE],
+        "default_hooks.checkpoint.interval": 1,
+        "default_hooks.checkpoint.max_keep_ckpts": -1,
+    }
+    runner = train(toy_config(tmp_path / "one", steps=20, **changes))
+    whole = final_state(runner)
+    assert runner.iter == 9  # the first value counts, two more do not beat it by 100
+    changes["steps"] = 20
+    cfg = toy_config(tmp_path / "two", **changes)
+    cfg.resume, cfg.load_from = True, str(tmp_path / "one" / f"iter_{stop_at}.pth")
+    again = train(cfg)
+    assert again.iter == 9
+    assert_same(final_state(again), whole)
+
+
+def test_a_metric_that_is_not_there_is_an_error(tmp_path):
+    hook = {"type": "PatienceStopHook", "monitor": "coco_panoptic/PQ"}
+    with pytest.raises(ValueError, match="coco_panoptic/PQ"):
+        train(toy_config(tmp_path, custom_hooks=[hook]))

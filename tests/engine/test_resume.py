@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmpanoptic.checkpoints.loading import CheckpointError, load_checkpoint, save_checkpoint
 from mmpanoptic.engine.resume import find_checkpoint
-from mmpanoptic.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 from .toy import assert_same, final_state, toy_config, train
 
@@ -54,7 +54,7 @@ def test_deleted_newest_checkpoint_is_passed_over(finished):
     assert_same(final_state(auto_resume(folder)), state)
 
 
-@pytest.mark.parametrize("pointer", ["", "\0\0\0", "/nowhere/iter_10.pth"])
+@pytest.mark.parametrize("pointer", ["", "\0\0\0", "x" * 9000, "/nowhere/iter_10.pth"])
 def test_broken_pointer_and_moved_folder_do_no_harm(finished, tmp_path, pointer):
     folder, state = finished
     moved = tmp_path / "moved"

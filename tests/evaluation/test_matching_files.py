@@ -3,11 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmpanoptic.evaluation.matching_files import (
-    list_files,
-    match_predictions,
-    require_same_size,
-)
+from mmpanoptic.evaluation.matching_files import list_files, match_predictions, require_same_size
 
 
 def test_sizes_are_compared_without_broadcasting():

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from mmpanoptic.evaluation import PanopticFormatError, PanopticFormatWarning, evaluate_files
-from mmpanoptic.evaluation.panoptic_files import usable_cpus
 from mmpanoptic.utils.panoptic_png import encode_panoptic_png
 from tests.evaluation.panoptic_data import write_file_set
 
@@ -151,9 +150,7 @@ def test_repeated_categories_are_an_error_or_the_last_counts(files):
     assert result.categories.isthing[0]
 
 
-def test_workers_are_bounded_by_what_the_process_may_use(files, monkeypatch):
-    if hasattr(os, "sched_getaffinity"):
-        assert usable_cpus() == len(os.sched_getaffinity(0))
+def test_at_least_one_worker_is_needed(files):
     with pytest.raises(ValueError, match="workers"):
         evaluate_files(*files.paths, workers=0)
 

@@ -19,7 +19,11 @@ from mmpanoptic.evaluation import (
 )
 from mmpanoptic.registry import METRICS
 from mmpanoptic.structures import make_panoptic_data
-from mmpanoptic.utils.panoptic_png import encode_panoptic_png, read_panoptic_png
+from mmpanoptic.utils.panoptic_png import (
+    encode_panoptic_png,
+    read_panoptic_png,
+    read_panoptic_runs,
+)
 from tests.evaluation.panoptic_data import FORMS, TABLE, write_file_set
 
 SIZES = [(30, 41), (24, 24), (57, 33), (40, 64), (1, 90)]
@@ -81,8 +85,8 @@ def test_ground_truth_is_decoded_once_and_again_when_it_changes(files, monkeypat
     samples = [files.sample(i) for i in range(NUM_IMAGES)]
     first = run(metric, samples)
     reads = []
-    module = "mmpanoptic.evaluation.panoptic_metric.read_panoptic_png"
-    monkeypatch.setattr(module, lambda path: reads.append(path) or read_panoptic_png(path))
+    module = "mmpanoptic.evaluation.panoptic_metric.read_panoptic_runs"
+    monkeypatch.setattr(module, lambda path: reads.append(path) or read_panoptic_runs(path))
     assert run(metric, samples) == first
     assert not reads
     changed = samples[1].seg_map_path

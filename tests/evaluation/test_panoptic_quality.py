@@ -15,6 +15,7 @@ from mmpanoptic.evaluation import (
     summarize,
 )
 from mmpanoptic.evaluation.panoptic_checks import ProblemLog, ground_truth_map, prediction_map
+from mmpanoptic.structures import flat_runs
 from tests.reference import panoptic_quality as reference
 from tests.reference.panoptic_maps import CATEGORIES, THINGS, annotate, draw_map, perturb_map
 
@@ -28,8 +29,8 @@ Image = tuple[np.ndarray, list[dict[str, Any]], np.ndarray, list[dict[str, Any]]
 
 def match(image: Image):
     problems = ProblemLog()
-    gt = ground_truth_map(image[0], image[1], TABLE, problems)
-    pred = prediction_map(image[2], image[3], TABLE, problems)
+    gt = ground_truth_map(flat_runs(image[0]), image[1], TABLE, problems)
+    pred = prediction_map(flat_runs(image[2]), image[3], TABLE, problems)
     assert not problems.errors
     return match_segments(gt, pred)
 
@@ -203,6 +204,6 @@ def test_runs_are_kept_in_little_memory():
     rng = np.random.default_rng(0)
     index, categories = draw_map(rng, 480, 640, 7, 7)
     ids, info = annotate(rng, index, categories)
-    truth = ground_truth_map(ids, info, TABLE, ProblemLog())
+    truth = ground_truth_map(flat_runs(ids), info, TABLE, ProblemLog())
     assert truth.nbytes < 40_000
     np.testing.assert_array_equal(truth.ids[truth.expand()], ids)

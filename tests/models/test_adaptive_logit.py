@@ -3,8 +3,8 @@ import torch
 from mmengine.structures import InstanceData
 
 from mmpanoptic.models.fusion_heads import AdaptiveLogitFusionHead
-from mmpanoptic.models.fusion_heads.logit_contest import fuse_logits
-from mmpanoptic.models.layers import paste_masks
+from mmpanoptic.models.postprocess import paste_masks
+from mmpanoptic.models.postprocess.logit_contest import fuse_logits
 from mmpanoptic.structures import BoxedMasks
 from tests.reference import efficientps
 
@@ -212,7 +212,7 @@ def test_many_large_masks_are_pasted_in_blocks(monkeypatch):
     logits, found = random_scene(2)
     meta = {"img_shape": (6, 8), "ori_shape": SIZE}
     expected, _, _ = run(logits, found, meta)
-    monkeypatch.setattr("mmpanoptic.models.fusion_heads.logit_contest.BLOCK_PIXELS", 100)
+    monkeypatch.setattr("mmpanoptic.models.postprocess.logit_contest.BLOCK_PIXELS", 100)
     assert torch.equal(run(logits, found, meta)[0], expected)
 
 

@@ -13,14 +13,14 @@ from torch.nn import functional
 from mmpanoptic.engine.config import resolve_config
 from mmpanoptic.models.backbones import ShuffleNetV2Plus
 from mmpanoptic.models.backbones.shufflenet_v2_plus import shuffle_and_split
-from mmpanoptic.models.fusion_heads.label_resize import nearest_cells
+from mmpanoptic.models.fusion_heads.ordered_fusion import nearest_cells
 from mmpanoptic.models.layers import set_path
-from mmpanoptic.models.layers.attention_exchange import (
+from mmpanoptic.models.layers.head_ops import HEAD_OPS, HeadOp, head_op_macs
+from mmpanoptic.models.segmentors.auto_panoptic import (
     AttentionUnits,
     column_means,
     mean_of_upsampled,
 )
-from mmpanoptic.models.layers.head_ops import HEAD_OPS, HeadOp, head_op_macs
 from mmpanoptic.models.segmentors.two_stage import keep_best_of_batch
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import make_panoptic_data

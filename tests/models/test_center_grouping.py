@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mmpanoptic.models.fusion_heads import CenterGroupingHead, center_grouping, panoptic_merge
-from mmpanoptic.models.fusion_heads.counting import add_striped
+from mmpanoptic.models.fusion_heads import CenterGroupingHead, center_grouping
 from mmpanoptic.models.instance_heads import CenterOffsetOutputs
+from mmpanoptic.models.postprocess import segments
+from mmpanoptic.models.postprocess.segments import add_striped
 from tests.data.golden.panoptic_deeplab.crafted_inputs import make_logits, make_postprocess_inputs
 
 THINGS = (1, 2)
@@ -189,7 +190,7 @@ def fixed_sizes(head, monkeypatch):
     """Let a head take on the CPU the way that it takes on a GPU."""
     monkeypatch.setattr(head, "_sizes_are_fixed", lambda device: True)
     for name in ("count_values", "sum_values"):
-        monkeypatch.setattr(panoptic_merge, name, STRIPED[name])
+        monkeypatch.setattr(segments, name, STRIPED[name])
     return head
 
 
@@ -224,13 +225,15 @@ def test_nothing_on_a_gpu_waits_before_the_final_copy(monkeypatch):
     head = fixed_sizes(CenterGroupingHead(7, (4, 5, 6), stride=4, stuff_area=30), monkeypatch)
     copied = []
     monkeypatch.setattr(
-        center_grouping, "list_segments", lambda columns, things: copied.append(columns) or []
+        center_grouping, "list_segments", lambda *columns: copied.append(columns) or []
     )
     with FakeTensorMode(allow_non_fake_inputs=True):
         outputs = [torch.empty(shape) for shape in ((7, 12, 16), (1, 12, 16), (2, 12, 16))]
         result = predict(head, outputs, img_shape=(47, 64), ori_shape=(60, 60))
     assert result["pred_panoptic_seg"].index_map.shape == (1, 60, 60)
-    assert copied[0].shape == (7 + 200, 8)
+    *columns, things = copied[0]
+    assert {len(column) for column in columns} == {7 + 200}
+    assert things == head.thing_labels
 
 
 @pytest.mark.gpu
@@ -240,9 +243,9 @@ def test_a_gpu_waits_once_and_gives_the_result_of_the_cpu(monkeypatch):
     expected = predict(head, crafted(0), **meta)["pred_panoptic_seg"]
     list_segments = center_grouping.list_segments
 
-    def listen(columns, things):
+    def listen(*columns):
         torch.cuda.set_sync_debug_mode("default")
-        return list_segments(columns, things)
+        return list_segments(*columns)
 
     monkeypatch.setattr(center_grouping, "list_segments", listen)
     head, outputs = head.to("cuda"), [x.to("cuda") for x in crafted(0)]

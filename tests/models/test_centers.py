@@ -3,9 +3,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mmpanoptic.models.fusion_heads import centers as module
-from mmpanoptic.models.fusion_heads import find_centers, find_centers_padded
-from mmpanoptic.models.fusion_heads.centers import assign_to_centers
+from mmpanoptic.models.postprocess import centers as module
+from mmpanoptic.models.postprocess.centers import (
+    assign_to_centers,
+    find_centers,
+    find_centers_padded,
+)
 from tests.reference import panoptic_deeplab as reference
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmpanoptic.models.roi_heads import DetectronRoIExtractor
+from mmpanoptic.models.roi_heads.panoptic_roi_head import DetectronRoIExtractor
 from mmpanoptic.models.task_modules import (
     DetectronAnchorGenerator,
     DetectronBoxCoder,

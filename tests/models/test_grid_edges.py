@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmpanoptic.models.layers.grid_edges import check_distances, map_edges, valid_edges
+from mmpanoptic.models.multicut.grid_edges import check_distances, map_edges, valid_edges
 
 
 @pytest.mark.parametrize("distances", [(1, 3), (0, 2), (), (2, 2)])

@@ -4,14 +4,14 @@ from torch import nn
 from torch.nn import functional
 
 from mmpanoptic.models.layers import (
-    ASPP,
     DeepLabDecoder,
     init_decoder_convs,
     make_fuse_convs,
-    most_likely_class,
     resize_bilinear,
     upsample_to_image,
 )
+from mmpanoptic.models.layers.deeplab_decoder import ASPP
+from mmpanoptic.models.postprocess import most_likely_class
 
 BN = {"type": "BN"}
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmpanoptic.models.layers import paste_masks
+from mmpanoptic.models.postprocess import paste_masks
 
 SIZE = (60, 83)
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mmpanoptic.models.layers.mask_windows import enlarge_masks
+from mmpanoptic.models.postprocess.mask_windows import enlarge_masks
 from mmpanoptic.structures import BoxedMasks
 
 

@@ -3,16 +3,17 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mmpanoptic.models.fusion_heads import MulticutHead, segment_statistics
-from mmpanoptic.models.fusion_heads.multicut_scores import (
+from mmpanoptic.models.fusion_heads import MulticutHead
+from mmpanoptic.models.instance_heads import AffinityOutputs
+from mmpanoptic.models.multicut.layer import Cut
+from mmpanoptic.models.multicut.scores import (
+    NearestGrid,
     affinity_scores,
     class_scores,
     class_scores_of_result,
     mean_over_segments,
 )
-from mmpanoptic.models.fusion_heads.nearest_grid import NearestGrid
-from mmpanoptic.models.instance_heads import AffinityOutputs
-from mmpanoptic.models.layers.multicut import Cut
+from mmpanoptic.models.postprocess.segments import segment_statistics
 from tests.data.golden.cops import synthetic_scenes
 from tests.reference.cops import panoptic_of_cut
 

@@ -4,11 +4,12 @@ import torch
 
 from mmpanoptic.models.instance_heads import AffinityOutputs, AffinityTargets
 from mmpanoptic.models.instance_heads.affinity import CostScaling
-from mmpanoptic.models.layers.grid_edges import map_edges
-from mmpanoptic.models.layers.multicut_segments import CutSegments, segments_of_cut
-from mmpanoptic.models.losses import HardEdgeMiningLoss, MulticutLoss, multicut_gradient
+from mmpanoptic.models.losses import HardEdgeMiningLoss, MulticutLoss
 from mmpanoptic.models.losses.panoptic_quality_loss import panoptic_quality_loss
 from mmpanoptic.models.losses.segment_matching import NO_SEGMENT, match_segments
+from mmpanoptic.models.multicut import gradient
+from mmpanoptic.models.multicut.grid_edges import map_edges
+from mmpanoptic.models.multicut.layer import CutSegments, segments_of_cut
 from tests.data.golden.cops import synthetic_scenes
 
 CLASSES, THINGS, DISTANCES = 6, (3, 4, 5), (1, 4)
@@ -100,7 +101,7 @@ def test_threads_do_not_change_the_gradient():
 def test_solving_images_in_groups_does_not_change_the_gradient(monkeypatch):
     gradients = []
     for limit in (1 << 27, 1):
-        monkeypatch.setattr(multicut_gradient, "MAX_ELEMENTS", limit)
+        monkeypatch.setattr(gradient, "MAX_ELEMENTS", limit)
         outputs, targets = make_batch(images=3)
         torch.manual_seed(0)
         make_loss()(outputs, targets)["loss_multicut"].backward()

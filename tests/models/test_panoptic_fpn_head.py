@@ -4,7 +4,7 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import PixelData
 from torch.nn import functional
 
-from mmpanoptic.models.layers import resize_padded_logits
+from mmpanoptic.models.postprocess import resize_padded_logits
 from mmpanoptic.models.semantic_heads import PanopticFPNSemanticHead
 
 STUFF, THINGS = (1, 4), (0, 2, 3)

@@ -7,10 +7,10 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
 
 from mmpanoptic.models.fusion_heads import CenterGroupingHead
-from mmpanoptic.models.fusion_heads.augmented import MeanLogits
 from mmpanoptic.models.instance_heads import CenterOffsetOutputs
-from mmpanoptic.models.layers import ResizedLogits, resized_logits
-from mmpanoptic.models.layers.flips import FLIPS, flipped_dims
+from mmpanoptic.models.postprocess import ResizedLogits, resized_logits
+from mmpanoptic.models.postprocess.augmented import MeanLogits
+from mmpanoptic.models.postprocess.flips import FLIPS, flipped_dims
 from mmpanoptic.registry import MODELS, TRANSFORMS
 from tests.data.golden.panoptic_deeplab.crafted_inputs import make_logits, make_postprocess_inputs
 from tests.models.builders import tiny_config
@@ -159,3 +159,11 @@ def test_a_model_predicts_from_a_pipeline_of_scales_and_flips():
     for sample, expected in zip(alone, usual, strict=True):
         same = sample.pred_panoptic_seg.index_map == expected.pred_panoptic_seg.index_map
         assert same.float().mean() > 0.999
+
+
+def test_another_data_preprocessor_may_take_the_models_place():
+    other = {"type": "PanopticDataPreprocessor", "pad_size_divisor": 64}
+    config = tiny_config()
+    tta = MODELS.build({"type": "PanopticTTAModel", "module": config, "data_preprocessor": other})
+    assert tta.module.data_preprocessor.pad_size_divisor == 64
+    assert config["data_preprocessor"]["pad_size_divisor"] == 16

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmpanoptic.models.layers import ResizedLogits, resized_logits
+from mmpanoptic.models.postprocess import ResizedLogits, resized_logits
 
 # classes, cells, stride, image, result
 GEOMETRIES = [

@@ -6,7 +6,7 @@ import torch
 from mmengine.optim import OptimWrapper
 
 from mmpanoptic.models.fusion_heads import SemanticOnlyHead
-from mmpanoptic.models.layers import ResizedLogits
+from mmpanoptic.models.postprocess import ResizedLogits
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import semantic_map
 from tests.models.builders import NUM_CLASSES, THINGS, make_batch, tiny_config

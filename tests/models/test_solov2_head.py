@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
@@ -22,7 +23,7 @@ def small_head(**options):
         options.pop("thing_labels", range(CLASSES)),
         in_channels=8,
         feat_channels=16,
-        stacked_convs=1,
+        stacked_convs=options.pop("stacked_convs", 1),
         mask_channels=8,
         kernel_channels=8,
         num_grids=GRIDS,
@@ -101,6 +102,22 @@ def test_bitmap_masks_and_tensors_give_the_same_targets():
         make_solov2_targets([found], LEVELS, CLASSES, FEAT_SIZE) for found in (one, bitmap)
     )
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("width", [SIZE[1], SIZE[1] - 3])
+@pytest.mark.parametrize("counts", [(0,), (0, 4), (4, 0), (0, 0)])
+def test_images_without_instances_are_background_however_numpy_lays_out_nothing(counts, width):
+    size = (SIZE[0], width)
+    batch = [random_instances(1, n, size) if n else no_instances() for n in counts]
+    for one in batch:
+        if not len(one.labels):  # the strides that NumPy gives an array made of no masks
+            nothing = np.lib.stride_tricks.as_strided(np.zeros(0, np.uint8), (0, *size), (0, 0, 0))
+            one.masks = torch.from_numpy(nothing)
+            assert one.masks.stride() == (0, 0, 0)
+    targets = make_solov2_targets(batch, LEVELS, CLASSES, FEAT_SIZE)
+    assert targets.masks.shape == (sum(counts), *FEAT_SIZE)
+    for labels, count in zip(targets.labels, counts, strict=True):
+        assert bool((labels == CLASSES).all()) is (count == 0)
 
 
 def test_masks_larger_than_the_images_are_refused():
@@ -187,3 +204,32 @@ def test_wrong_options_are_errors():
         small_head(avg="instances")
     with pytest.raises(ValueError, match="2 thing_labels"):
         SOLOv2Head(CLASSES, (1, 2))
+
+
+@pytest.mark.parametrize(("every", "deformed"), [(True, 2), (False, 1)])
+def test_towers_can_be_deformable_as_in_the_published_dcn_models(every, deformed):
+    options = {"stacked_convs": 2, "dcn_cfg": {"type": "DCNv2"}, "dcn_apply_to_all_conv": every}
+    head = small_head(**options)
+    for tower in (head.cls_convs, head.kernel_convs):
+        kinds = [type(layer.conv).__name__ for layer in tower]
+        assert kinds.count("ModulatedDeformConv2dPack") == deformed
+        assert kinds[-1] == "ModulatedDeformConv2dPack"
+    assert head(pyramid(1))[0].shape[1] == CLASSES
+
+
+@pytest.mark.parametrize("name", ["loss_cls", "loss_mask"])
+def test_losses_are_options(name):
+    from mmpanoptic.models.instance_heads import solov2
+
+    default = {"loss_cls": solov2.default_category_loss, "loss_mask": solov2.default_mask_loss}
+    cfg = default[name]()
+    cfg["loss_weight"] = 2 * cfg.get("loss_weight", 1.0)
+    sample = DetDataSample(metainfo={"img_shape": SIZE})
+    sample.gt_instances = random_instances(0)
+    plain, doubled = (
+        head.loss_by_feat(head(pyramid(1)), [sample])
+        for head in (small_head(), small_head(**{name: cfg}))
+    )
+    for key, value in plain.items():
+        factor = 2 if key == name else 1
+        torch.testing.assert_close(doubled[key], factor * value)

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from mmpanoptic.utils.checkpoint import load_checkpoint
+from mmpanoptic.checkpoints.loading import load_checkpoint
 from tests.engine.test_distributed import launch
 from tests.engine.toy import train
 from tests.nas.toy import WINDOW, search_config, supernet_config

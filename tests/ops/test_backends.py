@@ -13,7 +13,7 @@ from mmpanoptic.ops.backends import TORCHVISION_NAMES, forget_trials, full_mmcv_
 from mmpanoptic.ops.deform_sampling import Convolution, Problem, forward
 from mmpanoptic.ops.mmcv_ext import IMPLEMENTED
 from mmpanoptic.ops.nms import greedy_nms
-from mmpanoptic.ops.roi_sampling import Pooling, average_pool, average_pool_grad
+from mmpanoptic.ops.roi_align import Pooling, average_pool, average_pool_grad
 from tests.ops.cases import RUNNERS, load_case, provided_operators
 from tests.ops.test_parity import FIXTURES
 

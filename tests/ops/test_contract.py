@@ -120,7 +120,7 @@ def test_autocast_changes_nothing_for_float32(operator):
 def test_small_chunks_give_the_same(operator, monkeypatch):
     _, params, inputs, expected = example(operator)
     for module, name, size in (
-        ("roi_sampling", "MAX_ENTRIES", 64),
+        ("roi_align", "MAX_ENTRIES", 64),
         ("roi_pool", "MAX_VALUES", 64),
         ("deform_sampling", "MAX_VALUES", 64),
         ("nms", "BLOCK", 7),

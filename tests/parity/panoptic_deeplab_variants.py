@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from mmpanoptic.models.segmentors.panoptic_deeplab_keys import PublishedKeyMap
+from mmpanoptic.checkpoints.panoptic_deeplab_keys import PanopticDeepLabKeyMap
 from mmpanoptic.registry import MODELS
 from tests.data.golden.panoptic_deeplab import crafted_inputs, synthetic_checkpoint
 from tests.golden import layout_file
@@ -119,7 +119,7 @@ FEATURES = {
 def build(variant: str, crop) -> tuple:
     manifest = json.loads(layout_file(SYSTEM, f"manifest_{variant}.json").read_text())
     model = MODELS.build(VARIANTS[variant](None if crop is None else tuple(map(int, crop))))
-    key_map = PublishedKeyMap(model)
+    key_map = PanopticDeepLabKeyMap(model)
     weights = synthetic_checkpoint.synthetic_state_dict(manifest)
     state = {name: torch.from_numpy(value) for name, value in key_map.to_ours(weights).items()}
     model.load_state_dict(state, strict=True)

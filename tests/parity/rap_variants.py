@@ -12,9 +12,9 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from mmpanoptic.checkpoints.rap_keys import RapKeyMap
 from mmpanoptic.datasets.label_sets import COCO_PANOPTIC
 from mmpanoptic.engine.config import resolve_config
-from mmpanoptic.models.segmentors.rap_keys import RapKeyMap
 from mmpanoptic.registry import MODELS
 from tests.data.golden.panoptic_deeplab.synthetic_checkpoint import synthetic_tensor
 from tests.golden import layout_file

@@ -15,8 +15,8 @@ from mmdet.structures import DetDataSample
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
 
+from mmpanoptic.checkpoints.auto_panoptic_keys import AutoPanopticKeyMap
 from mmpanoptic.models.layers import set_path
-from mmpanoptic.models.segmentors.auto_panoptic_keys import AutoPanopticKeyMap
 from mmpanoptic.registry import MODELS
 from tests.data.golden.panoptic_deeplab import synthetic_checkpoint
 from tests.golden import Golden, golden_cases, layout_file

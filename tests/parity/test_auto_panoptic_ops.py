@@ -10,8 +10,8 @@ from torch import nn
 
 from mmpanoptic.models.backbones import ShuffleNetV2Plus
 from mmpanoptic.models.backbones.shufflenet_v2_plus import BLOCK_OPS, ShuffleBlock
-from mmpanoptic.models.layers.attention_exchange import PUBLISHED_REDUCTIONS, AttentionUnit
 from mmpanoptic.models.layers.head_ops import HEAD_OPS, HeadOp
+from mmpanoptic.models.segmentors.auto_panoptic import PUBLISHED_REDUCTIONS, AttentionUnit
 from mmpanoptic.ops import pytorch_only
 from tests.golden import Golden, golden_cases
 from tests.ops.cases import provided_operators

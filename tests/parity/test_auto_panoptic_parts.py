@@ -10,9 +10,9 @@ import torch
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
+from mmpanoptic.checkpoints.auto_panoptic_keys import AutoPanopticKeyMap
 from mmpanoptic.datasets.label_sets import COCO_PANOPTIC
 from mmpanoptic.datasets.transforms import ResizeShortestEdge
-from mmpanoptic.models.segmentors.auto_panoptic_keys import AutoPanopticKeyMap
 from mmpanoptic.registry import MODELS, TASK_UTILS
 from mmpanoptic.structures import BoxedMasks
 from tests.data.golden.panoptic_deeplab import synthetic_checkpoint
@@ -141,12 +141,12 @@ def test_every_tensor_is_placed_or_dropped(path):
     model = build(path.stem.removeprefix("manifest_"))
     key_map = AutoPanopticKeyMap(model)
     weights = released(path)
-    ours = key_map.to_ours(weights)
+    placement = key_map.place(weights)
+    ours, dropped = placement.tensors, placement.dropped
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     assert {name: tuple(value.shape) for name, value in ours.items()} == shapes
-    dropped = key_map.dropped(weights)
-    assert dropped.isdisjoint(key_map.wanted(weights).values())
-    assert dropped | set(key_map.wanted(weights).values()) >= weights.keys()
+    assert set(dropped).isdisjoint(key_map.published.values())
+    assert {*dropped, *key_map.published.values()} >= weights.keys()
     assert all("fpn_inner1" in n or "fpn_layer1" in n or "cell_anchors" in n for n in dropped)
 
 
@@ -155,10 +155,10 @@ def test_classifiers_give_detectors_their_backbone(path):
     model = build(path.stem.removeprefix("manifest_").removeprefix("imagenet_"))
     key_map = AutoPanopticKeyMap(model)
     weights = released(path)
-    ours = key_map.to_ours(weights)
+    placement = key_map.place(weights)
     backbone = {name for name in model.state_dict() if name.startswith("backbone.")}
-    assert ours.keys() == backbone
-    assert all(name.startswith(("last_conv.", "fc.")) for name in key_map.dropped(weights))
+    assert placement.tensors.keys() == backbone
+    assert all(name.startswith(("last_conv.", "fc.")) for name in placement.dropped)
 
 
 def test_classes_change_from_background_first_to_last():

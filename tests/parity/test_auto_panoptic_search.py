@@ -261,7 +261,7 @@ def resolve_without_model(path):
 
 
 def published_backbone_names(backbone: nn.Module) -> dict[str, str]:
-    from mmpanoptic.models.segmentors.auto_panoptic_keys import AutoPanopticKeyMap
+    from mmpanoptic.checkpoints.auto_panoptic_keys import AutoPanopticKeyMap
 
     holder = nn.Module()
     holder.backbone = backbone

@@ -16,21 +16,21 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from mmpanoptic.checkpoints.cops_keys import CopsKeyMap
 from mmpanoptic.engine.config import resolve_config
 from mmpanoptic.models.fusion_heads import MulticutHead
-from mmpanoptic.models.fusion_heads.multicut_scores import affinity_scores, mean_over_segments
 from mmpanoptic.models.instance_heads import AffinityOutputs, AffinityTargets
 from mmpanoptic.models.instance_heads.affinity import CostScaling
-from mmpanoptic.models.layers.multicut import CutProblem
-from mmpanoptic.models.layers.multicut_segments import (
+from mmpanoptic.models.losses import MulticutLoss
+from mmpanoptic.models.losses.panoptic_quality_loss import panoptic_quality_loss
+from mmpanoptic.models.losses.segment_matching import NO_SEGMENT, match_segments
+from mmpanoptic.models.multicut.layer import (
+    CutProblem,
     CutSegments,
     foreground_probability,
     segments_of_cut,
 )
-from mmpanoptic.models.losses import MulticutLoss
-from mmpanoptic.models.losses.panoptic_quality_loss import panoptic_quality_loss
-from mmpanoptic.models.losses.segment_matching import NO_SEGMENT, match_segments
-from mmpanoptic.models.segmentors.cops_keys import CopsKeyMap
+from mmpanoptic.models.multicut.scores import affinity_scores, mean_over_segments
 from mmpanoptic.registry import MODELS
 from tests.data.golden.cops import synthetic_scenes
 from tests.golden import Golden, golden_cases, golden_files
@@ -159,7 +159,7 @@ def test_evaluation_layer(path):
         with torch.no_grad():
             costs = scaling(logits[0][None], [part[None] for part in logits[1:]])
         problem = CutProblem(costs[0][0], [part[0] for part in costs[1]])
-        (cut,) = head.solver.solve_asymmetric([problem], head.thing_flags)
+        (cut,) = head.solve_asymmetric([problem])
         data.equal(f"node_labels_{image}", cut.labels)
         segments = segments_of_cut(
             cut.labels, cut.components, head.isthing, int(data["min_pixels"])

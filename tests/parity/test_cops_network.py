@@ -16,12 +16,12 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmpanoptic.checkpoints.cops_keys import CopsKeyMap
 from mmpanoptic.engine.config import resolve_config
 from mmpanoptic.models.instance_heads import EdgeWeights, make_affinity_targets
 from mmpanoptic.models.layers import collate_segments
-from mmpanoptic.models.layers.grid_edges import map_edges, valid_edges
 from mmpanoptic.models.losses import HardEdgeMiningLoss, HardPixelMiningLoss
-from mmpanoptic.models.segmentors.cops_keys import CopsKeyMap
+from mmpanoptic.models.multicut.grid_edges import map_edges, valid_edges
 from mmpanoptic.models.semantic_heads.semantic_targets import make_semantic_targets
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import make_panoptic_data

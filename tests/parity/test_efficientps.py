@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmpanoptic.apis.configs import get_config
+from mmpanoptic.checkpoints.efficientps_keys import EfficientPSKeyMap
 from mmpanoptic.engine.config import resolve_config
 from mmpanoptic.models.layers.inplace_abn import abn_act, abn_norm, fold_abn_scale
 from mmpanoptic.models.losses import HardPixelMiningLoss
-from mmpanoptic.models.segmentors.efficientps_keys import EfficientPSKeyMap
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import BoxedMasks
 from tests.data.golden.panoptic_deeplab import synthetic_checkpoint

@@ -14,16 +14,13 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import PixelData
 
-from mmpanoptic.models.fusion_heads import (
-    CenterGroupingHead,
-    FullSizeOutputs,
-    find_centers,
-    group_things,
-    merge_segments,
-)
+from mmpanoptic.checkpoints.panoptic_deeplab_keys import PanopticDeepLabKeyMap
+from mmpanoptic.models.fusion_heads import CenterGroupingHead, FullSizeOutputs
 from mmpanoptic.models.instance_heads import make_center_offset_targets
-from mmpanoptic.models.layers import ResizedLogits, collate_segments, upsample_to_image
-from mmpanoptic.models.segmentors.panoptic_deeplab_keys import PublishedKeyMap
+from mmpanoptic.models.layers import collate_segments, upsample_to_image
+from mmpanoptic.models.postprocess import ResizedLogits
+from mmpanoptic.models.postprocess.centers import find_centers, group_things
+from mmpanoptic.models.postprocess.segments import merge_segments
 from mmpanoptic.models.semantic_heads.semantic_targets import make_semantic_targets
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import make_panoptic_data, semantic_map
@@ -331,7 +328,7 @@ def check_panoptic(model, outputs, sample, data: Golden, params: dict) -> torch.
 def test_manifest_round_trip(path):
     manifest = json.loads(path.read_text())
     model = MODELS.build(VARIANTS[path.stem.removeprefix("manifest_")](None))
-    key_map = PublishedKeyMap(model)
+    key_map = PanopticDeepLabKeyMap(model)
     weights = synthetic_checkpoint.synthetic_state_dict(manifest)
     ours = key_map.to_ours(weights)
     assert {name: list(value.shape) for name, value in ours.items()} == {
@@ -357,7 +354,7 @@ def test_imagenet_weights_fit_the_backbone(name):
     weights |= {n: np.zeros(shape, np.float32) for n, shape in classifier.items()}
     weights = {n: v for n, v in weights.items() if not n.endswith("num_batches_tracked")}
     model = MODELS.build(VARIANTS[variant](None))
-    ours = PublishedKeyMap(model).to_ours(weights, backbone_only=True)
+    ours = PanopticDeepLabKeyMap(model).to_ours(weights)
     backbone = {name.removeprefix("backbone."): value for name, value in ours.items()}
     assert backbone.keys() == model.backbone.state_dict().keys()
     counters = [v for n, v in backbone.items() if n.endswith("num_batches_tracked")]

@@ -9,9 +9,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from mmpanoptic.checkpoints.rap_keys import RapKeyMap
 from mmpanoptic.datasets.label_sets import COCO_PANOPTIC
 from mmpanoptic.engine.config import resolve_config
-from mmpanoptic.models.segmentors.rap_keys import RapKeyMap
 from mmpanoptic.registry import MODELS
 from tests.golden import golden_files
 from tests.parity.rap_variants import CONFIGS, SYSTEM

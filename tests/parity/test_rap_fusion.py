@@ -9,16 +9,17 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
+from mmpanoptic.apis.relation_accuracy import CountingRule
 from mmpanoptic.datasets import CocoPanopticDataset
-from mmpanoptic.models.fusion_heads import (
+from mmpanoptic.models.fusion_heads.ordered_fusion import (
     HeuristicFusionHead,
     OcclusionFusionHead,
     RelationFusionHead,
+    select_by_score,
 )
-from mmpanoptic.models.fusion_heads.order_accuracy import CountingRule
-from mmpanoptic.models.fusion_heads.paint_heads import select_by_score
-from mmpanoptic.models.fusion_heads.paint_order import paint_in_order
-from mmpanoptic.models.layers import PairQuery, paste_masks
+from mmpanoptic.models.layers import PairQuery
+from mmpanoptic.models.postprocess import paste_masks
+from mmpanoptic.models.postprocess.painting import paint_in_order
 from mmpanoptic.structures import BoxedMasks
 from tests.golden import Golden, golden_cases, golden_files
 

@@ -8,8 +8,9 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import PixelData
 
-from mmpanoptic.models.layers import resize_bilinear, resize_padded_logits
-from mmpanoptic.models.segmentors.rap_keys import RapKeyMap
+from mmpanoptic.checkpoints.rap_keys import RapKeyMap
+from mmpanoptic.models.layers import resize_bilinear
+from mmpanoptic.models.postprocess import resize_padded_logits
 from mmpanoptic.registry import MODELS, TASK_UTILS
 from tests.golden import Golden, golden_cases
 from tests.parity.rap_variants import (

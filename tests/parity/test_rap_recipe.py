@@ -11,9 +11,9 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 
+from mmpanoptic.checkpoints.rap_keys import RapKeyMap
 from mmpanoptic.datasets.label_sets import COCO_PANOPTIC
 from mmpanoptic.engine.config import resolve_config
-from mmpanoptic.models.segmentors.rap_keys import RapKeyMap
 from mmpanoptic.registry import MODELS, TRANSFORMS
 from tests.golden import Golden, golden_cases
 from tests.parity.rap_variants import CONFIGS, SYSTEM

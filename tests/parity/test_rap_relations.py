@@ -12,11 +12,7 @@ import torch
 from mmpanoptic.datasets import CocoPanopticDataset
 from mmpanoptic.datasets.converters.relation_files import extract_relations, load_set
 from mmpanoptic.datasets.converters.relation_matching import match_nearest_box
-from mmpanoptic.datasets.converters.relations import (
-    RelationOptions,
-    Silhouette,
-    add_overlaps,
-)
+from mmpanoptic.datasets.converters.relations import RelationOptions, Silhouette, add_overlaps
 from mmpanoptic.structures import relation_matrix
 from tests.golden import golden_files
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mmpanoptic.models.fusion_heads.instance_files import SavedInstances, write_instances
 from mmpanoptic.models.fusion_heads.saved_instances import SavedInstanceFusionHead
 from mmpanoptic.models.layers import resize_bilinear
+from mmpanoptic.models.postprocess.instance_files import SavedInstances, write_instances
 from mmpanoptic.utils.cityscapes_labels import CITYSCAPES_LABELS
 from tests.golden import Golden, golden_cases
 from tests.reference.seed_fusion import fuse_as_published, fuse_paired

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from mmpanoptic.structures import find_runs, lookup_sorted, segment_statistics
+from mmpanoptic.structures import (
+    color_runs,
+    find_runs,
+    flat_runs,
+    id2rgb,
+    lookup_sorted,
+    segment_statistics,
+)
 
 
 def random_map(seed, height=13, width=17, high=5):
@@ -43,3 +50,23 @@ def test_lookup_gives_minus_one_for_unknown_values():
 
 def test_an_empty_map_has_no_runs():
     assert len(find_runs(np.zeros((0, 4), np.int32)).start) == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (40, 60)])
+@pytest.mark.parametrize("colors", [1, 3, 200])
+def test_runs_of_colours_are_runs_of_ids(shape, colors):
+    rng = np.random.default_rng(colors)
+    ids = rng.integers(0, 1 << 24, colors)[rng.integers(0, colors, shape)].astype(np.int32)
+    ids[:, 1:] = np.where(rng.random((shape[0], shape[1] - 1)) < 0.7, ids[:, :-1], ids[:, 1:])
+    found, expected = color_runs(id2rgb(ids)), flat_runs(ids)
+    assert found.shape == expected.shape == shape
+    np.testing.assert_array_equal(found.start, expected.start)
+    np.testing.assert_array_equal(found.value, expected.value)
+    np.testing.assert_array_equal(found.length, expected.length)
+
+
+def test_runs_that_differ_in_one_channel_only():
+    color = np.zeros((1, 4, 3), np.uint8)
+    color[0, 1, 0] = color[0, 2, 1] = color[0, 3, 2] = 1
+    assert color_runs(color).value.tolist() == [0, 1, 256, 65536]
+    assert len(color_runs(color[:, :0]).start) == 0

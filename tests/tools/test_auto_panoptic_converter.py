@@ -8,10 +8,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmpanoptic.apis import init_model
+from mmpanoptic.checkpoints.auto_panoptic_keys import AutoPanopticKeyMap
+from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.engine.config import resolve_config
-from mmpanoptic.models.segmentors.auto_panoptic_keys import AutoPanopticKeyMap
 from mmpanoptic.registry import MODELS
-from mmpanoptic.utils.checkpoint import load_checkpoint
 
 TOOL = "model_converters/auto_panoptic.py"
 CONFIG = Path(__file__).parents[2] / "configs/auto_panoptic/auto-panoptic_tiny_1xb8-500_shapes.py"
@@ -55,6 +55,15 @@ def test_a_panoptic_model_loads_after_conversion(run_tool, model, published):
     ours = init_model(CONFIG, "ours.pth", "cpu", {"data_root": "no such folder"})
     for name, value in model.state_dict().items():
         assert torch.equal(ours.state_dict()[name], value), name
+
+
+def test_ours_becomes_a_released_one(run_tool, model, published):
+    torch.save({"state_dict": model.state_dict()}, "ours.pth")
+    run_tool(TOOL, "ours.pth", "theirs.pth", "--to-published", "--config", CONFIG, *NO_DATA)
+    theirs = load_checkpoint("theirs.pth")["model"]
+    expected = {name.removeprefix("module."): value for name, value in published.items()}
+    assert len(theirs) == len(expected) - 2  # the buffer and the layer that nothing uses
+    assert all(torch.equal(value, expected[name]) for name, value in theirs.items())
 
 
 def test_a_classifier_gives_the_backbone(run_tool, model, published):

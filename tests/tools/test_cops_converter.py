@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mmpanoptic.apis import init_model
-from mmpanoptic.models.segmentors.cops_keys import CopsKeyMap
-from mmpanoptic.utils.checkpoint import load_checkpoint
+from mmpanoptic.checkpoints.cops_keys import CopsKeyMap
+from mmpanoptic.checkpoints.loading import load_checkpoint
 
 TOOL = "model_converters/cops.py"
 CONFIG = "cops_r18-tiny_pretrain_1xb8-600_shapes"

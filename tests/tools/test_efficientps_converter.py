@@ -2,7 +2,7 @@ import json
 
 import torch
 
-from mmpanoptic.utils.checkpoint import load_checkpoint
+from mmpanoptic.checkpoints.loading import load_checkpoint
 from tests.golden import golden_dir
 
 TOOL = "model_converters/efficientps.py"

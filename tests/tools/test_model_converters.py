@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mmpanoptic.apis import init_model
-from mmpanoptic.models.segmentors.panoptic_deeplab_keys import PublishedKeyMap
-from mmpanoptic.utils.checkpoint import load_checkpoint
+from mmpanoptic.checkpoints.loading import load_checkpoint
+from mmpanoptic.checkpoints.panoptic_deeplab_keys import PanopticDeepLabKeyMap
 from tests.apis.tiny_model import CONFIG
 from tests.golden import golden_dir
 
@@ -47,7 +47,7 @@ def model():
 @pytest.fixture
 def published(model):
     """The demo's model as detectron2 would store it."""
-    state = PublishedKeyMap(model).to_published(model.state_dict())
+    state = PanopticDeepLabKeyMap(model).to_published(model.state_dict())
     return {name: value.numpy() for name, value in state.items()}
 
 

@@ -68,7 +68,6 @@ def test_own_maps_become_a_model_and_its_quality(mine, run_tool):
     )
     printed = re.search(r"config: (--cfg-options .*)", made.stdout)[1]
     small = ["short_edge=64", "max_size=96", "crop_size=(64,64)", "num_workers=0"]
-    small += [f"{name}_dataloader.persistent_workers=False" for name in ("train", "val", "test")]
     options = [*shlex.split(printed), "max_iters=4", "batch_size=2", "warmup_iters=1", *small]
     run_tool("train.py", CONFIG, *options)
     done = run_tool("test.py", CONFIG, f"work_dirs/{CONFIG}", *options)

@@ -9,7 +9,7 @@ import torch
 
 from mmpanoptic.apis import init_model
 from mmpanoptic.datasets.shapes import SHAPES_TABLE
-from mmpanoptic.models.fusion_heads.instance_files import find_instance_files, read_instances
+from mmpanoptic.models.postprocess.instance_files import find_instance_files, read_instances
 
 SAVE, FUSE = "save_instances.py", "fuse_saved_instances.py"
 CONFIG = "efficientps-solov2_b0-tiny_1xb8-600_shapes"
@@ -33,8 +33,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def options(shapes_root):
-    loaders = [f"{part}_dataloader.persistent_workers=False" for part in ("train", "val", "test")]
-    return ["--cfg-options", f"data_root={shapes_root}", "num_workers=0", THRESHOLD, *loaders]
+    return ["--cfg-options", f"data_root={shapes_root}", "num_workers=0", THRESHOLD]
 
 
 def read_predictions(folder):
@@ -52,9 +51,9 @@ def test_fusing_saved_instances_predicts_what_the_joint_model_predicts(run_tool,
     saved = [read_instances(path) for path in files.values()]
     assert sum(len(one.labels) for one in saved) > 0
     assert all(one.classes == tuple(saved[0].classes) and len(one.model) == 64 for one in saved)
-    run_tool("test.py", CONFIG, weights, "--out", "together", "--work-dir", "a", *options)
+    run_tool("test.py", CONFIG, weights, "--out-dir", "together", "--work-dir", "a", *options)
     done = run_tool(
-        FUSE, CONFIG, weights, "instances", "--out", "apart", "--work-dir", "b", *options
+        FUSE, CONFIG, weights, "instances", "--out-dir", "apart", "--work-dir", "b", *options
     )
     assert "PQ" in done.stdout + done.stderr
     together, apart = (read_predictions(run_tool.folder / name) for name in ("together", "apart"))

@@ -4,7 +4,7 @@ TOOL = "dataset_converters/shapes.py"
 
 
 def test_makes_the_dataset_and_says_where(run_tool):
-    done = run_tool(TOOL, "my data", "--train", 3, "--val", 2, "--size", "48x32", "--nproc", 2)
+    done = run_tool(TOOL, "my data", "--train", 3, "--val", 2, "--size", 32, 48, "--nproc", 2)
     assert "train: 3 images (3 drawn now)" in done.stdout
     panoptic = json.loads(
         (run_tool.folder / "my data" / "annotations" / "panoptic_val.json").read_text()
@@ -15,6 +15,6 @@ def test_makes_the_dataset_and_says_where(run_tool):
 
 
 def test_errors_are_one_clear_line(run_tool):
-    done = run_tool(TOOL, "data", "--size", "8x8", status=1)
+    done = run_tool(TOOL, "data", "--size", 8, 8, status=1)
     assert done.stderr.startswith("error: width must lie in")
-    assert "WIDTHxHEIGHT" in run_tool(TOOL, "data", "--size", "big", status=2).stderr
+    assert "height and width" in run_tool(TOOL, "data", "--size", "big", status=2).stderr

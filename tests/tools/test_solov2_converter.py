@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from mmpanoptic.apis import init_model
-from mmpanoptic.models.segmentors.solov2_keys import MMDET, SOLOv2KeyMap, published_name
-from mmpanoptic.utils.checkpoint import load_checkpoint
+from mmpanoptic.checkpoints.loading import load_checkpoint
+from mmpanoptic.checkpoints.solov2_keys import MMDET, OFFICIAL, SOLOv2KeyMap
 
 TOOL = "model_converters/solov2.py"
 CONFIG = "solov2_r18-tiny_1xb8-1k_shapes"
@@ -22,11 +22,8 @@ def model():
 
 def released(model, folder, layout):
     """The model as the published code stores it, without batch counters."""
-    state = model.state_dict()
-    if layout == "official":
-        state = SOLOv2KeyMap(model).to_published(state)
-    else:
-        state = {published_name(name, MMDET): value for name, value in state.items()}
+    naming = {"official": OFFICIAL, "mmdet": MMDET}[layout]
+    state = SOLOv2KeyMap(model).to_published(model.state_dict(), naming)
     kept = {n: v for n, v in state.items() if not n.endswith("num_batches_tracked")}
     path = folder / f"{layout}.pth"
     torch.save({"meta": {"epoch": 12}, "state_dict": kept}, path)

@@ -9,7 +9,7 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 
 from mmpanoptic.apis import init_model
-from mmpanoptic.engine.commands import use_test_time_augmentation
+from mmpanoptic.engine.testing import use_test_time_augmentation
 from mmpanoptic.models.layers import upsample_to_image
 from tests.apis.tiny_model import CONFIG
 from tests.reference.panoptic_deeplab import get_panoptic_segmentation

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from mmpanoptic.utils.jobs import default_nproc, is_whole, remove_parts, run, write_file
+from mmpanoptic.utils.jobs import is_whole, remove_parts, run, usable_cpus, write_file
 
 
 def slow_square(number):
@@ -54,8 +54,11 @@ def test_nproc_must_be_positive():
         list(run(slow_square, [1], 0))
 
 
-def test_default_nproc_is_what_the_process_may_use():
-    assert 1 <= default_nproc() <= os.cpu_count()
+def test_usable_cpus_are_those_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 3, 5}, raising=False)
+    assert usable_cpus() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")  # not on every system
+    assert usable_cpus() == os.cpu_count()
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):

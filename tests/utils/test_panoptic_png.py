@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import pickle
+import zlib
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from mmpanoptic.structures import id2rgb
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
 from mmpanoptic.utils.panoptic_png import (
     decode_panoptic_png,
     encode_panoptic_png,
     read_panoptic_png,
+    read_panoptic_runs,
 )
 
 IDS = np.array([[0, 1, 255, 256], [65535, 65536, (1 << 24) - 1, 77]], np.int32)
@@ -117,3 +121,29 @@ def test_long_lists_are_cut_in_the_message_only():
 def test_kinds_are_a_closed_list():
     with pytest.raises(ValueError, match="PROBLEM_KINDS"):
         FormatProblem("odd", "what")
+
+
+def png_chunk(kind, body):
+    return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+
+
+def test_a_header_that_promises_more_than_the_file_can_hold_is_refused():
+    header = (1 << 20).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+    body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(bytes(99)))
+    data = b"\x89PNG\r\n\x1a\n" + body + png_chunk(b"IEND", b"")
+    with pytest.raises(PanopticFormatError, match=r"promises 1048576x1048576 pixels"):
+        decode_panoptic_png(data)
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [("RGB", {}), ("RGB", {"transparency": (1, 2, 3)}), ("RGBA", {})],
+    ids=["plain", "tRNS", "alpha"],
+)
+def test_what_other_programs_write_is_read_alike(tmp_path, mode, options):
+    ids = np.random.default_rng(1).integers(0, 1 << 24, (31, 17)).astype(np.int32)
+    picture = Image.fromarray(id2rgb(ids), "RGB").convert(mode)
+    picture.save(tmp_path / "a.png", **options)
+    np.testing.assert_array_equal(read_panoptic_png(tmp_path / "a.png"), ids)
+    runs = read_panoptic_runs(tmp_path / "a.png")
+    np.testing.assert_array_equal(np.repeat(runs.value, runs.length).reshape(runs.shape), ids)

@@ -7,10 +7,10 @@ default here), Mask2Former's (scene-parsing value - 1) and scenic's (1..150).
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmpanoptic import cli
 from mmpanoptic.datasets.converters.ade20k import (
     SPLITS,
     find_splits,
@@ -18,7 +18,6 @@ from mmpanoptic.datasets.converters.ade20k import (
     make_panoptic,
     make_semantic,
 )
-from mmpanoptic.datasets.converters.cli import make_parser, report
 from mmpanoptic.datasets.converters.incremental import Summary
 from mmpanoptic.datasets.label_sets_ade20k import FLAVOURS
 
@@ -30,26 +29,25 @@ EXAMPLES = """
 KINDS = ("panoptic", "instances", "semantic")
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("root", type=Path, metavar="ROOT", help="folder ADEChallengeData2016")
-    parser.add_argument("--out-dir", type=Path, help="default ROOT")
-    parser.add_argument("--flavour", choices=FLAVOURS, default="mmdet", help="default mmdet")
-    parser.add_argument(
-        "--only", nargs="+", choices=KINDS, default=["panoptic"], help="default: panoptic"
-    )
-    parser.add_argument("--split", nargs="+", choices=SPLITS, help="default: those that are there")
-    parser.add_argument(
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, resumes=True)
+    parser.add("root", type=Path, metavar="ROOT", help="folder ADEChallengeData2016")
+    parser.add("--out-dir", type=Path, help="default ROOT")
+    parser.add("--flavour", choices=FLAVOURS, default="mmdet", help="default mmdet")
+    parser.add("--only", nargs="+", choices=KINDS, default=["panoptic"], help="default: panoptic")
+    parser.add("--split", nargs="+", choices=SPLITS, help="default: those that are there")
+    parser.add(
         "--published-areas",
         action="store_true",
         help="areas and boxes of stuff as the published converters count them (too large), for "
         "numbers that compare with theirs",
     )
-    return parser.parse_args(argv)
+    parser.take("nproc")
+    return parser
 
 
-def convert(args: argparse.Namespace) -> Iterator[Summary]:
+def run(args: argparse.Namespace) -> Iterator[Summary]:
     """Convert what the arguments ask for."""
     out = args.out_dir or args.root
     for split in args.split or find_splits(args.root):
@@ -62,11 +60,7 @@ def convert(args: argparse.Namespace) -> Iterator[Summary]:
             yield make_semantic(args.root, out, split, args.nproc)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Convert and say what was done; return the exit status."""
-    args = parse_args(argv)
-    return report(lambda: convert(args))
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -7,12 +7,11 @@ a changed PNG is decoded again until the cache is renewed with the same command.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmpanoptic import cli
 from mmpanoptic.datasets.converters.caching import cache_pngs
-from mmpanoptic.datasets.converters.cli import make_parser, report
 from mmpanoptic.datasets.converters.panoptic_source import load_source
 
 EXAMPLES = """
@@ -21,18 +20,19 @@ EXAMPLES = """
 """
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("json", type=Path, nargs="+", metavar="PANOPTIC_JSON")
-    parser.add_argument("--png-dir", type=Path, help="default: the JSON's path without .json")
-    return parser.parse_args(argv)
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, resumes=True)
+    parser.add("json", type=Path, nargs="+", metavar="PANOPTIC_JSON")
+    parser.add("--png-dir", type=Path, help="default: the JSON's path without .json")
+    parser.take("nproc")
+    return parser
 
 
-def convert(args: argparse.Namespace) -> Iterator[object]:
+def run(args: argparse.Namespace) -> Iterator[object]:
     """Cache every set."""
     if args.png_dir and len(args.json) > 1:
-        raise ValueError("--png-dir goes with one JSON")
+        raise cli.UsageError("--png-dir goes with one JSON")
     for path in args.json:
         summary, left_out = cache_pngs(load_source(path, args.png_dir), args.nproc)
         yield summary
@@ -43,11 +43,7 @@ def convert(args: argparse.Namespace) -> Iterator[object]:
             )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Cache and say what was done; return the exit status."""
-    args = parse_args(argv)
-    return report(lambda: convert(args))
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

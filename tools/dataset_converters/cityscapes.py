@@ -8,14 +8,13 @@ instancesonly_filtered_gtFine_<split>.json in --out-dir.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmpanoptic import cli
 from mmpanoptic.datasets.converters.cityscapes import SPLITS, CityscapesFolders, convert_cityscapes
 from mmpanoptic.datasets.converters.cityscapes_layout import make_efficientps_layout
 from mmpanoptic.datasets.converters.cityscapes_polygons import draw_polygons
-from mmpanoptic.datasets.converters.cli import make_parser, report
 from mmpanoptic.datasets.converters.incremental import Summary
 
 EXAMPLES = """
@@ -27,39 +26,40 @@ EXAMPLES = """
 KINDS = ("train_ids", "panoptic", "instances")
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("root", type=Path, metavar="ROOT", help="folder of Cityscapes")
-    parser.add_argument("--img-dir", default="leftImg8bit", help="under ROOT (default %(default)s)")
-    parser.add_argument("--gt-dir", default="gtFine", help="under ROOT (default %(default)s)")
-    parser.add_argument(
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, resumes=True)
+    parser.add("root", type=Path, metavar="ROOT", help="folder of Cityscapes")
+    parser.add("--img-dir", default="leftImg8bit", help="under ROOT (default %(default)s)")
+    parser.add("--gt-dir", default="gtFine", help="under ROOT (default %(default)s)")
+    parser.add(
         "-o", "--out-dir", type=Path, help="for the instance JSONs (default ROOT/annotations)"
     )
-    parser.add_argument(
+    parser.add(
         "--panoptic-dir", type=Path, help="for panoptic JSONs and PNGs (default ROOT/gtFine)"
     )
-    parser.add_argument("--only", nargs="+", choices=KINDS, help="make only these (default: all)")
-    parser.add_argument("--split", nargs="+", choices=SPLITS, help="default: those that are there")
-    parser.add_argument(
+    parser.add("--only", nargs="+", choices=KINDS, help="make only these (default: all)")
+    parser.add("--split", nargs="+", choices=SPLITS, help="default: those that are there")
+    parser.add(
         "--from-polygons",
         action="store_true",
         help="first draw missing *_labelIds.png and *_instanceIds.png from *_polygons.json",
     )
-    parser.add_argument(
+    parser.add(
         "--historical-names",
         action="store_true",
         help="panoptic JSON: <id>_gtFine_leftImg8bit.png as image name, as the official script "
         "writes it, instead of the path of the image",
     )
-    parser.add_argument(
+    parser.add(
         "--layout", choices=["efficientps"], help="also write this code base's folder layout"
     )
-    parser.add_argument("--layout-dir", type=Path, help="for --layout (default ROOT)")
-    return parser.parse_args(argv)
+    parser.add("--layout-dir", type=Path, help="for --layout (default ROOT)")
+    parser.take("nproc")
+    return parser
 
 
-def convert(args: argparse.Namespace) -> Iterator[Summary]:
+def run(args: argparse.Namespace) -> Iterator[Summary]:
     """Convert what the arguments ask for."""
     folders = CityscapesFolders(
         root=args.root,
@@ -78,11 +78,7 @@ def convert(args: argparse.Namespace) -> Iterator[Summary]:
             yield from make_efficientps_layout(folders, split, target, args.nproc)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Convert and say what was done; return the exit status."""
-    args = parse_args(argv)
-    return report(lambda: convert(args))
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

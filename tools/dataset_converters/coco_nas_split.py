@@ -7,10 +7,9 @@ published split has no seed.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from mmpanoptic.datasets.converters.cli import make_parser, report
+from mmpanoptic import cli
 from mmpanoptic.datasets.converters.coco_json import make_nas_split, read_image_ids
 from mmpanoptic.utils import read_json
 
@@ -21,42 +20,35 @@ EXAMPLES = """
 """
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("root", type=Path, metavar="ROOT", help="folder of COCO")
-    parser.add_argument(
-        "--instances", type=Path, help="default ROOT/annotations/instances_train2017.json"
-    )
-    parser.add_argument(
-        "--panoptic", type=Path, help="default ROOT/annotations/panoptic_train2017.json"
-    )
-    parser.add_argument("--out-dir", type=Path, help="default ROOT/nas")
-    parser.add_argument("--num-val", type=int, default=5000, help="default %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
-    parser.add_argument(
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, timed=True)
+    parser.add("root", type=Path, metavar="ROOT", help="folder of COCO")
+    parser.add("--instances", type=Path, help="default ROOT/annotations/instances_train2017.json")
+    parser.add("--panoptic", type=Path, help="default ROOT/annotations/panoptic_train2017.json")
+    parser.add("--out-dir", type=Path, help="default ROOT/nas")
+    parser.add("--num-val", type=int, default=5000, help="default %(default)s")
+    parser.add("--seed", type=int, default=0, help="default %(default)s")
+    parser.add(
         "--ids", type=Path, help="validation images: JSON list, COCO JSON, or text with one a line"
     )
-    return parser.parse_args(argv)
+    return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Split and say what was done; return the exit status."""
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> list[Path]:
+    """Split the training set."""
     folder = args.root / "annotations"
     instances = args.instances or folder / "instances_train2017.json"
     panoptic = args.panoptic or folder / "panoptic_train2017.json"
+    chosen = None
+    if args.ids:
+        known = [image["id"] for image in read_json(instances)["images"]]
+        chosen = read_image_ids(args.ids, known)
+    out = args.out_dir or args.root / "nas"
+    return make_nas_split(instances, panoptic, out, chosen, args.num_val, args.seed)
 
-    def work() -> list[Path]:
-        chosen = None
-        if args.ids:
-            known = [image["id"] for image in read_json(instances)["images"]]
-            chosen = read_image_ids(args.ids, known)
-        out = args.out_dir or args.root / "nas"
-        return make_nas_split(instances, panoptic, out, chosen, args.num_val, args.seed)
 
-    return report(work)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from mmpanoptic.datasets.converters.cli import make_parser, report
+from mmpanoptic import cli
 from mmpanoptic.datasets.converters.coco_instances import MODES, convert_to_instances
 from mmpanoptic.datasets.converters.panoptic_source import load_source
 
@@ -16,37 +16,35 @@ EXAMPLES = """
 """
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("json", type=Path, metavar="PANOPTIC_JSON")
-    parser.add_argument("--png-dir", type=Path, help="default: the JSON's path without .json")
-    parser.add_argument(
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, resumes=True)
+    parser.add("json", type=Path, metavar="PANOPTIC_JSON")
+    parser.add("--png-dir", type=Path, help="default: the JSON's path without .json")
+    parser.add(
         "--out",
         type=Path,
         help="default: <mode>_from_<name> beside the JSON, so that COCO's own "
         "instance file is not overwritten",
     )
-    parser.add_argument(
+    parser.add(
         "--mode",
         choices=MODES,
         default="things",
         help="thing segments (default), all segments, or one mask per class and image",
     )
-    return parser.parse_args(argv)
+    parser.take("nproc")
+    return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Convert and say what was done; return the exit status."""
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> Iterator[object]:
+    """Convert the set."""
+    source = load_source(args.json, args.png_dir)
+    out = args.out or args.json.with_name(f"{args.mode}_from_{args.json.name}")
+    yield convert_to_instances(source, out, args.mode, args.nproc)
 
-    def work() -> list[object]:
-        source = load_source(args.json, args.png_dir)
-        out = args.out or args.json.with_name(f"{args.mode}_from_{args.json.name}")
-        return [convert_to_instances(source, out, args.mode, args.nproc)]
 
-    return report(work)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

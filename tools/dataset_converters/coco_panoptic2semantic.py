@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from mmpanoptic.datasets.converters.cli import make_parser, report
+from mmpanoptic import cli
 from mmpanoptic.datasets.converters.coco_semantic import STYLE_HELP, STYLES, convert_to_semantic
 from mmpanoptic.datasets.converters.panoptic_source import load_source
 
@@ -22,26 +22,24 @@ styles:
 """
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("json", type=Path, metavar="PANOPTIC_JSON")
-    parser.add_argument("--style", required=True, choices=STYLES, help="numbering, see below")
-    parser.add_argument("--png-dir", type=Path, help="default: the JSON's path without .json")
-    parser.add_argument("--out-dir", type=Path, help="default: a folder beside the JSON")
-    return parser.parse_args(argv)
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, resumes=True)
+    parser.add("json", type=Path, metavar="PANOPTIC_JSON")
+    parser.add("--style", required=True, choices=STYLES, help="numbering, see below")
+    parser.add("--png-dir", type=Path, help="default: the JSON's path without .json")
+    parser.add("--out-dir", type=Path, help="default: a folder beside the JSON")
+    parser.take("nproc")
+    return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Convert and say what was done; return the exit status."""
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> Iterator[object]:
+    """Convert the set."""
+    source = load_source(args.json, args.png_dir)
+    yield convert_to_semantic(source, args.style, args.out_dir, args.nproc)
 
-    def work() -> list[object]:
-        source = load_source(args.json, args.png_dir)
-        return [convert_to_semantic(source, args.style, args.out_dir, args.nproc)]
 
-    return report(work)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

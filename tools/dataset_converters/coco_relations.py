@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from mmpanoptic.datasets.converters.cli import make_parser, report
+from mmpanoptic import cli
 from mmpanoptic.datasets.converters.relation_files import (
     extract_relations,
     load_set,
@@ -23,63 +23,63 @@ EXAMPLES = """
 """
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("instances", type=Path, metavar="INSTANCES_JSON")
-    parser.add_argument("panoptic", type=Path, metavar="PANOPTIC_JSON")
-    parser.add_argument(
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, resumes=True)
+    parser.add("instances", type=Path, metavar="INSTANCES_JSON")
+    parser.add("panoptic", type=Path, metavar="PANOPTIC_JSON")
+    parser.add(
         "--out", type=Path, help="default: <instances>_with_relation.json beside the instance JSON"
     )
-    parser.add_argument(
+    parser.add(
         "--overlap-thr",
         type=float,
         default=0.2,
         metavar="F",
         help="related if the intersection is more than this fraction of one (default: 0.2)",
     )
-    parser.add_argument(
+    parser.add(
         "--matching",
         choices=tuple(MATCHERS),
         default="reference",
         help="which instance a segment belongs to: the nearest box as published (default), the "
         "best overlap within the class, or the annotation's segment_id",
     )
-    parser.add_argument(
+    parser.add(
         "--front",
         choices=FRONT_RULES,
         default="loss",
         help="who lies in front: who lost fewer pixels in the panoptic map (default), or who has "
         "the greater depth in the annotation",
     )
-    parser.add_argument("--relations", type=Path, metavar="JSON", help="also write them alone")
-    parser.add_argument(
+    parser.add("--relations", type=Path, metavar="JSON", help="also write them alone")
+    parser.add(
         "--pickle", type=Path, metavar="FILE", help="also write them as the published tools do"
     )
-    parser.add_argument("--report", action="store_true", help="print counts")
-    parser.add_argument(
+    parser.add("--report", action="store_true", help="print counts")
+    parser.add(
         "--verify",
         type=Path,
         metavar="PNG_DIR",
         help="compare the areas of the panoptic JSON with its PNGs (slower)",
     )
-    return parser.parse_args(argv)
+    parser.take("nproc")
+    return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Extract and say what was done; return the exit status."""
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Extract the relations and write them."""
+    options = RelationOptions(args.overlap_thr, args.matching, args.front)
+    source = load_set(args.instances, args.panoptic)
+    relations, counts = extract_relations(source, options, args.nproc, args.verify)
+    if args.report:
+        yield from counts.describe()
+    out = args.out or args.instances.with_name(f"{args.instances.stem}_with_relation.json")
+    for path in write_relations(source, relations, out, args.relations, args.pickle):
+        yield f"wrote {path}"
 
-    def work() -> list[object]:
-        options = RelationOptions(args.overlap_thr, args.matching, args.front)
-        source = load_set(args.instances, args.panoptic)
-        relations, counts = extract_relations(source, options, args.nproc, args.verify)
-        out = args.out or args.instances.with_name(f"{args.instances.stem}_with_relation.json")
-        files = write_relations(source, relations, out, args.relations, args.pickle)
-        return [*(counts.describe() if args.report else ()), *(f"wrote {path}" for path in files)]
 
-    return report(work)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -6,10 +6,10 @@ Masks must not overlap unless --overlap says which is on top.
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from mmpanoptic.datasets.converters.cli import make_parser, report
+from mmpanoptic import cli
 from mmpanoptic.datasets.converters.masks_to_panoptic import (
     convert_masks,
     read_annotation_files,
@@ -26,51 +26,48 @@ EXAMPLES = """
 """
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument(
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, resumes=True)
+    parser.add(
         "json", type=Path, nargs="+", metavar="JSON", help="COCO annotations, or a list of results"
     )
-    parser.add_argument("--images", type=Path, required=True, help="JSON with the list of images")
-    parser.add_argument(
+    parser.add("--images", type=Path, required=True, help="JSON with the list of images")
+    parser.add(
         "--categories",
         type=Path,
         required=True,
         help="JSON with categories that have isthing, such as a panoptic JSON",
     )
-    parser.add_argument(
+    parser.add(
         "--out", type=Path, required=True, help="panoptic JSON; PNGs go into the folder of its name"
     )
-    parser.add_argument(
+    parser.add(
         "--overlap",
         choices=OVERLAP_RULES,
         default="error",
         help="which of two overlapping masks is on top (default: refuse them)",
     )
-    parser.add_argument("--background", help="stuff class for pixels without a mask")
-    return parser.parse_args(argv)
+    parser.add("--background", help="stuff class for pixels without a mask")
+    parser.take("nproc")
+    return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Convert and say what was done; return the exit status."""
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> Iterator[object]:
+    """Paint the masks."""
+    yield convert_masks(
+        read_annotation_files(args.json),
+        load_json_object(str(args.images))["images"],
+        read_category_file(args.categories),
+        [*args.json, args.images, args.categories],
+        args.out,
+        args.overlap,
+        args.background,
+        args.nproc,
+    )
 
-    def work() -> list[object]:
-        summary = convert_masks(
-            read_annotation_files(args.json),
-            load_json_object(str(args.images))["images"],
-            read_category_file(args.categories),
-            [*args.json, args.images, args.categories],
-            args.out,
-            args.overlap,
-            args.background,
-            args.nproc,
-        )
-        return [summary]
 
-    return report(work)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -7,12 +7,11 @@ labels (void 255) into the folder semantic beside labels.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmpanoptic import cli
 from mmpanoptic.datasets.converters.checking import check_dataset
-from mmpanoptic.datasets.converters.cli import make_parser, report
 from mmpanoptic.datasets.converters.mapillary import (
     SPLITS,
     VERSIONS,
@@ -31,16 +30,17 @@ EXAMPLES = """
 """
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("root", type=Path, metavar="ROOT", help="folder of Mapillary Vistas")
-    parser.add_argument("--version", choices=VERSIONS, help="default: those that are there")
-    parser.add_argument("--split", nargs="+", choices=SPLITS, help="default: those that are there")
-    parser.add_argument("--deep", action="store_true", help="also decode and check every PNG")
-    parser.add_argument("--semantic", action="store_true", help="write label maps")
-    parser.add_argument("--labels", action="store_true", help="print the table of the classes")
-    return parser.parse_args(argv)
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, resumes=True)
+    parser.add("root", type=Path, metavar="ROOT", help="folder of Mapillary Vistas")
+    parser.add("--version", choices=VERSIONS, help="default: those that are there")
+    parser.add("--split", nargs="+", choices=SPLITS, help="default: those that are there")
+    parser.add("--deep", action="store_true", help="also decode and check every PNG")
+    parser.add("--semantic", action="store_true", help="write label maps")
+    parser.add("--labels", action="store_true", help="print the table of the classes")
+    parser.take("nproc")
+    return parser
 
 
 def describe_labels(table: LabelTable) -> Iterator[str]:
@@ -74,7 +74,7 @@ def check(args: argparse.Namespace, files: VistasSplit) -> Iterator[str]:
         yield str(make_semantic(files, table, args.nproc))
 
 
-def convert(args: argparse.Namespace) -> Iterator[str]:
+def run(args: argparse.Namespace) -> Iterator[str]:
     """Check what the arguments ask for; problems of all splits come together."""
     problems: list[FormatProblem] = []
     chosen = [
@@ -94,11 +94,7 @@ def convert(args: argparse.Namespace) -> Iterator[str]:
         raise PanopticFormatError(problems)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Check and say what there is; return the exit status."""
-    args = parse_args(argv)
-    return report(lambda: convert(args))
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -10,14 +10,13 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mmpanoptic import cli
 from mmpanoptic.datasets.converters.class_list import HELP, ClassList, read_class_list
-from mmpanoptic.datasets.converters.cli import make_parser, report
 from mmpanoptic.datasets.converters.incremental import Job, Summary
 from mmpanoptic.datasets.converters.masks_to_panoptic import background_label
 from mmpanoptic.datasets.converters.own_data import (
@@ -45,54 +44,60 @@ EXAMPLES = f"""
 """
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the dataset")
-    parser.add_argument("--classes", type=Path, required=True, help="class list, see below")
-    parser.add_argument("--images", type=Path, required=True, help="folder of the images")
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, resumes=True)
+    parser.add("out", type=Path, metavar="OUT", help="folder of the dataset")
+    parser.add("--classes", type=Path, required=True, help="class list, see below")
+    parser.add("--images", type=Path, required=True, help="folder of the images")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--labels", type=Path, help="folder of label maps (8 or 16-bit PNG)")
     source.add_argument("--labelme", type=Path, help="folder of labelme files")
     source.add_argument("--coco", type=Path, help="COCO instance JSON")
-    parser.add_argument(
+    parser.add(
         "--instances", type=Path, help="with --labels: folder of instance maps; 0 = no instance"
     )
-    parser.add_argument(
+    parser.add(
         "--components",
         action="store_true",
         help="with --labels: each connected region of a thing class is one instance",
     )
-    parser.add_argument(
+    parser.add(
         "--zero-is-crowd",
         action="store_true",
         help="with --labels: thing pixels without an instance are crowd instead of void",
     )
     for name in ("image", "label", "instance"):
         text = f"end of the {name} names before the extension, such as _{name}"
-        parser.add_argument(f"--{name}-suffix", default="", help=text)
-    parser.add_argument(
+        parser.add(f"--{name}-suffix", default="", help=text)
+    parser.add(
         "--background", help="with polygons: stuff class of pixels without one (default: void)"
     )
-    parser.add_argument(
+    parser.add(
         "--overlap",
         choices=OVERLAP_RULES,
         default="last",
         help="with polygons: which of two overlapping ones is on top (default: the last)",
     )
-    parser.add_argument("--split", default="train", help="name of the split (default train)")
-    parser.add_argument(
+    parser.add("--split", default="train", help="name of the split (default train)")
+    parser.add(
         "--val",
         type=float,
         default=0,
         help="images (or share below 1) for the split val; default 0",
     )
-    parser.add_argument("--seed", type=int, default=0, help="chooses the val images; default 0")
-    return parser.parse_args(argv)
+    parser.add("--seed", type=int, default=0, help="chooses the val images; default 0")
+    parser.take("nproc")
+    return parser
+
+
+def run(args: argparse.Namespace) -> list[object]:
+    """Convert what the arguments name."""
+    return [*convert(args), describe_config(args)]
 
 
 def convert(args: argparse.Namespace) -> list[Summary]:
-    """Convert what the arguments name."""
+    """Convert the maps or the polygons."""
     classes = read_class_list(args.classes)
     if args.labels:
         folders = MapFolders(
@@ -129,12 +134,6 @@ def write(
     return convert_own_data(jobs, function, classes, args.out, splits, info, args.nproc)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Convert and say what was done; return the exit status."""
-    args = parse_args(argv)
-    return report(lambda: [*convert(args), describe_config(args)])
-
-
 def describe_config(args: argparse.Namespace) -> str:
     """Say which variables of a config for own data lead to the files."""
     images = Path(os.path.relpath(args.images, args.out)).as_posix()
@@ -143,5 +142,7 @@ def describe_config(args: argparse.Namespace) -> str:
     return f"config: --cfg-options {shlex.join(values)}"
 
 
+main = cli.Command(build_parser, run)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

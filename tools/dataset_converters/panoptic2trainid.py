@@ -6,25 +6,26 @@ No config of this toolbox needs it; code bases that read panoptic_<split>_trainI
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from mmpanoptic.datasets.converters.cli import make_parser, report
+from mmpanoptic import cli
 from mmpanoptic.datasets.converters.coco_json import to_contiguous_ids, write_if_changed
-from mmpanoptic.utils.jobs import run
+from mmpanoptic.utils import jobs
 
 EXAMPLES = """
   %(prog)s data/coco/annotations/panoptic_{train,val}2017.json --nproc 2
 """
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("json", type=Path, nargs="+", metavar="PANOPTIC_JSON")
-    parser.add_argument("--out-dir", type=Path, help="default: beside each JSON")
-    return parser.parse_args(argv)
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, resumes=True)
+    parser.add("json", type=Path, nargs="+", metavar="PANOPTIC_JSON")
+    parser.add("--out-dir", type=Path, help="default: beside each JSON")
+    parser.take("nproc")
+    return parser
 
 
 def convert(out: Path | None, path: Path) -> str:
@@ -34,11 +35,12 @@ def convert(out: Path | None, path: Path) -> str:
     return f"{target} ({'written' if written else 'was there'})"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Convert and say what was done; return the exit status."""
-    args = parse_args(argv)
-    return report(lambda: run(partial(convert, args.out_dir), args.json, args.nproc, "train ids"))
+def run(args: argparse.Namespace) -> Iterable[str]:
+    """Convert every file."""
+    return jobs.run(partial(convert, args.out_dir), args.json, args.nproc, "train ids")
 
+
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

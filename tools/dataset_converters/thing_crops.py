@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-from mmpanoptic.datasets.converters.cli import make_parser, report
+from mmpanoptic import cli
 from mmpanoptic.datasets.converters.thing_crops import cut_things
 
 EXAMPLES = """
@@ -15,28 +15,28 @@ EXAMPLES = """
 """
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("json", type=Path, metavar="PANOPTIC_JSON")
-    parser.add_argument("images", type=Path, metavar="IMAGES", help="folder of the images")
-    parser.add_argument("out", type=Path, metavar="OUT", help="receives a folder per class")
-    parser.add_argument(
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, resumes=True)
+    parser.add("json", type=Path, metavar="PANOPTIC_JSON")
+    parser.add("images", type=Path, metavar="IMAGES", help="folder of the images")
+    parser.add("out", type=Path, metavar="OUT", help="receives a folder per class")
+    parser.add(
         "--margin", type=float, default=0.1, help="added on every side (default %(default)s)"
     )
-    parser.add_argument(
+    parser.add(
         "--min-side", type=int, default=8, help="smallest thing in pixels (default %(default)s)"
     )
-    return parser.parse_args(argv)
+    parser.take("nproc")
+    return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Cut and say what was done; return the exit status."""
-    args = parse_args(argv)
-    return report(
-        lambda: cut_things(args.json, args.images, args.out, args.margin, args.min_side, args.nproc)
-    )
+def run(args: argparse.Namespace) -> Iterable[object]:
+    """Cut the things."""
+    return cut_things(args.json, args.images, args.out, args.margin, args.min_side, args.nproc)
 
+
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from mmpanoptic.datasets.converters.cli import make_parser, report
+from mmpanoptic import cli
 from mmpanoptic.datasets.converters.masks_to_panoptic import convert_two_channel, read_category_file
 
 EXAMPLES = """
@@ -15,32 +15,29 @@ EXAMPLES = """
 """
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("folder", type=Path, metavar="PNG_DIR", help="PNGs named as the images")
-    parser.add_argument("--images", type=Path, required=True, help="JSON with the list of images")
-    parser.add_argument(
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, resumes=True)
+    parser.add("folder", type=Path, metavar="PNG_DIR", help="PNGs named as the images")
+    parser.add("--images", type=Path, required=True, help="JSON with the list of images")
+    parser.add(
         "--categories", type=Path, required=True, help="JSON with categories that have isthing"
     )
-    parser.add_argument(
+    parser.add(
         "--out", type=Path, required=True, help="panoptic JSON; PNGs go into the folder of its name"
     )
-    parser.add_argument("--void", type=int, default=0, help="category of void (default 0)")
-    return parser.parse_args(argv)
+    parser.add("--void", type=int, default=0, help="category of void (default 0)")
+    parser.take("nproc")
+    return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Convert and say what was done; return the exit status."""
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> Iterator[object]:
+    """Convert the PNGs."""
+    categories = read_category_file(args.categories)
+    yield convert_two_channel(args.folder, args.images, categories, args.out, args.void, args.nproc)
 
-    def work() -> list[object]:
-        categories = read_category_file(args.categories)
-        void, nproc = args.void, args.nproc
-        return [convert_two_channel(args.folder, args.images, categories, args.out, void, nproc)]
 
-    return report(work)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

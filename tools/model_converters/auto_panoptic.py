@@ -9,11 +9,10 @@ never runs.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+import argparse
+from collections.abc import Iterator
 
-from mmpanoptic.apis.auto_panoptic_conversion import convert_auto_panoptic
-from mmpanoptic.apis.conversion import model_parser, run_conversion
+from mmpanoptic import cli
 
 EXAMPLES = """
   %(prog)s autopanoptic.pth checkpoints/auto-panoptic_coco.pth \\
@@ -23,15 +22,21 @@ EXAMPLES = """
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Convert; return the exit status."""
-    args = model_parser(__doc__, EXAMPLES, both_ways=False).parse_args(argv)
-    return run_conversion(
-        lambda: convert_auto_panoptic(
-            args.source, args.config, args.out, args.drop, args.new_classes, args.cfg_options
-        )
-    )
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.take(*cli.CONVERSION_ARGUMENTS)
+    return parser
 
+
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Convert."""
+    from mmpanoptic.checkpoints.auto_panoptic_keys import AutoPanopticKeyMap
+
+    return cli.convert_model(args, AutoPanopticKeyMap)
+
+
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,15 +1,15 @@
-# Indian Driving Dataset in COCO-panoptic format. Classes and ids are read from the JSON; the paper counts 17
-# stuff classes and 9 things (recalled).
+# IDD, the Indian Driving Dataset: 17 stuff classes and 9 things of level 3, which are read from the JSON;
+# tools/dataset_converters/idd.py makes the panoptic files.
 _base_ = "./panoptic_loaders.py"
 
 dataset_type = "PanopticDataset"
-data_root = "data/idd_panoptic"
-train_ann_file = "annotations/panoptic_train.json"
-train_img = "train/"
-train_seg = "annotations/panoptic_train/"
-val_ann_file = "annotations/panoptic_val.json"
-val_img = "val/"
-val_seg = "annotations/panoptic_val/"
+data_root = "data/idd"
+train_ann_file = "gtFine/train_panoptic.json"
+train_img = "leftImg8bit/train/"
+train_seg = "gtFine/train_panoptic/"
+val_ann_file = "gtFine/val_panoptic.json"
+val_img = "leftImg8bit/val/"
+val_seg = "gtFine/val_panoptic/"
 batch_size = 4
 num_workers = 8
 

@@ -6,6 +6,7 @@ metainfo = dict()  # classes=(...) where the folders are others
 image_size = 224
 resize_size = 256
 batch_size = 128
+eval_batch_size = "$batch_size"
 num_workers = 8
 
 train_pipeline = [
@@ -35,7 +36,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size="$batch_size",
+    batch_size="$eval_batch_size",
     num_workers="$num_workers",
     persistent_workers=True,
     sampler=dict(type="SeededSampler", shuffle=False, round_up=False),

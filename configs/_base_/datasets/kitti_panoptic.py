@@ -1,14 +1,14 @@
-# KITTI panoptic (the EfficientPS authors' annotation, Cityscapes classes) in COCO-panoptic format, images
-# resized to 384 x 1280. Classes and ids are read from the JSON.
+# KITTI panoptic, the EfficientPS authors' annotation with Cityscapes' classes, which are read from the JSON;
+# tools/dataset_converters/kitti.py makes the panoptic files.
 _base_ = "./panoptic_loaders.py"
 
 dataset_type = "PanopticDataset"
 data_root = "data/kitti_panoptic"
 train_ann_file = "annotations/panoptic_train.json"
-train_img = "train/"
+train_img = "training/images/"
 train_seg = "annotations/panoptic_train/"
 val_ann_file = "annotations/panoptic_val.json"
-val_img = "val/"
+val_img = "validation/images/"
 val_seg = "annotations/panoptic_val/"
 batch_size = 4
 num_workers = 8

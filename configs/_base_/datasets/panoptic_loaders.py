@@ -1,5 +1,6 @@
 # Data loaders and evaluators of every panoptic dataset. A "$name" is a variable of the dataset's file (or of
 # --cfg-options): dataset_type, data_root, {train,val}_{ann_file,img,seg}, {train,test}_pipeline, sizes.
+eval_batch_size = 1  # images per forward pass and process in validation and testing
 with_instances = False  # boxes and masks of things for the heads that are trained with them
 
 train_dataloader = dict(
@@ -16,7 +17,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
+    batch_size="$eval_batch_size",
     num_workers="$num_workers",
     persistent_workers=True,
     sampler=dict(type="SeededSampler", shuffle=False, round_up=False),

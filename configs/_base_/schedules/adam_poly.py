@@ -4,6 +4,9 @@ warmup_iters = 1000
 base_lr = 1e-3
 val_interval = "$max_iters"
 checkpoint_interval = 5000
+auto_scale_lr = dict(
+    enable=False, base_batch_size=32
+)  # images per iteration that the numbers are for
 
 optim_wrapper = dict(
     type="OptimWrapper",

@@ -5,3 +5,4 @@ max_iters = 500
 warmup_iters = 50
 base_lr = 3e-3
 checkpoint_interval = 250
+auto_scale_lr = dict(base_batch_size=8)

@@ -3,10 +3,13 @@
 max_iters = 10000
 base_lr = 0.002
 # Iteration of the drop to a tenth. The published configs intend 5000 (155k of 160k); in the
-# published runs it never came, since the schedule's counter started anew, so 10000 is "never".
-drop_at = 10000
+# published runs it never came, since the schedule's counter started anew, so the end is "never".
+drop_at = "$max_iters"
 val_interval = "$max_iters"
 checkpoint_interval = 5000
+auto_scale_lr = dict(
+    enable=False, base_batch_size=16
+)  # images per iteration that the numbers are for
 
 optim_wrapper = dict(
     type="OptimWrapper",

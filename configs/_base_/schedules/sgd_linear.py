@@ -4,6 +4,9 @@ max_iters = 300000
 base_lr = 0.5
 val_interval = "$max_iters"
 checkpoint_interval = 5000
+auto_scale_lr = dict(
+    enable=False, base_batch_size=1024
+)  # images per iteration that the numbers are for
 
 optim_wrapper = dict(
     type="OptimWrapper",

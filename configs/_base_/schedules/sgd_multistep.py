@@ -1,6 +1,6 @@
 # SGD with linear warm-up and steps of a tenth: the schedule of detectors.
 max_iters = 90000
-milestones = [60000, 80000]
+milestones = ["$max_iters*6/9", "$max_iters*8/9"]
 warmup_iters = 500
 warmup_factor = 1 / 3
 base_lr = 2e-2
@@ -8,6 +8,9 @@ weight_decay = 1e-4
 clip_grad = dict(max_norm=35, norm_type=2)
 val_interval = "$max_iters"
 checkpoint_interval = 5000
+auto_scale_lr = dict(
+    enable=False, base_batch_size=16
+)  # images per iteration that the numbers are for
 
 optim_wrapper = dict(
     type="OptimWrapper",

@@ -11,11 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mmpanoptic.utils import read_json
-from mmpanoptic.utils.cityscapes_labels import (
-    CITYSCAPES_LABELS,
-    INSTANCE_FACTOR,
-    CityscapesLabel,
-)
+from mmpanoptic.utils.cityscapes_labels import CITYSCAPES_LABELS, INSTANCE_FACTOR, CityscapesLabel
 from mmpanoptic.utils.format_errors import format_error
 from mmpanoptic.utils.label_png import write_label_png
 

@@ -36,7 +36,7 @@ def read_two_channels(path: str | os.PathLike[str]) -> np.ndarray:
     if header.depth != 8 or header.color_type not in (RGB, RGBA):
         detail = f"expected an 8-bit RGB PNG with R = class, G = instance number, got {header}"
         raise format_error("bad_png_mode", detail, path)
-    return decode_pixels(data, path)[..., [2, 1]]  # OpenCV gives BGR
+    return decode_pixels(data, path)[..., :2]
 
 
 def write_panoptic_png(path: Path, ids: np.ndarray) -> None:

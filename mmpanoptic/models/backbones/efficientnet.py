@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from mmcv.cnn import build_activation_layer
 from mmdet.models.backbones import EfficientNet as SwishEfficientNet
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mmpanoptic.models.layers.inplace_abn import BACKBONE_ABN_EPS, abn_act, abn_norm
+from mmpanoptic.models.layers.norms import checkpoint_block
 from mmpanoptic.registry import MODELS
 
 from .arguments import check_out_indices
@@ -46,7 +45,6 @@ class LeakyEfficientNet(SwishEfficientNet):
         drop_path_rate (float): Stochastic depth of the last block; it grows linearly from 0.
         frozen_stages (int): Number of layers to freeze, counted from the stem.
         norm_cfg (dict | None): Config of the norm layers; BN with eps 1e-3 by default.
-        act_cfg (dict | None): Config of the activations; LeakyReLU(0.01) by default.
         norm_eval (bool): Keep the running statistics of all norm layers.
         with_cp (bool): Compute blocks again in the backward pass to save memory.
         init_cfg (dict | list | None): Initialisation; Kaiming by default.
@@ -72,7 +70,6 @@ class LeakyEfficientNet(SwishEfficientNet):
         drop_path_rate: float = 0.0,
         frozen_stages: int = 0,
         norm_cfg: dict | None = None,
-        act_cfg: dict | None = None,
         norm_eval: bool = False,
         with_cp: bool = False,
         init_cfg: Any = None,
@@ -95,7 +92,7 @@ class LeakyEfficientNet(SwishEfficientNet):
                 drop_path_rate=drop_path_rate,
                 frozen_stages=frozen_stages,
                 norm_cfg=norm_cfg or abn_norm(BACKBONE_ABN_EPS),
-                act_cfg=act_cfg or abn_act(),
+                act_cfg=abn_act(),
                 norm_eval=norm_eval,
                 **options,
             )
@@ -124,12 +121,7 @@ class LeakyEfficientNet(SwishEfficientNet):
         for index, layer in enumerate(self.layers):
             if self.with_cp and torch.is_grad_enabled() and isinstance(layer, nn.Sequential):
                 for block in layer:
-                    x = checkpoint(
-                        block,
-                        x,
-                        use_reentrant=False,
-                        context_fn=lambda block=block: (nullcontext(), _kept_statistics(block)),
-                    )
+                    x = checkpoint_block(block, block, x)
             else:
                 x = layer(x)
             if index in self.out_indices:
@@ -147,17 +139,3 @@ class LeakyEfficientNet(SwishEfficientNet):
         """
         super().train(mode)
         return self
-
-
-@contextmanager
-def _kept_statistics(block: nn.Module) -> Iterator[None]:
-    """Leave running statistics alone: what is computed again has been counted before."""
-    norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
+from mmpanoptic.models.layers.norms import checkpoint_block, keep_statistics
 from mmpanoptic.registry import MODELS
 
 from .arguments import check_out_indices
@@ -38,8 +38,8 @@ class _Block(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, C, H, W)`` to ``(N, C', H / stride, W / stride)``."""
-        if self.with_cp and x.requires_grad:
-            return checkpoint(self._block, x, use_reentrant=False)
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint_block(self, self._block, x)
         return self._block(x)
 
 
@@ -291,9 +291,7 @@ class DeepLabResNet(BaseModule):
         if mode:
             self._freeze()
             if self.norm_eval:
-                for module in self.modules():
-                    if isinstance(module, _BatchNorm):
-                        module.eval()
+                keep_statistics(self)
         return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from mmpanoptic.models.layers.norms import checkpoint_block
 from mmpanoptic.registry import MODELS
 
 from .arguments import check_out_indices
@@ -89,6 +90,10 @@ class XceptionBlock(nn.Module):
         with_cp (bool): Recompute the block in the backward pass instead of keeping activations.
     """
 
+    sep_conv1: SepConv
+    sep_conv2: SepConv
+    sep_conv3: SepConv
+
     def __init__(
         self,
         channels: Sequence[int],
@@ -123,8 +128,8 @@ class XceptionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``(N, C, H, W)`` to the output and the output of the second convolution."""
-        if self.with_cp and x.requires_grad:
-            return checkpoint(self._block, x, use_reentrant=False)
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint_block(self, self._block, x)
         return self._block(x)
 
 

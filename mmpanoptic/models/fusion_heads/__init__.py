@@ -2,13 +2,13 @@
 
 from .adaptive_logit import AdaptiveLogitFusionHead
 from .center_grouping import CenterGroupingHead, FullSizeOutputs
-from .centers import assign_to_centers, find_centers, find_centers_padded
-from .heuristic import HeuristicFusionHead
-from .label_resize import LabelResizeFusionHead
 from .multicut import MulticutHead
-from .occlusion_order import OcclusionFusionHead
-from .panoptic_merge import group_things, merge_segments, segment_statistics
-from .relation_order import RelationFusionHead
+from .ordered_fusion import (
+    HeuristicFusionHead,
+    LabelResizeFusionHead,
+    OcclusionFusionHead,
+    RelationFusionHead,
+)
 from .saved_instances import SavedInstanceFusionHead
 from .semantic_only import SemanticOnlyHead
 from .solov2_fusion import SOLOv2FusionHead
@@ -25,10 +25,4 @@ __all__ = [
     "SOLOv2FusionHead",
     "SavedInstanceFusionHead",
     "SemanticOnlyHead",
-    "assign_to_centers",
-    "find_centers",
-    "find_centers_padded",
-    "group_things",
-    "merge_segments",
-    "segment_statistics",
 ]

@@ -10,22 +10,26 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
-from mmpanoptic.models.layers import ResizedLogits
-from mmpanoptic.models.layers.flips import flipped_dims
-from mmpanoptic.registry import MODELS
-from mmpanoptic.structures import BoxedMasks, SegmentInfo, make_panoptic_data
-
-from .augmented import MeanLogits
-from .counting import count_values
-from .logit_contest import (
+from mmpanoptic.models.postprocess import ResizedLogits
+from mmpanoptic.models.postprocess.augmented import MeanLogits
+from mmpanoptic.models.postprocess.flips import flipped_dims
+from mmpanoptic.models.postprocess.logit_contest import (
     LogitContest,
     Window,
     authors_windows,
     center_windows,
     instance_logits,
 )
-from .paint_order import FIRST, FREE, Painting, number_segments
-from .panoptic_merge import list_segments, segment_columns, segment_statistics
+from mmpanoptic.models.postprocess.segments import (
+    FIRST,
+    FREE,
+    count_values,
+    list_segments,
+    number_segments,
+    segment_statistics,
+)
+from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import BoxedMasks, SegmentInfo, make_panoptic_data
 
 MASK_LOGIT_FIELDS = ("scores", "labels", "mask_logits")
 
@@ -39,7 +43,7 @@ class AdaptiveLogitFusionHead(BaseModule):
     box an instance has the logit A of its mask and the logit B of its class in the semantic
     branch; ``(sigmoid(A) + sigmoid(B)) (A + B)`` competes with the logits of the stuff classes and
     of the other instances. Pixels that stuff wins take the most likely semantic class; things
-    and small stuff there become void.
+    and small stuff there become void. Without stuff classes instances compete with 0.
 
     Both kinds of instance heads are served: RoI heads (``mask_logits`` ``(K, m, m)`` of the
     predicted class, pasted here inside the boxes) and box-free heads (``mask_logits`` as
@@ -57,7 +61,6 @@ class AdaptiveLogitFusionHead(BaseModule):
             instances' labels.
         stride (int): Pixels per cell of the semantic logits.
         score_thr (float): Instances score at least this.
-        mask_thr (float): Probability above which a pixel belongs to the mask of the overlap test.
         overlap_thr (float): Largest share of a mask that instances before may have taken.
         stuff_area (int): Stuff classes with fewer pixels become void.
         inst_logit_scale (float): Factor of A: 1 is the paper's formula, 4 the authors' code.
@@ -71,13 +74,14 @@ class AdaptiveLogitFusionHead(BaseModule):
         ValueError: If a label of a thing is no class.
     """
 
+    NEEDS = {"mask_logits": "a RoI head, or a SOLOv2Head by SOLOv2FusionHead"}
+
     def __init__(
         self,
         num_classes: int,
         thing_labels: Sequence[int],
         stride: int = 4,
         score_thr: float = 0.5,
-        mask_thr: float = 0.5,
         overlap_thr: float = 0.5,
         stuff_area: int = 2048,
         inst_logit_scale: float = 1.0,
@@ -99,7 +103,6 @@ class AdaptiveLogitFusionHead(BaseModule):
         self.is_stuff: Tensor
         self.stride = stride
         self.score_thr = score_thr
-        self.mask_thr = mask_thr
         self.overlap_thr = overlap_thr
         self.stuff_area = stuff_area
         self.inst_logit_scale = inst_logit_scale
@@ -212,11 +215,9 @@ class AdaptiveLogitFusionHead(BaseModule):
             needed[window] = True
         if self.legacy_zero_outside:
             needed.fill_(True)
-        stuff = logits.channels(self.is_stuff.nonzero()[:, 0])
         contest = LogitContest(
             logits,
-            stuff.maximum(needed),
-            self.mask_thr,
+            self._stuff_logits(logits, needed),
             self.overlap_thr,
             self.inst_logit_scale,
             self.legacy_zero_outside,
@@ -233,6 +234,17 @@ class AdaptiveLogitFusionHead(BaseModule):
                 number += 1
         contest.leak()
         return contest
+
+    def _stuff_logits(self, logits: ResizedLogits | MeanLogits, needed: Tensor) -> Tensor:
+        """Find the largest stuff logit of every pixel, float32 ``(H, W)``.
+
+        Without stuff classes it is 0: an instance then takes the pixels that its fused logit is
+        for, and not its whole box.
+        """
+        stuff = self.is_stuff.nonzero()[:, 0]
+        if not len(stuff):
+            return torch.zeros(logits.out_shape, device=self.is_stuff.device)
+        return logits.channels(stuff).maximum(needed)
 
     def _windows(self, ranked: InstanceData, size: tuple[int, int]) -> list[Window]:
         """Round the boxes to the windows in which the instances compete."""
@@ -251,17 +263,16 @@ class AdaptiveLogitFusionHead(BaseModule):
         count = len(ranked)
         visible = count_values(contest.winner.flatten(), count + 1)[1:]
         owner = torch.where(contest.winner > 0, contest.winner + (FIRST - 1), FREE)
-        painting = Painting(owner, visible, visible)
         index_map, number = number_segments(
-            painting, range(count), semantic.int(), self.is_stuff, self.stuff_area
+            owner, visible, range(count), semantic.int(), self.is_stuff, self.stuff_area
         )
         things = torch.tensor(self.thing_labels, device=semantic.device)[ranked.labels]
         label = torch.cat([things, torch.arange(self.num_classes, device=semantic.device)])
         scores = ranked.scores.double()
         score = torch.cat([scores, scores.new_ones(self.num_classes)])
-        statistics = segment_statistics(index_map, len(number))
-        columns = segment_columns(number, label, score, statistics)
-        return index_map, list_segments(columns, self.thing_labels)
+        found = segment_statistics(index_map, len(number)).of(number)
+        segments = list_segments(number, label, score, found.area, found.box, self.thing_labels)
+        return index_map, segments
 
     def _instances(self, instances: InstanceData, size: tuple[int, int]) -> InstanceData:
         """Binarise the masks of all instances at the size of the result."""

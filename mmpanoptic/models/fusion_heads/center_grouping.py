@@ -11,22 +11,20 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
-from mmpanoptic.models.layers import ResizedLogits, resize_bilinear, upsample_to_image
-from mmpanoptic.models.layers.flips import flipped_dims
-from mmpanoptic.registry import MODELS
-from mmpanoptic.structures import SegmentInfo, make_panoptic_data
-
-from .augmented import AVERAGES, AveragedOutputs, MeanLogits
-from .centers import find_centers, find_centers_padded
-from .panoptic_merge import (
+from mmpanoptic.models.layers import resize_bilinear, upsample_to_image
+from mmpanoptic.models.postprocess import ResizedLogits
+from mmpanoptic.models.postprocess.augmented import AVERAGES, AveragedOutputs, MeanLogits
+from mmpanoptic.models.postprocess.centers import find_centers, find_centers_padded, group_things
+from mmpanoptic.models.postprocess.flips import flipped_dims
+from mmpanoptic.models.postprocess.segments import (
     SegmentTable,
-    group_things,
     list_segments,
     mean_class_probability,
     merge_segments,
-    segment_columns,
     segment_statistics,
 )
+from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import SegmentInfo, make_panoptic_data
 
 SCORE_MODES = ("product", "semantic", "center")
 CENTER_SCORES = ("centroid", "peak")
@@ -102,6 +100,8 @@ class CenterGroupingHead(BaseModule):
     Raises:
         ValueError: If an option is not among the allowed values.
     """
+
+    NEEDS = {"centres and offsets": "a CenterOffsetHead"}
 
     def __init__(
         self,
@@ -247,7 +247,7 @@ class CenterGroupingHead(BaseModule):
             dict: See :meth:`predict`.
         """
         fixed = self._sizes_are_fixed(outputs.center.device)
-        options = (self.threshold, self.nms_kernel, self.top_k, self.stable_top_k)
+        options: Any = (self.threshold, self.nms_kernel, self.top_k, self.stable_top_k)
         valid = None
         if fixed:
             centers, valid = find_centers_padded(outputs.center, *options)
@@ -299,16 +299,14 @@ class CenterGroupingHead(BaseModule):
         heatmap: Tensor,
     ) -> list[SegmentInfo]:
         """List the segments; stuff is not scored by the published system and gets 1."""
-        statistics = segment_statistics(index_map, len(table.number))
+        found = segment_statistics(index_map, len(table.number)).of(table.number)
         score = probability
         if self.score_mode != "semantic":
-            row = (table.number[self.num_classes :].long() - 1).clamp_(min=0)
-            centroid = statistics.centroid[row]
+            centroid = found.centroid[self.num_classes :]
             y, x = (centers if self.center_score == "peak" else centroid).unbind(1)
             score = probability * heatmap[y, x]
         score = torch.cat([score.new_ones(self.num_classes), score])
-        columns = segment_columns(table.number, table.label, score, statistics)
-        return list_segments(columns, self.thing_labels)
+        return list_segments(*table, score, found.area, found.box, self.thing_labels)
 
 
 def _make_instances(index_map: Tensor, segments: Sequence[SegmentInfo]) -> InstanceData:

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from mmengine.model import BaseModule
 from mmengine.structures import PixelData
 from torch import Tensor
 
-from mmpanoptic.models.layers.grid_edges import map_edges
-from mmpanoptic.models.layers.multicut import Cut, CutProblem, CutSolver
-from mmpanoptic.models.layers.multicut_segments import segments_of_cut
+from mmpanoptic.models.multicut.grid_edges import map_edges
+from mmpanoptic.models.multicut.layer import Cut, CutProblem, MulticutModule
+from mmpanoptic.models.multicut.scores import (
+    NearestGrid,
+    affinity_scores,
+    class_scores,
+    class_scores_of_result,
+)
+from mmpanoptic.models.postprocess.segments import list_segments
 from mmpanoptic.registry import MODELS
-from mmpanoptic.structures import SegmentInfo, make_panoptic_data
-
-from .multicut_scores import affinity_scores, class_scores, class_scores_of_result
-from .nearest_grid import NearestGrid
+from mmpanoptic.structures import make_panoptic_data
 
 SCORE_MODES = ("network", "published")
 
 
-class _Kept(NamedTuple):
+@dataclass(frozen=True)
+class _Kept:
     """Segments of an image that reach the result.
 
     Attributes:
@@ -39,7 +43,7 @@ class _Kept(NamedTuple):
 
 
 @MODELS.register_module()
-class MulticutHead(BaseModule):
+class MulticutHead(MulticutModule):
     """Solve the asymmetric multiway cut of each image and list its segments.
 
     COPS (arXiv:2106.03188), sections 3 and 6. The images of a batch are solved in parallel.
@@ -50,56 +54,41 @@ class MulticutHead(BaseModule):
     the result with edges at the size of the network, which do not fit where images are resized.
 
     Args:
-        num_classes (int): Number of classes C.
-        thing_labels (Sequence[int]): Contiguous labels of the things.
-        distances (Sequence[int]): Distances of the edges, as in the affinity head.
-        intervals (Sequence[int] | None): Their sampling intervals; 1 by default.
+        *args: See :class:`MulticutModule`: ``num_classes``, ``thing_labels``, ``distances``.
         stride (int): Pixels per cell of the heads' outputs.
         stuff_area (int): Stuff classes with fewer pixels of the network's input become void.
         instance_area (int): The same for things.
-        ignore_area (int): Things with fewer than a quarter of this many cells form no segment.
-        solver (dict | None): Options of the solver, ``mmpanoptic.ops.amwc.SolverOptions``;
-            ``mode="lpmp"`` gives the published solutions.
-        num_threads (int | None): Threads of the solver; None takes one for each core.
         score_mode (str): Score of things, the mean logit of their class and a small term of their
             edges: in the space of the "network", or as "published".
         keep_outputs (bool): Also return ``pred_heads``: costs and cuts at the size of the grid.
+        **kwargs: See :class:`MulticutModule`: ``intervals``, ``ignore_area``, ``solver``,
+            ``num_threads``.
 
     Raises:
         ValueError: If an option is not among the allowed values.
     """
 
+    NEEDS = {"edge costs": "an AffinityHead"}
+
     def __init__(
         self,
-        num_classes: int,
-        thing_labels: Sequence[int],
-        distances: Sequence[int],
-        intervals: Sequence[int] | None = None,
+        *args: Any,
         stride: int = 4,
         stuff_area: int = 2048,
         instance_area: int = 200,
-        ignore_area: int = 12,
-        solver: dict | None = None,
-        num_threads: int | None = None,
         score_mode: str = "network",
         keep_outputs: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
-        self.solver = CutSolver("MulticutHead", distances, intervals, solver, num_threads)
+        super().__init__(*args, **kwargs)
         if score_mode not in SCORE_MODES:
             raise ValueError(
                 f"MulticutHead: score_mode must be one of {', '.join(SCORE_MODES)}, "
                 f"got {score_mode!r}"
             )
-        isthing = torch.zeros(num_classes, dtype=torch.bool)
-        isthing[list(thing_labels)] = True
-        self.register_buffer("isthing", isthing, persistent=False)
-        self.isthing: Tensor
-        self.thing_flags = [label in set(thing_labels) for label in range(num_classes)]
         self.stride = stride
         self.stuff_area = stuff_area
         self.instance_area = instance_area
-        self.min_cells = ignore_area // 4
         self.score_mode = score_mode
         self.keep_outputs = keep_outputs
 
@@ -126,7 +115,7 @@ class MulticutHead(BaseModule):
                 CutProblem(node, [costs[number] for costs in ins_outputs.edge_costs])
                 for number, node in enumerate(ins_outputs.node_costs)
             ]
-            cuts = self.solver.solve_asymmetric(problems, self.thing_flags)
+            cuts = self.solve_asymmetric(problems)
             results = []
             for number, (cut, meta) in enumerate(zip(cuts, batch_img_metas, strict=True)):
                 logits = [part[number] for part in ins_outputs.logits]
@@ -151,20 +140,23 @@ class MulticutHead(BaseModule):
         """
         img_shape = tuple(meta["img_shape"][:2])
         out_shape = tuple(meta.get("ori_shape", img_shape)[:2])
-        grid = NearestGrid(cut.labels.shape, self.stride, img_shape, out_shape, cut.labels.device)
+        size = (cut.labels.shape[0], cut.labels.shape[1])
+        grid = NearestGrid(size, self.stride, img_shape, out_shape, cut.labels.device)
         kept = self._keep(cut, grid)
         index_map = grid.enlarge(kept.index.int())
         pred_sem_seg = PixelData()
         pred_sem_seg.sem_seg = grid.enlarge(cut.labels)[None]
         score = self._scores(kept, index_map, class_logits, edge_logits, grid)
+        number = torch.arange(1, len(score) + 1, device=score.device)
+        segments = list_segments(number, kept.label, score, kept.area, kept.box, self.thing_labels)
         return {
             "pred_sem_seg": pred_sem_seg,
-            "pred_panoptic_seg": make_panoptic_data(index_map, self._describe(kept, score)),
+            "pred_panoptic_seg": make_panoptic_data(index_map, segments),
         }
 
     def _keep(self, cut: Cut, grid: NearestGrid) -> _Kept:
         """Drop segments that are too small or lie outside the result."""
-        segments = segments_of_cut(cut.labels, cut.components, self.isthing, self.min_cells)
+        segments = self.segments(cut)
         isthing = self.isthing.index_select(0, segments.label)
         limit = torch.where(isthing, self.instance_area, self.stuff_area)
         area, box = grid.measure(segments.index + 1, len(segments.label))
@@ -190,28 +182,9 @@ class MulticutHead(BaseModule):
             index = grid.cells_of_image(kept.index)
             score = class_scores(class_logits, index, kept.label, self.stride)
         score = score + affinity_scores(
-            index, edge_logits, self.solver.distances, self.solver.intervals, len(kept.label)
+            index, edge_logits, self.distances, self.intervals, len(kept.label)
         )
         return torch.where(isthing, score, 1.0)
-
-    def _describe(self, kept: _Kept, score: Tensor) -> list[SegmentInfo]:
-        """List the segments; this is the only copy of them from the device."""
-        columns = torch.cat(
-            [kept.label[:, None], kept.area[:, None], kept.box, score[:, None]], dim=1
-        )
-        segments: list[SegmentInfo] = []
-        for label, area, x0, y0, x1, y1, value in columns.tolist():
-            segments.append(
-                SegmentInfo(
-                    id=len(segments) + 1,
-                    label=int(label),
-                    isthing=self.thing_flags[int(label)],
-                    score=value,
-                    area=int(area),
-                    bbox=[x0, y0, x1 - x0, y1 - y0],
-                )
-            )
-        return segments
 
     def _outputs(self, problem: CutProblem, cut: Cut, meta: Mapping[str, Any]) -> PixelData:
         """Collect costs and cuts of the cells of the image, without padding."""
@@ -223,7 +196,7 @@ class MulticutHead(BaseModule):
 
         keep("class_cost", problem.node)
         keep("component", cut.components[None])
-        parts = zip(self.solver.distances, self.solver.intervals, problem.edges, strict=True)
+        parts = zip(self.distances, self.intervals, problem.edges, strict=True)
         for distance, interval, costs in parts:
             if interval == 1:
                 keep(f"cost_{distance}", costs)

@@ -12,10 +12,13 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmpanoptic.models.postprocess.instance_files import (
+    SavedInstances,
+    find_instance_files,
+    read_instances,
+)
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import BoxedMasks
-
-from .instance_files import SavedInstances, find_instance_files, read_instances
 
 MISSING = ("error", "semantic")
 

@@ -10,13 +10,12 @@ from mmengine.model import BaseModule
 from mmengine.structures import PixelData
 from torch import Tensor
 
-from mmpanoptic.models.layers import ResizedLogits
-from mmpanoptic.models.layers.flips import flipped_dims
+from mmpanoptic.models.postprocess import ResizedLogits
+from mmpanoptic.models.postprocess.augmented import MeanLogits
+from mmpanoptic.models.postprocess.flips import flipped_dims
+from mmpanoptic.models.postprocess.segments import list_segments, segment_statistics
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import SegmentInfo, make_panoptic_data
-
-from .augmented import MeanLogits
-from .panoptic_merge import segment_statistics
 
 
 @MODELS.register_module()
@@ -104,19 +103,11 @@ class SemanticOnlyHead(BaseModule):
     def _segments_of_classes(self, semantic: Tensor) -> tuple[Tensor, list[SegmentInfo]]:
         """Number the classes that occur from 1, in ascending order."""
         of_class = segment_statistics((semantic + 1).int(), self.num_classes)
-        number = (of_class.area > 0).cumsum(0)
-        columns = torch.cat([of_class.area[:, None], of_class.box], dim=1)
-        segments: list[SegmentInfo] = []
-        for label, (area, x0, y0, x1, y1) in enumerate(columns.tolist()):
-            if area:
-                segments.append(
-                    SegmentInfo(
-                        id=len(segments) + 1,
-                        label=label,
-                        isthing=label in self.thing_labels,
-                        score=1.0,
-                        area=area,
-                        bbox=[x0, y0, x1 - x0, y1 - y0],
-                    )
-                )
+        present = of_class.area > 0
+        number = present.cumsum(0) * present
+        label = torch.arange(self.num_classes, device=number.device)
+        score = number.new_ones(self.num_classes, dtype=torch.float64)
+        segments = list_segments(
+            number, label, score, of_class.area, of_class.box, self.thing_labels
+        )
         return number[semantic].int(), segments

@@ -16,7 +16,7 @@ from mmpanoptic.models.layers import (
     init_decoder_convs,
     make_fuse_convs,
 )
-from mmpanoptic.models.layers.grid_edges import (
+from mmpanoptic.models.multicut.grid_edges import (
     COLUMN_EDGES,
     ROW_EDGES,
     check_distances,
@@ -33,7 +33,7 @@ class AffinityOutputs(NamedTuple):
 
     Attributes:
         logits (tuple[Tensor, ...]): ``(N, 2, h', w')`` of each distance, positive for a boundary;
-            see :mod:`mmpanoptic.models.layers.grid_edges`.
+            see :mod:`mmpanoptic.models.multicut.grid_edges`.
         node_costs (Tensor | None): float32 ``(N, C, h, w)``, price of giving a cell a class; None
             in training without the solver.
         edge_costs (tuple[Tensor, ...]): float32, price of cutting each edge; empty in training
@@ -163,22 +163,13 @@ class AffinityHead(BaseModule):
 
     Args:
         num_classes (int): Number of classes C, the channels of the class logits.
-        in_channels (Sequence[int]): Channels of the backbone's levels, fine to coarse.
-        in_strides (Sequence[int]): Strides of the levels.
         distances (Sequence[int]): Distances of the edges in cells: 1 or even.
         intervals (Sequence[int] | None): Every how many rows and columns edges of each distance
             are kept; all by default.
-        project_channels (Sequence[int]): Widths of the decoder's projections, fine to coarse.
-        channels (int): Width of the decoder.
         head_channels (int): Width of the features that edges are classified from.
         near_channels (Sequence[int]): Widths of the classifier of distance 1.
         far_channels (Sequence[int]): Widths of the classifiers of the other distances.
         separable (bool): Depthwise-separable convolutions in the decoder.
-        aspp_channels (int): Width of the ASPP.
-        aspp_dilations (Sequence[int]): Dilations of the ASPP.
-        aspp_dropout (float): Dropout ratio after the ASPP.
-        pool_crop_size (Sequence[int] | None): Training crop (height, width) in pixels, the window
-            of the image pooling of the published models; None pools globally.
         norm_cfg (dict | None): Config of the norm layers; BN by default.
         learn_costs (bool): Training runs through the solver: the scalings of the costs are
             learned, and costs are computed in training.
@@ -192,25 +183,21 @@ class AffinityHead(BaseModule):
         padding_edges (bool): The border of the padding is a boundary that counts.
         ignore_crowd (bool): Leave crowds out of the panoptic target.
         init_cfg (dict | list | None): Initialisation; by default as :func:`init_decoder_convs`.
+        **decoder: Further arguments of :class:`DeepLabDecoder`, such as ``in_channels``.
     """
+
+    INPUTS = frozenset({"features", "class logits"})
+    GIVES = ("edge costs",)
 
     def __init__(
         self,
         num_classes: int,
-        in_channels: Sequence[int],
-        in_strides: Sequence[int] = (4, 8, 16),
         distances: Sequence[int] = (1, 4, 16, 32, 64),
         intervals: Sequence[int] | None = None,
-        project_channels: Sequence[int] = (32, 64),
-        channels: int = 256,
         head_channels: int = 256,
         near_channels: Sequence[int] = (64, 32),
         far_channels: Sequence[int] = (128, 64),
         separable: bool = True,
-        aspp_channels: int = 256,
-        aspp_dilations: Sequence[int] = (6, 12, 18),
-        aspp_dropout: float = 0.1,
-        pool_crop_size: Sequence[int] | None = None,
         norm_cfg: dict | None = None,
         learn_costs: bool = False,
         cost_dropout: float = 0.1,
@@ -222,23 +209,13 @@ class AffinityHead(BaseModule):
         padding_edges: bool = True,
         ignore_crowd: bool = False,
         init_cfg: Any = None,
+        **decoder: Any,
     ) -> None:
         super().__init__(init_cfg)
         intervals = (1,) * len(distances) if intervals is None else tuple(intervals)
         check_distances("AffinityHead", distances, intervals)
         norm_cfg = norm_cfg or {"type": "BN"}
-        self.decoder = DeepLabDecoder(
-            in_channels,
-            in_strides,
-            project_channels,
-            channels=channels,
-            aspp_channels=aspp_channels,
-            aspp_dilations=aspp_dilations,
-            aspp_dropout=aspp_dropout,
-            pool_crop_size=pool_crop_size,
-            separable=separable,
-            norm_cfg=norm_cfg,
-        )
+        self.decoder = DeepLabDecoder(separable=separable, norm_cfg=norm_cfg, **decoder)
         width = self.decoder.out_channels + num_classes
         self.head = make_fuse_convs(width, head_channels, head_channels, False, norm_cfg)
         self.classifiers = nn.ModuleList(

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmpanoptic.models.layers import SegmentBatch
-from mmpanoptic.models.layers.grid_edges import map_edges
-from mmpanoptic.models.layers.multicut_segments import LABEL_DIVISOR
+from mmpanoptic.models.multicut.grid_edges import map_edges
+from mmpanoptic.models.multicut.layer import LABEL_DIVISOR
 
 
 class AffinityTargets(NamedTuple):
@@ -22,7 +22,7 @@ class AffinityTargets(NamedTuple):
             ``label_divisor``, plus a running number from 1 for things; -1 for void and crowds.
         weight (Tensor): float32 ``(N, h, w)``, 1 on labelled cells (crowds, too), else 0.
         edges (tuple[Tensor, ...]): bool ``(N, 2, h', w')`` of each distance: the ends belong to
-            different segments. See :mod:`mmpanoptic.models.layers.grid_edges`.
+            different segments. See :mod:`mmpanoptic.models.multicut.grid_edges`.
         edge_weights (tuple[Tensor, ...]): float32 ``(N, 2, h', w')`` of each distance.
     """
 

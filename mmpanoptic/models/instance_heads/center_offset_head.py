@@ -39,17 +39,9 @@ class CenterOffsetHead(BaseModule):
     branch has regular convolutions in both flavours.
 
     Args:
-        in_channels (Sequence[int]): Channels of the backbone's levels, fine to coarse.
-        in_strides (Sequence[int]): Strides of the levels.
-        project_channels (Sequence[int]): Widths of the decoder's projections, fine to coarse.
         channels (int): Width of the decoder.
         head_channels (int): Width before each predictor.
         separable (bool): Depthwise-separable 5x5 convolutions ("dsconv").
-        aspp_channels (int): Width of the ASPP.
-        aspp_dilations (Sequence[int]): Dilations of the ASPP.
-        aspp_dropout (float): Dropout ratio after the ASPP.
-        pool_crop_size (Sequence[int] | None): Training crop (height, width) in pixels, the window
-            of the image pooling; None pools globally.
         norm_cfg (dict | None): Config of the norm layers; BN by default.
         sigma (float): Standard deviation of the Gaussians in pixels.
         ignore_stuff_in_offset (bool): Leave stuff out of the offset loss.
@@ -57,26 +49,23 @@ class CenterOffsetHead(BaseModule):
         loss_offset (dict | None): Config of the offsets' loss; absolute error x 0.01 by default.
         init_cfg (dict | list | None): Initialisation; by default the predictors are normal with
             standard deviation 0.001 and the rest as :func:`init_decoder_convs` says.
+        **decoder: Further arguments of :class:`DeepLabDecoder`, such as ``in_channels``.
     """
+
+    GIVES = ("centres and offsets",)
 
     def __init__(
         self,
-        in_channels: Sequence[int],
-        in_strides: Sequence[int] = (4, 8, 16),
-        project_channels: Sequence[int] = (32, 64),
         channels: int = 128,
         head_channels: int = 32,
         separable: bool = False,
-        aspp_channels: int = 256,
-        aspp_dilations: Sequence[int] = (6, 12, 18),
-        aspp_dropout: float = 0.1,
-        pool_crop_size: Sequence[int] | None = None,
         norm_cfg: dict | None = None,
         sigma: float = 10.0,
         ignore_stuff_in_offset: bool = True,
         loss_center: dict | None = None,
         loss_offset: dict | None = None,
         init_cfg: Any = None,
+        **decoder: Any,
     ) -> None:
         predictor_init = [
             {"type": "Normal", "std": 0.001, "override": {"name": f"{name}_predictor"}}
@@ -85,16 +74,7 @@ class CenterOffsetHead(BaseModule):
         super().__init__(predictor_init if init_cfg is None else init_cfg)
         norm_cfg = norm_cfg or {"type": "BN"}
         self.decoder = DeepLabDecoder(
-            in_channels,
-            in_strides,
-            project_channels,
-            channels=channels,
-            aspp_channels=aspp_channels,
-            aspp_dilations=aspp_dilations,
-            aspp_dropout=aspp_dropout,
-            pool_crop_size=pool_crop_size,
-            separable=separable,
-            norm_cfg=norm_cfg,
+            channels=channels, separable=separable, norm_cfg=norm_cfg, **decoder
         )
         width = self.decoder.out_channels
         self.center_head = make_fuse_convs(width, width, head_channels, False, norm_cfg)

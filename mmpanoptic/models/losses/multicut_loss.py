@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dist import get_rank
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmpanoptic.models.layers.multicut import CutProblem, CutSolver
-from mmpanoptic.models.layers.multicut_segments import (
+from mmpanoptic.models.multicut.gradient import SolvedImage, estimate_gradients
+from mmpanoptic.models.multicut.layer import (
     LABEL_DIVISOR,
+    CutProblem,
     CutSegments,
+    MulticutModule,
     foreground_probability,
-    segments_of_cut,
 )
 from mmpanoptic.registry import MODELS
 
-from .multicut_gradient import SolvedImage, estimate_gradients
 from .panoptic_quality_loss import panoptic_quality_loss
 from .segment_matching import NO_SEGMENT, MatchedChannels, match_segments
 
@@ -41,7 +41,7 @@ class _AttachGradient(torch.autograd.Function):
 
 
 @MODELS.register_module()
-class MulticutLoss(nn.Module):
+class MulticutLoss(MulticutModule):
     """Solve the cut, compare its segments with the ground truth, send the loss back.
 
     COPS (arXiv:2106.03188), section 5. The asymmetric multiway cut of the costs gives masks; a
@@ -57,10 +57,7 @@ class MulticutLoss(nn.Module):
     loss: a loss scaler or an accumulation of batches would change the perturbation.
 
     Args:
-        num_classes (int): Number of classes C.
-        thing_labels (Sequence[int]): Contiguous labels of the things.
-        distances (Sequence[int]): Distances of the edges, as in the affinity head.
-        intervals (Sequence[int] | None): Their sampling intervals; 1 by default.
+        *args: See :class:`MulticutModule`: ``num_classes``, ``thing_labels``, ``distances``.
         label_divisor (int): Of the codes of the panoptic target.
         loss_weight (float): Factor of the loss. It scales the perturbation as well, so it belongs
             together with the steps.
@@ -70,17 +67,13 @@ class MulticutLoss(nn.Module):
         instance_area (float): Area limit of things in pixels of the image.
         stuff_area_downsampling (float): The published limits in training are a quarter of
             ``instance_area`` and a quarter of ``stuff_area`` divided by this, in cells.
-        ignore_area (int): Things with fewer than a quarter of this many cells form no segment.
-        solver (dict | None): Options of the solver, ``mmpanoptic.ops.amwc.SolverOptions``.
-        num_threads (int | None): Threads of the solver; None takes one for each core.
+        **kwargs: See :class:`MulticutModule`: ``intervals``, ``ignore_area``, ``solver``,
+            ``num_threads``.
     """
 
     def __init__(
         self,
-        num_classes: int,
-        thing_labels: Sequence[int],
-        distances: Sequence[int],
-        intervals: Sequence[int] | None = None,
+        *args: Any,
         label_divisor: int = LABEL_DIVISOR,
         loss_weight: float = 10.0,
         step_range: Sequence[float] = (1.0, 5000.0),
@@ -88,31 +81,21 @@ class MulticutLoss(nn.Module):
         stuff_area: float = 2048,
         instance_area: float = 200,
         stuff_area_downsampling: float = 4,
-        ignore_area: int = 12,
-        solver: dict | None = None,
-        num_threads: int | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
-        self.solver = CutSolver("MulticutLoss", distances, intervals, solver, num_threads)
+        super().__init__(*args, **kwargs)
         low, high = step_range
         if not 0 < low <= high or num_steps < 1:
             raise ValueError(
                 f"MulticutLoss: step_range must be positive and ascending and num_steps at least "
                 f"1, got {list(step_range)} and {num_steps}"
             )
-        isthing = torch.zeros(num_classes, dtype=torch.bool)
-        isthing[list(thing_labels)] = True
-        self.register_buffer("isthing", isthing, persistent=False)
-        self.isthing: Tensor
-        self.thing_flags = [label in set(thing_labels) for label in range(num_classes)]
-        self.num_classes = num_classes
         self.label_divisor = label_divisor
         self.loss_weight = loss_weight
         self.step_range = (float(low), float(high))
         self.num_steps = num_steps
         self.stuff_area = stuff_area / 4 / stuff_area_downsampling
         self.instance_area = instance_area / 4
-        self.min_cells = ignore_area // 4
 
     def forward(
         self, outputs: Any, targets: Any, steps: np.ndarray | None = None
@@ -137,11 +120,8 @@ class MulticutLoss(nn.Module):
         problems = [
             CutProblem(costs, [part[number] for part in edges]) for number, costs in enumerate(node)
         ]
-        cuts = self.solver.solve_asymmetric(problems, self.thing_flags)
-        segments = [
-            segments_of_cut(cut.labels, cut.components, self.isthing, self.min_cells)
-            for cut in cuts
-        ]
+        cuts = self.solve_asymmetric(problems)
+        segments = [self.segments(cut) for cut in cuts]
         matched = [
             match_segments(part, truth, weight, self.thing_flags, self.label_divisor)
             for part, truth, weight in zip(segments, targets.panoptic, targets.weight, strict=True)
@@ -153,7 +133,7 @@ class MulticutLoss(nn.Module):
         steps = self.draw_steps(len(node)) if steps is None else steps
         labels = [one.label for one in matched]
         solved = zip(problems, cuts, labels, mask_grad, steps, strict=True)
-        found = estimate_gradients([SolvedImage(*one) for one in solved], self.solver)
+        found = estimate_gradients([SolvedImage(*one) for one in solved], self)
         gradients = [torch.stack([one.node for one in found]) * targets.weight[:, None]]
         for number, weight in enumerate(targets.edge_weights):
             gradients.append(torch.stack([one.edges[number] for one in found]) * weight)
@@ -201,7 +181,7 @@ class MulticutLoss(nn.Module):
                 targets.weight,
                 label,
                 foreground,
-                self.num_classes,
+                len(self.thing_flags),
             )
             (gradient,) = torch.autograd.grad(soft.loss * self.loss_weight, masks)
         return soft.loss.detach(), gradient

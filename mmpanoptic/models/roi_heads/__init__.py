@@ -1,9 +1,8 @@
 """RoI heads: what two-stage models compute for each box."""
 
-from .detectron_roi_extractor import DetectronRoIExtractor
 from .normed_bbox_head import NormedFCBBoxHead
 from .occlusion_head import OcclusionHead
-from .panoptic_roi_head import PanopticRoIHead, to_original_size
+from .panoptic_roi_head import DetectronRoIExtractor, PanopticRoIHead, to_original_size
 from .relation_head import RelationHead
 from .relation_roi_head import RelationRoIHead
 from .searchable_mask_head import SearchableMaskHead

@@ -23,69 +23,41 @@ class DeepLabHead(BaseModule):
 
     Args:
         num_classes (int): Number of classes.
-        in_channels (Sequence[int]): Channels of the backbone's levels, fine to coarse.
-        in_strides (Sequence[int]): Strides of the levels.
-        project_channels (Sequence[int]): Widths of the decoder's projections, fine to coarse.
-        channels (int): Width of the decoder.
         head_channels (int | None): Width before the predictor; None puts the predictor right
             behind the decoder (DeepLabV3+).
         separable (bool): Depthwise-separable 5x5 convolutions ("dsconv").
         head_separable (bool | None): The same for the convolutions behind the decoder; None takes
             ``separable`` (Panoptic-DeepLab), COPS has regular ones.
-        aspp_channels (int): Width of the ASPP.
-        aspp_dilations (Sequence[int]): Dilations of the ASPP.
-        aspp_dropout (float): Dropout ratio after the ASPP.
-        pool_crop_size (Sequence[int] | None): Training crop (height, width) in pixels, the window
-            of the image pooling; None pools globally.
         norm_cfg (dict | None): Config of the norm layers; BN by default.
         loss (dict | None): Config of the loss; hard pixel mining of 20 % by default.
         small_instance_area (int): Things with fewer pixels weigh more; 0 turns it off.
         small_instance_weight (float): Weight of their pixels.
         small_crowds (bool): Crowds count as small things, too.
         ignore_crowd (bool): Leave crowds out of the semantic loss.
-        ignore_label (int): Label of void.
         init_cfg (dict | list | None): Initialisation; by default the predictor is normal with
             standard deviation 0.001 and the rest as :func:`init_decoder_convs` says.
+        **decoder: Further arguments of :class:`DeepLabDecoder`, such as ``in_channels``.
     """
 
     def __init__(
         self,
         num_classes: int,
-        in_channels: Sequence[int],
-        in_strides: Sequence[int] = (4, 8, 16),
-        project_channels: Sequence[int] = (32, 64),
-        channels: int = 256,
         head_channels: int | None = 256,
         separable: bool = False,
         head_separable: bool | None = None,
-        aspp_channels: int = 256,
-        aspp_dilations: Sequence[int] = (6, 12, 18),
-        aspp_dropout: float = 0.1,
-        pool_crop_size: Sequence[int] | None = None,
         norm_cfg: dict | None = None,
         loss: dict | None = None,
         small_instance_area: int = 4096,
         small_instance_weight: float = 3.0,
         small_crowds: bool = True,
         ignore_crowd: bool = False,
-        ignore_label: int = 255,
         init_cfg: Any = None,
+        **decoder: Any,
     ) -> None:
         predictor_init = {"type": "Normal", "std": 0.001, "override": {"name": "predictor"}}
         super().__init__(predictor_init if init_cfg is None else init_cfg)
         norm_cfg = norm_cfg or {"type": "BN"}
-        self.decoder = DeepLabDecoder(
-            in_channels,
-            in_strides,
-            project_channels,
-            channels=channels,
-            aspp_channels=aspp_channels,
-            aspp_dilations=aspp_dilations,
-            aspp_dropout=aspp_dropout,
-            pool_crop_size=pool_crop_size,
-            separable=separable,
-            norm_cfg=norm_cfg,
-        )
+        self.decoder = DeepLabDecoder(separable=separable, norm_cfg=norm_cfg, **decoder)
         width = self.decoder.out_channels
         self.head: nn.Module = nn.Identity()
         if head_channels is not None:
@@ -101,7 +73,6 @@ class DeepLabHead(BaseModule):
         self.small_instance_weight = small_instance_weight
         self.small_crowds = small_crowds
         self.ignore_crowd = ignore_crowd
-        self.ignore_label = ignore_label
 
     def forward(self, feats: Sequence[Tensor]) -> Tensor:
         """Compute logits.
@@ -126,13 +97,12 @@ class DeepLabHead(BaseModule):
             dict[str, Tensor]: ``loss_semantic``.
         """
         if self.small_instance_area or self.ignore_crowd:
-            segments = collate_segments(batch_data_samples, self.ignore_label)
+            segments = collate_segments(batch_data_samples)
             target, weight = make_semantic_targets(
                 segments,
                 self.small_instance_area,
                 self.small_instance_weight,
                 self.ignore_crowd,
-                self.ignore_label,
                 self.small_crowds,
             )
         else:

@@ -7,11 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-
-def stored_shape(shape: tuple[int, int], sampling: int) -> tuple[int, int, int]:
-    """Shape of the cost array of one distance."""
-    height, width = shape
-    return 2, -(-height // sampling), -(-width // sampling)
+from .api import stored_shape
 
 
 def valid_positions(

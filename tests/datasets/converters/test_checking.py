@@ -232,7 +232,7 @@ def test_fix_leaves_what_is_ambiguous_and_says_so(data, tmp_path):
 
 def test_fix_does_not_overwrite_the_dataset(data):
     status, _, error = tool.call("check", data.save(), "--fix", data.json)
-    assert status == 1
+    assert status == 2
     assert "another file" in error
 
 
@@ -256,7 +256,7 @@ def test_predictions_are_checked_too(data, tmp_path):
 
 def test_all_problems_can_be_written_to_a_file(data, tmp_path):
     change("wrong_area")(data)
-    tool.call("check", data.save(), "--report", tmp_path / "r.json", "--max-shown", 0)
+    tool.call("check", data.save(), "--json", tmp_path / "r.json", "--max-shown", 0)
     problems = json.loads((tmp_path / "r.json").read_text())["problems"]
     assert [p["kind"] for p in problems] == ["wrong_area"]
     assert problems[0]["segment_ids"] == [300]

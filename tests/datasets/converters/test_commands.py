@@ -11,11 +11,10 @@ COMMANDS = sorted(path.stem for path in TOOLS.glob("*.py"))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_shows_an_example_and_nproc(name):
+def test_help_shows_an_example(name):
     status, text, _ = call(name, "--help")
     assert status == 0
     assert "examples:" in text
-    assert "--nproc" in text
 
 
 def test_a_command_runs_as_a_script():

@@ -7,19 +7,15 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from mmpanoptic.checkpoints.restricted_pickle import load_weights_pickle
 from mmpanoptic.datasets.converters.relation_files import extract_relations, load_set
 from mmpanoptic.datasets.converters.relation_matching import (
     match_box_overlap,
     match_nearest_box,
     match_segment_id,
 )
-from mmpanoptic.datasets.converters.relations import (
-    RelationOptions,
-    Silhouette,
-    find_relations,
-)
+from mmpanoptic.datasets.converters.relations import RelationOptions, Silhouette, find_relations
 from mmpanoptic.utils.panoptic_png import encode_panoptic_png
-from mmpanoptic.utils.restricted_pickle import load_weights_pickle
 
 from .tool import call
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmpanoptic.models.layers.attention_exchange import (
+from mmpanoptic.models.segmentors.auto_panoptic import (
     PUBLISHED_REDUCTIONS,
     AttentionUnits,
     pool_levels,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mmpanoptic.models.fusion_heads import MulticutHead
-from mmpanoptic.models.layers.multicut import CutProblem
+from mmpanoptic.models.multicut.layer import CutProblem
 from tests.data.golden.cops.synthetic_scenes import scene
 from tests.reference.cops import panoptic_of_cut
 
@@ -37,7 +37,7 @@ def make_inputs(size: str = "default", coco: bool = False) -> dict[str, Any]:
         stuff_area=(4096 if coco else 2048) // SHRINK[size] ** 2,
         num_threads=1,
     )
-    (cut,) = head.solver.solve_asymmetric([CutProblem(*costs)], head.thing_flags)
+    (cut,) = head.solve_asymmetric([CutProblem(*costs)])
     return {
         "cut": cut,
         "class_logits": -costs[0],

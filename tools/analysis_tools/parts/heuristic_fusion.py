@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mmpanoptic.models.fusion_heads import HeuristicFusionHead
+from mmpanoptic.models.fusion_heads.ordered_fusion import HeuristicFusionHead
 from tests.reference.rap import compare_partitions, fuse_heuristic
 from tests.reference.rap_scene import finish_map, full_masks, fusion_inputs
 

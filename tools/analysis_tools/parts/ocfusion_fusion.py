@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmpanoptic.models.fusion_heads import OcclusionFusionHead
+from mmpanoptic.models.fusion_heads.ordered_fusion import OcclusionFusionHead
 from mmpanoptic.models.layers import PairQuery
 from tests.reference.rap import compare_partitions, fuse_occlusion
 from tests.reference.rap_scene import finish_map, full_masks, fusion_inputs

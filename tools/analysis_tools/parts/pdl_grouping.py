@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmpanoptic.models.fusion_heads import find_centers, group_things, merge_segments
+from mmpanoptic.models.postprocess.centers import find_centers, group_things
+from mmpanoptic.models.postprocess.segments import merge_segments
 from tests.data.golden.panoptic_deeplab.crafted_inputs import (
     CITYSCAPES_THINGS,
     COCO_THINGS,

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 
 from mmpanoptic.evaluation import evaluate_files
-from mmpanoptic.evaluation.panoptic_files import usable_cpus
+from mmpanoptic.utils.jobs import usable_cpus
 from tests.reference import panoptic_quality as reference
 from tests.reference.panoptic_files import CASES as SETS
 from tests.reference.panoptic_files import write_files

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mmpanoptic.models.fusion_heads import RelationFusionHead
+from mmpanoptic.models.fusion_heads.ordered_fusion import RelationFusionHead
 from tests.reference.rap import compare_partitions, fuse_relation
 from tests.reference.rap_scene import finish_map, full_masks, fusion_inputs
 

@@ -9,7 +9,7 @@ import torch
 from mmengine.structures import InstanceData
 
 from mmpanoptic.models.fusion_heads import SOLOv2FusionHead
-from mmpanoptic.models.fusion_heads.solov2_candidates import suppress_neighbours
+from mmpanoptic.models.postprocess.solov2_selection import suppress_neighbours
 from tests.reference import solov2 as reference
 
 DESCRIPTION = "SOLOv2's masks, 1024 x 2048, about 1700 candidates, 256 channels, 100 instances."

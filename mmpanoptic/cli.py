@@ -1,0 +1,471 @@
+"""The one way a command reads its arguments, shows progress, reports an error and exits.
+
+A tool is two functions, ``build_parser()``, which says what it takes, and ``run(args)``, which does
+the work and yields the lines to print; ``main = cli.Command(build_parser, run)`` joins them. What
+``run`` needs it imports itself, so that ``--help`` and wrong arguments are answered at once.
+
+Exit status: 0 done, 1 something went wrong, 2 wrong arguments, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+
+from .utils import jobs, write_json
+from .utils.cfg_options import ConfigOptions
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from torch import nn
+
+    from .checkpoints.key_map import KeyMap
+
+Item = TypeVar("Item")
+
+DONE, FAILED, WRONG_ARGUMENTS, STOPPED = 0, 1, 2, 130
+LOG_LEVELS = ("debug", "info", "warning", "error")
+RESUME_NOTE = (
+    "A run that was stopped goes on where it was: files that are there and newer than their "
+    "sources\nstay. The result does not depend on --nproc."
+)
+_PACKAGE = Path(__file__).resolve().parent
+
+
+class UsageError(Exception):
+    """Arguments that are wrong together, or for what they name; the exit status is 2."""
+
+
+class Failure(Exception):  # noqa: N818 - no fault of the program
+    """The work is done, and its outcome is a failure; the exit status is 1."""
+
+
+def at_least(least: float, kind: type[int] | type[float] = int) -> Callable[[str], Any]:
+    """Make an argparse type for numbers that are not below a bound."""
+
+    def read(text: str) -> int | float:
+        try:
+            number = kind(text)
+        except ValueError:
+            number = kind(least) - 1
+        if not number >= least:
+            noun = "whole number" if kind is int else "number"
+            raise argparse.ArgumentTypeError(f"must be a {noun} of at least {least}, got {text!r}")
+        return number
+
+    return read
+
+
+def _argument(flag: str, text: str, **settings: Any) -> tuple[str, dict[str, Any]]:
+    return flag, {"help": text, **settings}
+
+
+COMMON = {
+    "config": _argument("config", "config file, or name of a shipped config", metavar="CONFIG"),
+    "checkpoint": _argument("checkpoint", "weights", metavar="CHECKPOINT"),
+    "cfg_options": _argument(
+        "--cfg-options",
+        "replace settings of the config: a.b=3 list='[1,2]' name=text",
+        nargs="+",
+        action=ConfigOptions,
+        metavar="KEY=VALUE",
+    ),
+    "device": _argument("--device", "cpu, cuda, cuda:N (default: cuda if there is one)"),
+    "trust": _argument(
+        "--trust",
+        "admit bookkeeping classes of mmengine, mmdet and mmsegmentation in checkpoints",
+        action="store_true",
+    ),
+    "json": _argument("--json", "write the figures as JSON", type=Path, metavar="FILE"),
+    "nproc": _argument(
+        "--nproc",
+        "processes (default: the CPUs this process may use, %(default)s here)",
+        type=at_least(1),
+        default=jobs.usable_cpus(),
+        metavar="N",
+    ),
+    "threads": _argument(
+        "--threads",
+        "threads of PyTorch and OpenCV (default: as they are)",
+        type=at_least(1),
+        metavar="N",
+    ),
+    "size": _argument(
+        "--size", "of the network's input", nargs=2, type=at_least(1), metavar=("H", "W")
+    ),
+    "batch_size": _argument(
+        "--batch-size", "images at once (default %(default)s)", type=at_least(1), default=1
+    ),
+    "work_dir": _argument(
+        "--work-dir", "folder for logs and checkpoints (default work_dirs/NAME_OF_CONFIG)"
+    ),
+    "launcher": _argument(
+        "--launcher",
+        "set by dist_*.sh and slurm_*.sh",
+        choices=("none", "pytorch", "slurm", "mpi"),
+        default="none",
+    ),
+    "source": _argument("source", "published weights (.pkl or .pth)", metavar="SOURCE"),
+    "weights_out": _argument("out", "the .pth file to write", metavar="OUT"),
+    "drop": _argument(
+        "--drop",
+        "drop tensors whose names begin like this; each is listed",
+        nargs="+",
+        default=[],
+        metavar="REGEX",
+    ),
+    "variant": _argument(
+        "--config", "config of the same variant: a file or a shipped name", required=True
+    ),
+    "new_classes": _argument(
+        "--new-classes",
+        "the config has other classes: leave out what depends on them (fine-tuning)",
+        action="store_true",
+    ),
+    "to_published": _argument(
+        "--to-published", "the other way: SOURCE is ours", action="store_true"
+    ),
+    # torch.distributed.launch passes it; torchrun sets the variable instead.
+    "local_rank": _argument("--local_rank", argparse.SUPPRESS, type=int),
+}
+"""Arguments that mean the same in every tool: name and settings, see :meth:`Parser.take`."""
+RUN_ARGUMENTS = ("work_dir", "cfg_options", "launcher", "trust", "local_rank")
+"""What a tool with a runner takes, see :func:`read_run_config`."""
+CONVERSION_ARGUMENTS = (
+    "source",
+    "weights_out",
+    "variant",
+    "drop",
+    "new_classes",
+    "to_published",
+    "cfg_options",
+)
+"""What a converter of whole models takes, see :func:`convert_model`."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, with what every tool takes.
+
+    Args:
+        description (str | None): The tool's docstring.
+        examples (str): Lines for the end of ``--help``; ``%(prog)s`` is the program.
+        resumes (bool): The same command goes on where it was stopped.
+        timed (bool): Print how long the work took.
+    """
+
+    def __init__(
+        self, description: str | None, examples: str, resumes: bool = False, timed: bool = False
+    ) -> None:
+        epilog = f"examples:\n{examples.strip(chr(10))}" + (f"\n\n{RESUME_NOTE}" * resumes)
+        super().__init__(
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.resumes = resumes
+        self.timed = timed or resumes
+        self.renamed: dict[str, str] = {}
+        group = self.add_argument_group("every tool")
+        group.add_argument("--log-level", choices=LOG_LEVELS, help="least urgent message to show")
+        group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def add(self, name: str, *more: str, old: Sequence[str] = (), **settings: Any) -> None:
+        """Add an argument.
+
+        Args:
+            name (str): Its name.
+            *more (str): Other names that are shown.
+            old (Sequence[str]): Names of the last version, which work for one more.
+            **settings: Of ``add_argument``.
+        """
+        action = self.add_argument(name, *more, *old, **settings)
+        if old:
+            action.option_strings = [name, *more]  # what is shown; all are parsed
+            self.renamed.update(dict.fromkeys(old, name))
+
+    def take(self, *names: str, old: Sequence[str] = (), **changes: Any) -> None:
+        """Add arguments of :data:`COMMON`.
+
+        Args:
+            *names (str): Their names.
+            old (Sequence[str]): See :meth:`add`.
+            **changes: Settings to replace.
+        """
+        for name in names:
+            flag, settings = COMMON[name]
+            self.add(flag, old=old, **{**settings, **changes})
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with one line."""
+        self.exit(WRONG_ARGUMENTS, f"error: {message}; {self.prog} --help explains\n")
+
+
+def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line; an unknown option is answered with the nearest known one.
+
+    Raises:
+        SystemExit: With status 2 if the arguments are wrong, 0 after ``--help``.
+    """
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        known = [name for name in parser._option_string_actions if name not in parser.renamed]
+        near = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        parser.error(f"unknown argument {unknown[0]}{hint}")
+    for word in sys.argv[1:] if argv is None else argv:
+        name = word.partition("=")[0]
+        if name in parser.renamed:
+            _say(f"warning: {name} is called {parser.renamed[name]} now")
+    return args
+
+
+def main(
+    parser: Parser,
+    run: Callable[[argparse.Namespace], Iterable[object] | None],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parse, work, print; turn whatever happens into a line and an exit status.
+
+    Args:
+        parser (Parser): The tool's.
+        run (Callable): The work; returns, or yields as they come, the lines to print.
+        argv (Sequence[str] | None): Arguments; those of the process by default.
+
+    Returns:
+        int: The exit status.
+    """
+    try:
+        args = parse(parser, argv)
+    except SystemExit as stop:
+        return _status(stop)
+    start = time.perf_counter()
+    try:
+        with _console(args):
+            for line in run(args) or ():
+                print(line, flush=True)  # noqa: T201
+            if parser.timed:
+                print(f"took {time.perf_counter() - start:.1f} s")  # noqa: T201
+            _end_together()
+    except UsageError as error:
+        _say(f"error: {error}; {parser.prog} --help explains")
+        return WRONG_ARGUMENTS
+    except KeyboardInterrupt:
+        _say("stopped" + "; the same command goes on where it was" * parser.resumes)
+        return STOPPED
+    except SystemExit as stop:
+        return _status(stop)
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        _say(f"error: {_describe(error, args.debug)}")
+        return FAILED
+    return DONE
+
+
+class Command(NamedTuple):
+    """A tool that can be called with its arguments.
+
+    Attributes:
+        build_parser (Callable): Says what it takes.
+        run (Callable): Does the work, see :func:`main`.
+    """
+
+    build_parser: Callable[[], Parser]
+    run: Callable[[argparse.Namespace], Iterable[object] | None]
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run with these arguments, those of the process by default; return the exit status."""
+        return main(self.build_parser(), self.run, argv)
+
+
+def _describe(error: Exception, debug: bool) -> str:
+    """Say what went wrong; an error that nobody foresaw keeps its traceback in a file."""
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    text = str(error) or type(error).__name__
+    if debug or _is_foreseen(error):
+        return text
+    handle, name = tempfile.mkstemp("-error.txt", "mmpanoptic-")
+    with open(handle, "w", encoding="utf-8") as file:
+        traceback.print_exception(error, file=file)
+    line = text.splitlines()[0]
+    return f"{type(error).__name__}: {line} (not foreseen; --debug shows the traceback in {name})"
+
+
+def _is_foreseen(error: Exception) -> bool:
+    """Tell errors that our code raises with a message for the user from faults of the program."""
+    if isinstance(error, Failure | OSError | ImportError | SyntaxError | MemoryError):
+        return True
+    if type(error).__module__.startswith("mmpanoptic."):
+        return True
+    last = traceback.extract_tb(error.__traceback__)[-1].filename
+    ours = (_PACKAGE, _PACKAGE.parent / "tools")
+    # The pool of utils.jobs raises again what a worker raised.
+    raised_by_us = last.startswith(tuple(map(str, ours))) or "concurrent" in Path(last).parts
+    return isinstance(error, ValueError | RuntimeError) and raised_by_us
+
+
+def track(items: Iterable[Item], label: str, total: int | None = None) -> Iterable[Item]:
+    """Show on the standard error how far a loop is, with its label and number of items."""
+    from rich.console import Console
+    from rich.progress import track as show
+
+    return show(items, label, total, console=Console(stderr=True))
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """Read the config that the arguments name and apply ``--cfg-options``."""
+    from .apis import get_config
+
+    return get_config(args.config, args.cfg_options)
+
+
+def read_run_config(args: argparse.Namespace) -> Config:
+    """Read a config and apply :data:`RUN_ARGUMENTS`; its placeholders are not filled in yet."""
+    if args.local_rank is not None:
+        os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    cfg = read_config(args)
+    cfg.launcher = args.launcher
+    cfg.setdefault("runner_type", "PanopticRunner")
+    cfg.setdefault("default_scope", "mmpanoptic")
+    cfg.trust_checkpoint = args.trust
+    if args.log_level:
+        cfg.log_level = args.log_level.upper()
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif not cfg.get("work_dir"):
+        cfg.work_dir = os.path.join("work_dirs", Path(cfg.filename).stem)
+    return cfg
+
+
+def load_model(args: argparse.Namespace, device: str | None = None) -> nn.Module:
+    """Build the model of ``config``, ``cfg_options``, ``checkpoint``, ``device`` and ``trust``."""
+    from .apis import init_model
+
+    given = vars(args)
+    return init_model(
+        args.config,
+        given.get("checkpoint"),
+        device or given.get("device"),
+        given.get("cfg_options"),
+        given.get("trust", False),
+    )
+
+
+def save_json(args: argparse.Namespace, content: Any) -> None:
+    """Write figures where ``--json`` says, if it says so."""
+    if args.json is not None:
+        write_json(args.json, content, indent=1)
+
+
+def convert_model(args: argparse.Namespace, key_map: type[KeyMap]) -> Iterator[str]:
+    """Convert weights as :data:`CONVERSION_ARGUMENTS`, with or without ``--initial``, say.
+
+    Args:
+        args (argparse.Namespace): The arguments.
+        key_map (type[KeyMap]): The system's map of names.
+
+    Yields:
+        str: What was done.
+    """
+    from .apis import conversion
+
+    initial = getattr(args, "initial", False)
+    if args.to_published:
+        if args.new_classes or args.drop or initial:
+            raise UsageError(
+                "--to-published converts whole models; no --new-classes, --drop or --initial"
+            )
+        model = conversion.model_of_config(args.config, args.cfg_options)[0]
+        yield conversion.restore_published(args.source, args.out, key_map(model)).report()
+        return
+    options = {"drop": args.drop, "new_classes": args.new_classes, "initial": initial}
+    yield conversion.convert_model(
+        args.source, args.config, args.out, key_map, args.cfg_options, **options
+    ).report()
+
+
+def call_tool(name: str, *arguments: object, folder: Path | None = None) -> float:
+    """Run another tool in a process of its own; return its seconds.
+
+    Args:
+        name (str): Its path below ``tools``.
+        *arguments: Its arguments.
+        folder (Path | None): Where it runs; here by default.
+
+    Raises:
+        Failure: If it fails.
+    """
+    found = [root / "tools" / name for root in (_PACKAGE / ".mim", _PACKAGE.parent)]
+    path = next((path for path in found if path.is_file()), found[-1])
+    command = [sys.executable, str(path), *map(str, arguments)]
+    _say(f"\n== {shlex.join(command)}")
+    start = time.perf_counter()
+    if subprocess.run(command, cwd=folder).returncode:  # noqa: S603 - our own tools
+        raise Failure(f"{name} failed; its message stands above")
+    return time.perf_counter() - start
+
+
+@contextmanager
+def _console(args: argparse.Namespace) -> Iterator[None]:
+    """Give warnings one line each, jobs a progress bar and loggers their level."""
+    if getattr(args, "threads", None):
+        _set_threads(args.threads)
+    if args.log_level:
+        from mmengine.logging import MMLogger
+
+        MMLogger.get_current_instance().setLevel(args.log_level.upper())
+    with warnings.catch_warnings(), jobs.shown_by(track):
+        warnings.showwarning = _show_warning
+        if args.log_level == "error":
+            warnings.simplefilter("ignore")
+        yield
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    _say(f"warning: {message}")
+
+
+def _set_threads(number: int) -> None:
+    """Bound the threads of OpenMP, BLAS, PyTorch and OpenCV, before they are imported."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = str(number)
+    import cv2
+    import torch
+
+    cv2.setNumThreads(number)
+    torch.set_num_threads(number)
+
+
+def _end_together() -> None:
+    """Let the processes of a run end at once."""
+    if "torch.distributed" in sys.modules:
+        from .engine.distributed import close_process_group
+
+        close_process_group()
+
+
+def _status(stop: SystemExit) -> int:
+    if isinstance(stop.code, str):
+        _say(stop.code)
+        return FAILED
+    return int(stop.code or DONE)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,66 @@
+"""An image and its map of segments, brought to one size."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mmpanoptic.utils.format_errors import format_error
+from mmpanoptic.utils.jobs import write_file
+
+from .maps import read_image_size
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+def resize_ids(ids: np.ndarray, size: Size) -> np.ndarray:
+    """Resize a map by nearest neighbour: each new pixel takes the value at its centre.
+
+    Args:
+        ids (np.ndarray): Integer map ``(H, W)``.
+        size: New height and width.
+
+    Returns:
+        np.ndarray: Map of the new size and the same type.
+    """
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.intp)
+        for new, old in zip(size, ids.shape, strict=True)
+    )
+    return ids[rows[:, None], columns]
+
+
+def write_resized_image(source: str | os.PathLike[str], target: Path, size: Size) -> None:
+    """Write a copy of an image in another size (bilinear) as PNG, whole or not at all.
+
+    Raises:
+        PanopticFormatError: If the image cannot be read.
+    """
+    image = cv2.imread(os.fspath(source), cv2.IMREAD_COLOR)
+    if image is None:
+        raise format_error("corrupt_png", "OpenCV cannot read the image", source)
+    height, width = size
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    done, data = cv2.imencode(".png", resized)
+    if not done:
+        raise format_error("bad_field", f"OpenCV cannot encode an image of size {size}", target)
+    write_file(target, data.tobytes())
+
+
+def check_same_size(image: Path, ids: np.ndarray, annotation: Path) -> None:
+    """Refuse a map whose image has another size.
+
+    Raises:
+        PanopticFormatError: If they differ; the message tells how to make them alike.
+    """
+    found = read_image_size(image)
+    if found != ids.shape:
+        detail = (
+            f"the annotation is {ids.shape[1]} x {ids.shape[0]} pixels, its image {image} is "
+            f"{found[1]} x {found[0]}; --size HEIGHT WIDTH brings both to one size"
+        )
+        raise format_error("size_mismatch", detail, annotation)

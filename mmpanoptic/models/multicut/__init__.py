@@ -1,0 +1,1 @@
+"""The asymmetric multiway cut of COPS as a layer: problem, cut, gradient, scores."""

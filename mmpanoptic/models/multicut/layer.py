@@ -1,0 +1,238 @@
+"""The asymmetric multiway cut as a layer, and the segments of its result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmpanoptic.ops.amwc import SolverOptions, solve_grid_batch
+from mmpanoptic.utils.jobs import usable_cpus
+
+from .grid_edges import check_distances
+
+
+class CutProblem(NamedTuple):
+    """Costs of one image.
+
+    Attributes:
+        node (Tensor): float32 ``(K, h, w)``, price of giving a cell a label.
+        edges (Sequence[Tensor]): float32 ``(2, h', w')`` of each distance, price of cutting an
+            edge; see :mod:`mmpanoptic.models.multicut.grid_edges`.
+    """
+
+    node: Tensor
+    edges: Sequence[Tensor]
+
+
+class Cut(NamedTuple):
+    """Solution of one image, on the device of its costs.
+
+    Attributes:
+        labels (Tensor): int64 ``(h, w)``.
+        components (Tensor): int64 ``(h, w)``, connected component of each cell from 0.
+    """
+
+    labels: Tensor
+    components: Tensor
+
+
+@dataclass(frozen=True)
+class CutSegments:
+    """Segments of one image, ordered by class and then by component.
+
+    Attributes:
+        index (Tensor): int64 ``(h, w)``, number of each cell's segment from 0; -1 for things that
+            are too small.
+        label (Tensor): int64 ``(P,)``, class of each segment, ascending.
+        cells (Tensor): int64 ``(P,)``, size of each segment.
+    """
+
+    index: Tensor
+    label: Tensor
+    cells: Tensor
+
+
+class MulticutModule(BaseModule):
+    """What the fusion head and the loss share: solve multiway cuts of grids, number the segments.
+
+    Several cuts are solved at once, on threads of the CPU. Edges of distances beyond a side of the
+    grid are left out, so that small images can be solved.
+
+    Args:
+        num_classes (int): Number of classes C.
+        thing_labels (Sequence[int]): Contiguous labels of the things, whose cells may form several
+            components.
+        distances (Sequence[int]): Distances of the edges, as in the affinity head.
+        intervals (Sequence[int] | None): Their sampling intervals; 1 by default.
+        ignore_area (int): Things with fewer than a quarter of this many cells form no segment.
+        solver (dict | None): Options of the solver, :class:`mmpanoptic.ops.amwc.SolverOptions`,
+            other than ``min_instance_size``; ``mode="lpmp"`` gives the published solutions.
+        num_threads (int | None): Threads of the solver; None takes one for each CPU that the
+            process may use.
+
+    Raises:
+        ValueError: If the distances have no layout or an option is not allowed.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        thing_labels: Sequence[int],
+        distances: Sequence[int],
+        intervals: Sequence[int] | None = None,
+        ignore_area: int = 12,
+        solver: dict | None = None,
+        num_threads: int | None = None,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        self.distances = tuple(distances)
+        self.intervals = (1,) * len(self.distances) if intervals is None else tuple(intervals)
+        check_distances(name, self.distances, self.intervals)
+        self.solver_options = SolverOptions(**(solver or {}))
+        if self.solver_options.min_instance_size:
+            raise ValueError(f"{name}: use ignore_area instead of the solver's min_instance_size")
+        self.num_threads = usable_cpus() if num_threads is None else num_threads
+        isthing = torch.zeros(num_classes, dtype=torch.bool)
+        isthing[list(thing_labels)] = True
+        self.register_buffer("isthing", isthing, persistent=False)
+        self.isthing: Tensor
+        self.thing_labels = frozenset(thing_labels)
+        self.thing_flags = [label in self.thing_labels for label in range(num_classes)]
+        self.min_cells = ignore_area // 4
+
+    def solve_asymmetric(self, problems: Sequence[CutProblem]) -> list[Cut]:
+        """Solve asymmetric multiway cuts.
+
+        Args:
+            problems (Sequence[CutProblem]): Costs of each image, all of one size.
+
+        Returns:
+            list[Cut]: One for each problem.
+        """
+        return self._solve(problems, self.thing_flags, self.solver_options)
+
+    def segments(self, cut: Cut) -> CutSegments:
+        """Number the segments of a cut, see :func:`segments_of_cut`."""
+        return segments_of_cut(cut.labels, cut.components, self.isthing, self.min_cells)
+
+    def solve_symmetric(self, problems: Sequence[CutProblem]) -> list[Cut]:
+        """Solve symmetric multiway cuts: edges are cut where labels differ.
+
+        Args:
+            problems (Sequence[CutProblem]): Costs, all of one size; numbers of labels may differ.
+
+        Returns:
+            list[Cut]: One for each problem.
+        """
+        # The other options are about stuff, or would search longer for a gradient's estimate.
+        given = self.solver_options
+        options = SolverOptions(mode=given.mode, precision=given.precision)
+        return self._solve(problems, None, options)
+
+    def _solve(
+        self,
+        problems: Sequence[CutProblem],
+        partitionable: list[bool] | None,
+        options: SolverOptions,
+    ) -> list[Cut]:
+        if not problems:
+            return []
+        size = min(problems[0].node.shape[1:])
+        kept = [number for number, distance in enumerate(self.distances) if distance <= size]
+        # The samples of one image share edge costs: copy each array once.
+        copies: dict[int, np.ndarray] = {}
+
+        def copy(costs: Tensor) -> np.ndarray:
+            key = costs.data_ptr()
+            if key not in copies:
+                copies[key] = _to_numpy(costs)
+            return copies[key]
+
+        solutions = solve_grid_batch(
+            [_to_numpy(problem.node) for problem in problems],
+            [[copy(problem.edges[number]) for number in kept] for problem in problems],
+            [self.distances[number] for number in kept],
+            partitionable,
+            [self.intervals[number] for number in kept],
+            options,
+            num_threads=self.num_threads,
+        )
+        device = problems[0].node.device
+        return [
+            Cut(
+                torch.from_numpy(solution.labels).to(device, torch.int64),
+                torch.from_numpy(solution.components).to(device, torch.int64),
+            )
+            for solution in solutions
+        ]
+
+
+def _to_numpy(costs: Tensor) -> np.ndarray:
+    array: np.ndarray = costs.detach().to("cpu", torch.float32).numpy()
+    return array
+
+
+LABEL_DIVISOR = 1 << 16
+"""Codes of segments are ``class * LABEL_DIVISOR + n``; more than the published 1000."""
+
+FOREGROUND_SLOPE = 0.1
+"""Steepness of the foreground probability per pixel of area."""
+
+
+def segments_of_cut(
+    labels: Tensor, components: Tensor, isthing: Tensor, min_cells: int
+) -> CutSegments:
+    """Number the segments of a cut: one for a stuff class, one for a component of a thing class.
+
+    COPS (arXiv:2106.03188), section 4. Work on cells is one look-up; all else is done once for
+    each component.
+
+    Args:
+        labels (Tensor): int64 ``(h, w)``, class of each cell; one class within a component.
+        components (Tensor): int64 ``(h, w)``, component of each cell from 0.
+        isthing (Tensor): bool ``(C,)``.
+        min_cells (int): Things with fewer cells form no segment.
+
+    Returns:
+        CutSegments: Without segments if there are only things that are too small.
+    """
+    flat = components.flatten()
+    size = torch.bincount(flat)
+    label = torch.zeros_like(size).scatter_(0, flat, labels.flatten())
+    thing = isthing.index_select(0, label)
+    number = torch.arange(1, len(size) + 1, device=flat.device)
+    key = label * (len(size) + 1) + torch.where(thing, number, 0)
+    kept = ~thing | (size >= min_cells)
+    # Component numbers need not be contiguous.
+    kept &= size > 0
+    unique, segment = torch.unique(key[kept], return_inverse=True)
+    table = torch.full_like(size, -1)
+    table[kept] = segment
+    cells = torch.zeros_like(unique).index_add_(0, segment, size[kept])
+    index = table.index_select(0, flat).view(components.shape)
+    return CutSegments(index, unique // (len(size) + 1), cells)
+
+
+def foreground_probability(
+    area: Tensor, isthing: Tensor, instance_area: float, stuff_area: float
+) -> Tensor:
+    """Judge segments by their size: 1/2 at the area limit of things or of stuff.
+
+    Args:
+        area (Tensor): Areas ``(...)``.
+        isthing (Tensor): bool ``(...)``.
+        instance_area (float): Limit of things, in the unit of ``area``.
+        stuff_area (float): Limit of stuff.
+
+    Returns:
+        Tensor: Probabilities ``(...)``.
+    """
+    limit = torch.where(isthing, float(instance_area), float(stuff_area))
+    return torch.sigmoid(FOREGROUND_SLOPE * (area - limit))

@@ -1,0 +1,43 @@
+import pickle
+
+import pytest
+import torch
+from mmengine.model import BaseModule
+from torch import nn
+
+from mmpanoptic.checkpoints.loading import CheckpointError, install_safe_loading
+
+install_safe_loading()
+
+
+class Net(BaseModule):
+    def __init__(self, checkpoint):
+        super().__init__({"type": "Pretrained", "checkpoint": str(checkpoint)})
+        self.layer = nn.Linear(2, 2)
+
+
+class Malice:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def test_pretrained_weights_are_loaded_from_a_local_file(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({"state_dict": {"layer.weight": torch.eye(2), "layer.bias": torch.ones(2)}}, path)
+    net = Net(path)
+    net.init_weights()
+    assert torch.equal(net.layer.weight, torch.eye(2))
+
+
+def test_a_pickle_with_code_is_refused(tmp_path, capsys):
+    path = tmp_path / "weights.pth"
+    torch.save({"state_dict": Malice()}, path, pickle_module=pickle)
+    with pytest.raises(CheckpointError):
+        Net(path).init_weights()
+    assert "executed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("url", ["http://host/a-12345678.pth", "https://host/a.pth"])
+def test_addresses_without_encryption_or_hash_are_refused(url):
+    with pytest.raises(CheckpointError, match="sha256"):
+        Net(url).init_weights()
