@@ -179,7 +179,7 @@ class PatienceStopHook(EarlyStoppingHook):
         rule: str | None = None,
     ) -> None:
         rule = rule or rule_of(monitor)
-        super().__init__(monitor, rule, min_delta, strict=True, patience=patience).__init__(monitor, rule, min_delta, True, check_finite, patience, stopping_threshold)
+        super().__init__(monitor, rule, min_delta, strict=True, patience=patience)
 
     def before_train(self, runner: PanopticRunner) -> None:
         """Look whether validation gives the metric.
