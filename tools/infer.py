@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Segment an image or all images of a folder: panoptic PNGs, COCO-panoptic JSON, overlays."""
+"""Segment images, folders of images and videos: panoptic PNGs, COCO-panoptic JSON, overlays."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ EXAMPLES = """
 CONFIG is a file or the name of a shipped config. It is Python and gets executed: use only those
 you trust. The classes come from the checkpoint; no dataset is needed.
 
+A frame of street.mp4 is called street/000001.
+
 written: OUT/panoptic.json and OUT/panoptic/NAME.png (ids, R + 256 G + 65536 B, 0 = void),
          OUT/overlay/NAME.png; with --heads OUT/heads/NAME_center.png and NAME_offset.png, or of
          COPS NAME_class_cost.png, NAME_component.png, and of each distance d
@@ -33,7 +35,7 @@ written: OUT/panoptic.json and OUT/panoptic/NAME.png (ids, R + 256 G + 65536 B, 
 def build_parser() -> cli.Parser:
     """Say what the command takes."""
     parser = cli.Parser(__doc__, EXAMPLES)
-    parser.add("image", metavar="IMAGE_OR_FOLDER", help="an image, or a folder (with sub-folders)")
+    parser.add("image", metavar="INPUT", help="an image, a video, or a folder (with sub-folders)")
     parser.take("config", "checkpoint", "device", "batch_size")
     parser.add("--out-dir", type=Path, default=Path("outputs"), help="default: outputs")
     parser.add("--no-overlay", action="store_true", help="do not draw")

@@ -21,11 +21,23 @@ from mmpanoptic.checkpoints.loading import (
 )
 
 from ..datasets.seeding import derive_seed
-from .checkpoint_state import bare_model, message_hub_from_plain, misfits, to_plain
-from .config import stored_label_table
+from ..utils.files import atomic_write
+from .checkpoint_state import (
+    bare_model,
+    message_hub_from_plain,
+    misfits,
+    reopen_window,
+    to_plain,
+)
+from .config import explained_build_errors, stored_label_table
+from .non_finite import refuse_non_finite
 from .random_state import restore_random_state
 from .run_seed import change_seed
 from .schedules import follow_config, note_schedules
+from .workers import clear_worker_errors
+
+VALIDATED = "last_validation"
+"""File in a run's folder that holds the iteration of its last whole validation."""
 
 _WEIGHTS_ONLY = re.compile(r"^(best_.*|.*-[0-9a-f]{8})\.pth$")
 
@@ -46,7 +58,7 @@ def find_checkpoint(work_dir: str | Path, report: Callable[[str], None]) -> Path
     Raises:
         CheckpointError: If there are checkpoints, but none is whole.
     """
-    candidates = _candidates(Path(work_dir))
+    candidates = _candidates(Path(work_dir), report)
     for path in candidates:
         try:
             verify_checkpoint(path)
@@ -63,9 +75,9 @@ def find_checkpoint(work_dir: str | Path, report: Callable[[str], None]) -> Path
     return None
 
 
-def _candidates(work_dir: Path) -> list[Path]:
+def _candidates(work_dir: Path, report: Callable[[str], None]) -> list[Path]:
     """List what could be resumed from, the most wanted first."""
-    named = _named_by_pointer(work_dir)
+    named = _named_by_pointer(work_dir, report)
     folders = {work_dir, *([named.parent] if named else [])}
     others = {
         path
@@ -81,16 +93,20 @@ def _candidates(work_dir: Path) -> list[Path]:
     return [*([named] if named else []), *newest_first]
 
 
-def _named_by_pointer(work_dir: Path) -> Path | None:
+def _named_by_pointer(work_dir: Path, report: Callable[[str], None]) -> Path | None:
+    pointer = work_dir / POINTER
     try:
-        name = (work_dir / POINTER).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        name = pointer.read_text(encoding="utf-8").strip()
+        if not name or not name.isprintable():
+            raise ValueError("it holds no path")
+        path = Path(name)
+        # A work folder may have been moved: the pointer holds an absolute path.
+        return path if path.exists() else work_dir / path.name
+    except FileNotFoundError:
         return None
-    if not name:
+    except (OSError, ValueError) as error:
+        report(f"{pointer} is damaged ({error}). Taking the newest checkpoint of {work_dir}")
         return None
-    path = Path(name)
-    # A work folder may have been moved: the pointer holds an absolute path.
-    return work_dir / path.name if not path.exists() else path
 
 
 class ResumeMixin:
@@ -133,13 +149,15 @@ class ResumeMixin:
         """Validate; a checkpoint without all of the model's weights is an error."""
         self._must_be_whole = True
         self.keep_config(replace=False)
-        return super().val()  # type: ignore[misc]
+        with explained_build_errors(), clear_worker_errors():
+            return super().val()  # type: ignore[misc]
 
     def test(self: Any) -> dict[str, Any]:
         """Test; a checkpoint without all of the model's weights is an error."""
         self._must_be_whole = True
         self.keep_config(replace=False)
-        return super().test()  # type: ignore[misc]
+        with explained_build_errors(), clear_worker_errors():
+            return super().test()  # type: ignore[misc]
 
     def _newest_checkpoint(self: Any) -> str | None:
         """Let the first process choose, so that all processes agree."""
@@ -242,6 +260,7 @@ class ResumeMixin:
                 "--cfg-options load_from=FILE"
             )
         meta = checkpoint["meta"]
+        refuse_non_finite(checkpoint["state_dict"], meta["iter"])
         meta.pop("config", None)  # mmengine would execute it as Python code
         metainfo = getattr(self.train_dataloader.dataset, "metainfo", None)
         if repr(to_plain(metainfo)) == repr(meta.get("dataset_meta")):
@@ -252,6 +271,7 @@ class ResumeMixin:
             "data_position": checkpoint.get("data_position"),
             "param_schedulers": checkpoint.get("param_schedulers"),
             "validated": meta.get("validated", False),
+            "gradients": checkpoint.get("gradients"),
         }
 
     def resume(
@@ -282,8 +302,49 @@ class ResumeMixin:
         if self.seed != seed:
             offset = get_rank() if self._randomness_cfg.get("diff_rank_seed") else 0
             change_seed(self.train_dataloader, seed - offset, self.seed - offset)
+        if self._resumed["gradients"]:
+            self._reopen_window(self._resumed["gradients"])
         if hasattr(self.train_loop, "resume_data"):
             self.train_loop.resume_data(self._resumed["data_position"], self._resumed["validated"])
+
+    def _reopen_window(self: Any, window: Mapping[str, Any]) -> None:
+        problem = reopen_window(bare_model(self.model), self.optim_wrapper, window)
+        if problem is not None:
+            self.logger.warning(problem)
+        else:  # mmengine, which knows nothing of them, would say that they are lost
+            lost = "Resumed iteration number is not divisible"
+            self.logger.addFilter(lambda record: lost not in record.getMessage())
+
+    def has_validated(self: Any, iteration: int) -> bool:
+        """Tell whether a validation was finished at the iteration from which training goes on.
+
+        Validations of later iterations, which the run will come to again, are forgotten.
+
+        Args:
+            iteration (int): Number of finished iterations.
+
+        Returns:
+            bool: The same in all processes.
+        """
+        answer = [False]
+        if is_main_process():
+            path = Path(self.work_dir, VALIDATED)
+            text = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+            answer = [text.isdigit() and int(text) >= iteration]
+            if answer[0]:
+                self.note_validation(iteration)
+        broadcast_object_list(answer)
+        return answer[0]
+
+    def note_validation(self: Any, iteration: int) -> None:
+        """Write down that the validation of an iteration is over.
+
+        Args:
+            iteration (int): Number of finished iterations.
+        """
+        if is_main_process():
+            with atomic_write(Path(self.work_dir, VALIDATED)) as temporary:
+                temporary.write_text(f"{iteration}\n", encoding="utf-8")
 
     def resume_random_state(self: Any) -> None:
         """Go on with the random numbers of the checkpoint; without a resume, do nothing."""

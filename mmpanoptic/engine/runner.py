@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import mmengine
@@ -16,11 +17,13 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import (
     all_gather_object,
+    broadcast_object_list,
     get_rank,
     is_distributed,
     is_main_process,
     master_only,
 )
+from mmengine.hooks import EarlyStoppingHook
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import BaseLoop, Runner
@@ -32,9 +35,17 @@ from mmpanoptic.registry import RUNNERS, placeholders
 from mmpanoptic.version import __version__
 
 from ..structures import LabelTable
-from ..utils.files import atomic_write
+from ..utils.files import WriteError, atomic_write
+from ..utils.locks import FolderInUseError, exclusive_folder
 from .auto_scale import count_processes, scale_to_batch
-from .checkpoint_state import bare_model, message_hub_to_plain, scheduler_states, to_plain
+from .batches import refuse_endless
+from .checkpoint_state import (
+    bare_model,
+    message_hub_to_plain,
+    open_window,
+    scheduler_states,
+    to_plain,
+)
 from .config import (
     explained_build_errors,
     resolve_config,
@@ -43,15 +54,27 @@ from .config import (
 )
 from .config_keys import check_keys, read_names
 from .distributed import init_cpu_process_group
+from .non_finite import refuse_non_finite
 from .random_state import capture_random_state, isolated_random_state
 from .resume import ResumeMixin
-from .run_seed import give_seed
+from .run_seed import give_positions, give_seed
 from .schedules import without_empty_warmups
-from .workers import DetachedWorker
+from .stop_hooks import StopSignalHook
+from .workers import GuardedWorker, clear_worker_errors
 
 install_safe_loading()
 
 _EXACT_LOOPS = {"EpochBasedTrainLoop": "EpochTrainLoop", "IterBasedTrainLoop": "IterTrainLoop"}
+
+
+def _own_stop_hook(hook: Any) -> Any:
+    """Let ours take the place of mmengine's hook for early stopping."""
+    names = ("EarlyStoppingHook", EarlyStoppingHook)
+    if not isinstance(hook, dict) or hook.get("type") not in names:
+        return hook
+    defaults = {"min_delta": inspect.signature(EarlyStoppingHook).parameters["min_delta"].default}
+    given = {name: value for name, value in hook.items() if name != "strict"}
+    return {**defaults, **given, "type": "PatienceStopHook"}
 
 
 @RUNNERS.register_module()
@@ -118,9 +141,41 @@ class PanopticRunner(ResumeMixin, Runner):
         if self._batch_note:
             scaled = self._batch_note.startswith("auto_scale_lr")
             self.logger.log(logging.INFO if scaled else logging.WARNING, self._batch_note)
-        self.keep_config(replace=True)
-        with explained_build_errors():
-            return super().train()
+        with self._own_work_dir(), explained_build_errors(), clear_worker_errors():
+            self.keep_config(replace=True)
+            try:
+                return super().train()
+            finally:
+                for hook in self.hooks:
+                    if isinstance(hook, StopSignalHook):
+                        hook.release()
+
+    @contextmanager
+    def _own_work_dir(self) -> Iterator[None]:
+        """Keep other trainings out of the work folder; all processes fail if the first one does."""
+        with ExitStack() as stack:
+            error: list[Exception | None] = [None]
+            if is_main_process():
+                try:
+                    stack.enter_context(exclusive_folder(self.work_dir, ".training.lock"))
+                except (FolderInUseError, OSError) as caught:
+                    error = [caught]
+            broadcast_object_list(error)
+            if error[0] is not None:
+                raise error[0]
+            yield
+
+    def build_val_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
+        """Build the loop of validation, whose data must have an end."""
+        built = super().build_val_loop(loop)
+        refuse_endless(built.dataloader)
+        return built
+
+    def build_test_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
+        """Build the loop of testing, whose data must have an end."""
+        built = super().build_test_loop(loop)
+        refuse_endless(built.dataloader)
+        return built
 
     def dump_config(self) -> None:
         """Do nothing: mmengine calls this in the constructor, where nobody knows what will run."""
@@ -212,7 +267,8 @@ class PanopticRunner(ResumeMixin, Runner):
             seed = seed - get_rank() if diff_rank_seed else seed
             give_seed(dataloader["dataset"], seed)
         loader = Runner.build_dataloader(dataloader, seed=seed)
-        loader.worker_init_fn = DetachedWorker(loader.worker_init_fn)
+        give_positions(loader.dataset)
+        loader.worker_init_fn = GuardedWorker(loader.worker_init_fn)
         return loader
 
     def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
@@ -227,6 +283,18 @@ class PanopticRunner(ResumeMixin, Runner):
     def build_param_scheduler(self, scheduler: Any) -> Any:
         """Build the schedulers; a warm-up over no iterations is left out."""
         return super().build_param_scheduler(without_empty_warmups(scheduler))
+
+    def register_hooks(
+        self, default_hooks: dict[str, Any] | None = None, custom_hooks: list[Any] | None = None
+    ) -> None:
+        """Register the hooks; a run that stops early keeps its best state."""
+        custom = [_own_stop_hook(hook) for hook in custom_hooks or []]
+        stops = [h for h in custom if isinstance(h, dict) and h["type"] == "PatienceStopHook"]
+        checkpoint = (default_hooks or {}).get("checkpoint", {"type": "AtomicCheckpointHook"})
+        if stops and isinstance(checkpoint, dict) and not checkpoint.get("save_best"):
+            best = {"save_best": stops[0]["monitor"], "rule": stops[0].get("rule")}
+            default_hooks = {**(default_hooks or {}), "checkpoint": {**checkpoint, **best}}
+        super().register_hooks(default_hooks, custom)
 
     def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
         """Register the default hooks; the one for checkpoints writes atomically."""
@@ -279,7 +347,9 @@ class PanopticRunner(ResumeMixin, Runner):
             backend_args (dict | None): Must be None, see Raises.
 
         Raises:
+            NonFiniteLossError: If a weight is infinite or not a number.
             ValueError: If the folder is not local: only local writes are atomic.
+            WriteError: If the disk is full, broken or read-only.
         """
         if file_client_args or backend_args or "://" in str(out_dir):
             raise ValueError(
@@ -290,12 +360,16 @@ class PanopticRunner(ResumeMixin, Runner):
         meta = {"epoch": self.epoch + done["epoch"], "iter": self.iter + done["iter"]} | (
             meta or {}
         )
+        model = bare_model(self.model)
+        weights = model.state_dict()
+        refuse_non_finite(weights, meta["iter"])
+        window = open_window(model, self.optim_wrapper) if save_optimizer else None
         random_states = all_gather_object(self._outer_random_state or capture_random_state())
         if not is_main_process():
             return
         checkpoint = {
             "meta": meta | self._describe_run(),
-            "state_dict": bare_model(self.model).state_dict(),
+            "state_dict": weights,
             "message_hub": message_hub_to_plain(self.message_hub, self.logger.warning),
             "random_states": random_states,
         }
@@ -303,10 +377,16 @@ class PanopticRunner(ResumeMixin, Runner):
             checkpoint["data_position"] = self.train_loop.data_position(meta["epoch"], meta["iter"])
         if save_optimizer:
             checkpoint["optimizer"] = self.optim_wrapper.state_dict()
+        if window is not None:
+            checkpoint["gradients"] = window
         if save_param_scheduler and self.param_schedulers is not None:
             checkpoint["param_schedulers"] = scheduler_states(self.param_schedulers)
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)  # EMA, for instance
-        save_checkpoint(to_plain(checkpoint), os.path.join(out_dir, filename))
+        try:
+            save_checkpoint(to_plain(checkpoint), os.path.join(out_dir, filename))
+        except WriteError as error:
+            text = f"the checkpoint of iteration {meta['iter']} is not written: {error}"
+            raise WriteError(error.errno, f"{text}; then go on with --resume") from error
 
     def _describe_run(self) -> dict[str, Any]:
         """Collect config, versions, seed and label table for ``meta``."""

@@ -1,17 +1,12 @@
-"""Tables for logs and terminals."""
+"""Tables for logs and terminals, as users of mmdet know them."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
-_WIDTH = 200  # wide enough for every table here; a log has no terminal to ask
+from terminaltables import AsciiTable
 
 
 def render_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -26,14 +21,10 @@ def render_table(title: str, header: Sequence[str], rows: Sequence[Sequence[obje
     Returns:
         str: Several lines.
     """
-    table = Table(title=title, title_justify="left", title_style="", box=box.ASCII2)
-    for index, name in enumerate(header):
-        table.add_column(name, justify="right" if index else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*(_format(value) for value in row))
-    buffer = io.StringIO()
-    Console(file=buffer, width=_WIDTH, color_system=None, markup=False).print(table)
-    return buffer.getvalue().rstrip("\n")
+    table = AsciiTable([list(header), *([_format(value) for value in row] for row in rows)])
+    table.justify_columns = dict.fromkeys(range(1, len(header)), "right")
+    # AsciiTable leaves a title out that is wider than the table.
+    return "\n".join([title, table.table] if title else [table.table])
 
 
 def to_percent(numbers: Any) -> Any:
