@@ -137,11 +137,12 @@ COMMON = {
     "to_published": _argument(
         "--to-published", "the other way: SOURCE is ours", action="store_true"
     ),
-    # torch.distributed.launch passes it; torchrun sets the variable instead.
+    # torch.distributed.launch passes one of them; torchrun sets the variable instead.
     "local_rank": _argument("--local_rank", argparse.SUPPRESS, type=int),
+    "local-rank": _argument("--local-rank", argparse.SUPPRESS, type=int),
 }
 """Arguments that mean the same in every tool: name and settings, see :meth:`Parser.take`."""
-RUN_ARGUMENTS = ("work_dir", "cfg_options", "launcher", "trust", "local_rank")
+RUN_ARGUMENTS = ("work_dir", "cfg_options", "launcher", "trust", "local_rank", "local-rank")
 """What a tool with a runner takes, see :func:`read_run_config`."""
 CONVERSION_ARGUMENTS = (
     "source",

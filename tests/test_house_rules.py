@@ -41,6 +41,23 @@ def test_nothing_is_bound_to_one_device(path):
         assert not name.endswith(".cuda") or name.startswith("torch.cuda"), f"line {node.lineno}"
 
 
+COMMAND_LINE = {"print", "sys.exit", "exit", "argparse.ArgumentParser", "input"}
+WRITES = {"sys.stdout.write", "sys.stderr.write"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in SOURCES if path != ROOT / "mmpanoptic" / "cli.py"],
+    ids=lambda p: str(p.relative_to(ROOT)),
+)
+def test_only_the_command_line_prints_parses_shows_progress_and_exits(path):
+    for node, name in calls(path):
+        assert name not in COMMAND_LINE | WRITES, f"line {node.lineno} calls {name}"
+    text = path.read_text(encoding="utf-8")
+    assert "rich.progress" not in text
+    assert "track_iter_progress" not in text
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_and_functions_are_short(path):
     text = path.read_text(encoding="utf-8")
