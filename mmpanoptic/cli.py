@@ -1,8 +1,8 @@
 """The one way a command reads its arguments, shows progress, reports an error and exits.
 
-A tool is three functions: ``build_parser()`` says what it takes, ``run(args)`` does the work and
-yields the lines to print, ``main(argv)`` is ``cli.main(build_parser(), run, argv)``. What ``run``
-needs it imports itself, so that ``--help`` and wrong arguments are answered at once.
+A tool is two functions, ``build_parser()``, which says what it takes, and ``run(args)``, which does
+the work and yields the lines to print; ``main = cli.Command(build_parser, run)`` joins them. What
+``run`` needs it imports itself, so that ``--help`` and wrong arguments are answered at once.
 
 Exit status: 0 done, 1 something went wrong, 2 wrong arguments, 130 stopped by Ctrl-C.
 """
@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from .utils import jobs, write_json
 from .utils.cfg_options import ConfigOptions
@@ -287,6 +287,22 @@ def main(
     return DONE
 
 
+class Command(NamedTuple):
+    """A tool that can be called with its arguments.
+
+    Attributes:
+        build_parser (Callable): Says what it takes.
+        run (Callable): Does the work, see :func:`main`.
+    """
+
+    build_parser: Callable[[], Parser]
+    run: Callable[[argparse.Namespace], Iterable[object] | None]
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run with these arguments, those of the process by default; return the exit status."""
+        return main(self.build_parser(), self.run, argv)
+
+
 def _describe(error: Exception, debug: bool) -> str:
     """Say what went wrong; an error that nobody foresaw keeps its traceback in a file."""
     if debug:
@@ -380,6 +396,7 @@ def convert_model(args: argparse.Namespace, key_map: type[KeyMap]) -> Iterator[s
         str: What was done.
     """
     from .apis import conversion
+    from .checkpoints.conversion import restore_published
 
     initial = getattr(args, "initial", False)
     if args.to_published:
@@ -388,7 +405,7 @@ def convert_model(args: argparse.Namespace, key_map: type[KeyMap]) -> Iterator[s
                 "--to-published converts whole models; no --new-classes, --drop or --initial"
             )
         model = conversion.model_of_config(args.config, args.cfg_options)[0]
-        yield conversion.restore_published(args.source, args.out, key_map(model)).report()
+        yield restore_published(args.source, args.out, key_map(model)).report()
         return
     options = {"drop": args.drop, "new_classes": args.new_classes, "initial": initial}
     yield conversion.convert_model(
@@ -422,15 +439,28 @@ def _console(args: argparse.Namespace) -> Iterator[None]:
     """Give warnings one line each, jobs a progress bar and loggers their level."""
     if getattr(args, "threads", None):
         _set_threads(args.threads)
-    if args.log_level:
-        from mmengine.logging import MMLogger
-
-        MMLogger.get_current_instance().setLevel(args.log_level.upper())
-    with warnings.catch_warnings(), jobs.shown_by(track):
+    with warnings.catch_warnings(), jobs.shown_by(track), _logging(args.log_level):
         warnings.showwarning = _show_warning
         if args.log_level == "error":
             warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def _logging(level: str | None) -> Iterator[None]:
+    """Give mmengine's logger a level, and its own back in the end."""
+    if level is None:
+        yield
+        return
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    before = logger.level
+    logger.setLevel(level.upper())
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

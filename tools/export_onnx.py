@@ -9,8 +9,7 @@ metadata. The file is compared with PyTorch in onnxruntime.
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmpanoptic import cli
@@ -51,10 +50,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     yield export(model, inputs, args.out, args.opset, not args.no_check)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -8,8 +8,6 @@ not built. Instances are found by the ids of the images, whatever their files ar
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
 from typing import Any
 
 from mmpanoptic import cli
@@ -82,10 +80,7 @@ def run(args: argparse.Namespace) -> None:
     runner.test()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

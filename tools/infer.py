@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,8 @@ EXAMPLES = """
 
 CONFIG is a file or the name of a shipped config. It is Python and gets executed: use only those
 you trust. The classes come from the checkpoint; no dataset is needed.
+
+A frame of street.mp4 is called street/000001.
 
 written: OUT/panoptic.json and OUT/panoptic/NAME.png (ids, R + 256 G + 65536 B, 0 = void),
          OUT/overlay/NAME.png (of a video OUT/overlay/NAME.mp4); with --heads
@@ -122,10 +123,10 @@ def watch(inferencer: PanopticInferencer, camera: int, style: DrawStyle) -> str:
     """Segment the frames of a camera and show them until ESC or q is pressed."""
     import cv2
 
-    from mmpanoptic.apis.videos import read_frames
+    from mmpanoptic.apis.videos import camera_frames
 
     count, start = 0, time.perf_counter()
-    for frame in read_frames(camera):
+    for frame in camera_frames(camera):
         cv2.imshow("mmpanoptic", inferencer(frame)[0].draw(style=style))
         count += 1
         if cv2.waitKey(1) & 0xFF in (27, ord("q")):
@@ -141,10 +142,7 @@ def describe(result: PanopticResult) -> str:
     return f"{result.name}: {', '.join(counts) or 'nothing found'}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

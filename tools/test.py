@@ -7,8 +7,6 @@ Several processes: tools/dist_test.sh CONFIG CHECKPOINT NUMBER. Slurm: tools/slu
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
 
 from mmpanoptic import cli
 
@@ -79,10 +77,7 @@ def run(args: argparse.Namespace) -> None:
     RUNNERS.build(cfg).test()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -7,8 +7,6 @@ Several processes: tools/dist_train.sh CONFIG NUMBER. Slurm: tools/slurm_train.s
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mmpanoptic import cli
@@ -88,10 +86,7 @@ def run(args: argparse.Namespace) -> None:
     RUNNERS.build(cfg).train()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""Videos: frames to segment, and the drawings of a video's frames as a video."""
+"""What a camera sees, and the drawings of a video's frames as a video."""
 
 from __future__ import annotations
 
@@ -10,30 +10,24 @@ from types import TracebackType
 import cv2
 import numpy as np
 
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 
-
-def read_frames(source: str | os.PathLike[str] | int) -> Iterator[np.ndarray]:
-    """Yield the frames of a video one after another.
+def camera_frames(number: int) -> Iterator[np.ndarray]:
+    """Yield what a camera sees, one frame after another, until it ends.
 
     Args:
-        source: File of a video, or the number of a camera.
+        number (int): Of the camera, from 0 on.
 
     Yields:
         np.ndarray: uint8 BGR ``(H, W, 3)``.
 
     Raises:
-        ValueError: If OpenCV cannot open it, or finds no frame.
+        ValueError: If OpenCV reads no frame of it.
     """
-    capture = cv2.VideoCapture(source if isinstance(source, int) else os.fspath(source))
+    capture = cv2.VideoCapture(number)
     try:
         found, frame = capture.read()
         if not found:
-            kind = "camera" if isinstance(source, int) else "video"
-            raise ValueError(
-                f"OpenCV reads no frame of the {kind} {source}; a video may have a codec that it "
-                "lacks: ffmpeg -i VIDEO new.mp4 writes another one"
-            )
+            raise ValueError(f"OpenCV reads no frame of the camera {number}; try another number")
         while found:
             yield frame
             found, frame = capture.read()

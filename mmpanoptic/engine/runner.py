@@ -57,10 +57,10 @@ from .distributed import init_cpu_process_group
 from .non_finite import refuse_non_finite
 from .random_state import capture_random_state, isolated_random_state
 from .resume import ResumeMixin
-from .run_seed import give_seed
+from .run_seed import give_positions, give_seed
 from .schedules import without_empty_warmups
 from .stop_hooks import StopSignalHook
-from .workers import DetachedWorker, clear_worker_errors
+from .workers import GuardedWorker, clear_worker_errors
 
 install_safe_loading()
 
@@ -267,7 +267,8 @@ class PanopticRunner(ResumeMixin, Runner):
             seed = seed - get_rank() if diff_rank_seed else seed
             give_seed(dataloader["dataset"], seed)
         loader = Runner.build_dataloader(dataloader, seed=seed)
-        loader.worker_init_fn = DetachedWorker(loader.worker_init_fn)
+        give_positions(loader.dataset)
+        loader.worker_init_fn = GuardedWorker(loader.worker_init_fn)
         return loader
 
     def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from ..utils.worker_guard import guard_worker
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 _CAUGHT = re.compile(r"Caught (\w+) in DataLoader worker process (\d+)\.\n")
@@ -57,12 +60,10 @@ def _rebuilt(error: Exception, text: str, worker: int) -> Exception:
     return type(error)(f"{line} (in worker process {worker} of a data loader)\n{text}")
 
 
-class DetachedWorker:
-    """Put a worker into a process group of its own, then go on as the loader wants.
+class GuardedWorker:
+    """Tie a worker to the training process, then go on as the loader wants.
 
-    torchrun ends a run by a signal to the process groups that it started. The workers must not
-    get it: the training process would fail for lack of data before :class:`StopSignalHook` has
-    saved a checkpoint. Workers end by themselves when the training process does.
+    See :func:`mmpanoptic.utils.worker_guard.guard_worker`.
 
     Args:
         then (Callable | None): The loader's own ``worker_init_fn``.
@@ -70,6 +71,7 @@ class DetachedWorker:
 
     def __init__(self, then: Callable[[int], None] | None) -> None:
         self.then = then
+        self.owner = os.getpid()
 
     def __call__(self, worker_id: int) -> None:
         """Prepare the worker in which this is called.
@@ -77,7 +79,7 @@ class DetachedWorker:
         Args:
             worker_id (int): Number of the worker.
         """
-        if hasattr(os, "setpgid"):  # not on Windows
-            os.setpgid(0, 0)
+        served = multiprocessing.get_start_method() == "forkserver"
+        guard_worker(os.getppid() if served else self.owner)
         if self.then is not None:
             self.then(worker_id)

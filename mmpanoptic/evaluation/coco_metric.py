@@ -161,8 +161,15 @@ class CocoInstanceMetric(IndexedMetric):
         categories = _category_ids(table, truth, self.ann_file)
         images = None if truth is None else _ImageIndex(truth["images"], str(self.ann_file))
         key, detections, image_ids = _SHAPE_KEYS[iou_type], [], []
+        seen: set[Any] = set()
         for record in records:
             image_id = record.img_id if images is None else images.find(record)
+            if image_id in seen:
+                raise ValueError(
+                    f"two images have the id {image_id!r}, and their detections would be mixed; "
+                    "evaluate concatenated datasets one by one (SeparateEvaluator)"
+                )
+            seen.add(image_id)
             image_ids.append(image_id)
             shapes = record.boxes if iou_type == "bbox" else record.masks
             for label, score, shape in zip(record.labels, record.scores, shapes, strict=True):

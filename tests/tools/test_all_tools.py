@@ -130,7 +130,7 @@ def end_with(error, tool, monkeypatch):
         yield "begun"
         raise error
 
-    monkeypatch.setattr(tool, "run", run)
+    monkeypatch.setattr(tool, "main", tool.main._replace(run=run))
 
 
 @each_tool

@@ -51,7 +51,7 @@ def options(data):
     return [
         *("--cfg-options", f"data_root={data}", f"max_iters={STEPS}", "warmup_iters=1"),
         *("batch_size=2", "num_workers=0", "load_from=None", *loaders),
-        f"default_hooks.checkpoint.interval={STEPS}",
+        f"checkpoint_interval={STEPS}",
     ]
 
 
@@ -137,7 +137,7 @@ def test_the_operations_of_the_parts_add_up_to_the_whole(system, run_tool):
     whole = parts.pop("total")
     assert whole["flops"] > 0
     for figure in ("parameters", "flops"):
-        top = [row for name, row in parts.items() if "." not in name and " (" not in name]
+        top = [row for name, row in parts.items() if "." not in name and "(" not in name]
         top += [parts["(rest)"]] if "(rest)" in parts else []
         assert sum(row[figure] for row in top) == whole[figure]
         for name, row in parts.items():

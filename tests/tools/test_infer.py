@@ -87,7 +87,7 @@ def test_a_video_gives_maps_of_its_frames_and_a_video_of_the_drawings(run_tool, 
     out = run_tool.folder / "outputs"
     content = json.loads((out / "panoptic.json").read_text())
     files = [annotation["file_name"] for annotation in content["annotations"]]
-    assert files == [f"clip/{k:06d}.png" for k in range(3)]
+    assert files == [f"clip/{k:06d}.png" for k in (1, 2, 3)]
     assert all(read_panoptic_png(out / "panoptic" / name).shape == (64, 96) for name in files)
     assert [path.name for path in (out / "overlay").iterdir()] == ["clip.mp4"]
     video = cv2.VideoCapture(str(out / "overlay" / "clip.mp4"))
@@ -100,7 +100,7 @@ def test_a_video_gives_maps_of_its_frames_and_a_video_of_the_drawings(run_tool, 
 def test_a_broken_video_is_an_error(run_tool, checkpoint):
     (run_tool.folder / "broken.mp4").write_bytes(b"?")
     done = run_tool(TOOL, "broken.mp4", CONFIG, checkpoint, "--device", "cpu", status=1)
-    assert "OpenCV reads no frame of the video broken.mp4" in done.stderr
+    assert "cannot decode the video" in done.stderr
 
 
 def test_a_camera_is_shown_until_a_key_ends_it(

@@ -242,10 +242,7 @@ def format_table(figures: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([render_table("Parts", header, rows), *notes])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -9,8 +9,7 @@ starts with. Label maps of a panoptic dataset: tools/dataset_converters/coco_pan
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmpanoptic import cli
@@ -101,10 +100,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     cli.save_json(args, to_percent(numbers))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -9,8 +9,7 @@ Code from the file never runs.
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from mmpanoptic import cli
 
@@ -35,10 +34,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     return cli.convert_model(args, EfficientPSKeyMap)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

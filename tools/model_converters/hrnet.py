@@ -8,8 +8,7 @@ never runs.
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmpanoptic import cli
@@ -50,10 +49,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     yield convert_backbone(args.source, args.out, backbone_config, args.drop).report()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -7,8 +7,7 @@ Every tensor is placed or listed as dropped; code from the file never runs.
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from mmpanoptic import cli
 
@@ -32,10 +31,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     yield convert_backbone(args.source, args.out, lambda state: BACKBONE, args.drop).report()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

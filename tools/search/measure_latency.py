@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from mmpanoptic import cli
 
@@ -52,10 +51,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     yield f"{args.out}: {note}; fixed part {measured['base_ms']:.1f} ms"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -55,10 +55,12 @@ class PanopticDataPreprocessor(ImgDataPreprocessor):
             training (bool): Pad the ground truth as well.
 
         Returns:
-            dict: ``inputs`` float32 ``(N, 3, H, W)`` and ``data_samples``.
+            dict: ``inputs`` ``(N, 3, H, W)``, float32 or what ``model.half()``, ``.bfloat16()`` and
+            the like have made of the model, and ``data_samples``.
         """
         shapes = [tuple(image.shape[-2:]) for image in data["inputs"]]
         data = super().forward(data, training)
+        data["inputs"] = data["inputs"].to(self.mean.dtype)  # a buffer that follows the weights
         size = tuple(data["inputs"].shape[-2:])
         if data["data_samples"] is not None:
             for sample, shape in zip(data["data_samples"], shapes, strict=True):

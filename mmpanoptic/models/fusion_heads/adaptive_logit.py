@@ -43,7 +43,7 @@ class AdaptiveLogitFusionHead(BaseModule):
     box an instance has the logit A of its mask and the logit B of its class in the semantic
     branch; ``(sigmoid(A) + sigmoid(B)) (A + B)`` competes with the logits of the stuff classes and
     of the other instances. Pixels that stuff wins take the most likely semantic class; things
-    and small stuff there become void.
+    and small stuff there become void. Without stuff classes instances compete with 0.
 
     Both kinds of instance heads are served: RoI heads (``mask_logits`` ``(K, m, m)`` of the
     predicted class, pasted here inside the boxes) and box-free heads (``mask_logits`` as
@@ -73,6 +73,8 @@ class AdaptiveLogitFusionHead(BaseModule):
     Raises:
         ValueError: If a label of a thing is no class.
     """
+
+    NEEDS = {"mask_logits": "a RoI head, or a SOLOv2Head by SOLOv2FusionHead"}
 
     def __init__(
         self,
@@ -213,10 +215,9 @@ class AdaptiveLogitFusionHead(BaseModule):
             needed[window] = True
         if self.legacy_zero_outside:
             needed.fill_(True)
-        stuff = logits.channels(self.is_stuff.nonzero()[:, 0])
         contest = LogitContest(
             logits,
-            stuff.maximum(needed),
+            self._stuff_logits(logits, needed),
             self.overlap_thr,
             self.inst_logit_scale,
             self.legacy_zero_outside,
@@ -233,6 +234,17 @@ class AdaptiveLogitFusionHead(BaseModule):
                 number += 1
         contest.leak()
         return contest
+
+    def _stuff_logits(self, logits: ResizedLogits | MeanLogits, needed: Tensor) -> Tensor:
+        """Find the largest stuff logit of every pixel, float32 ``(H, W)``.
+
+        Without stuff classes it is 0: an instance then takes the pixels that its fused logit is
+        for, and not its whole box.
+        """
+        stuff = self.is_stuff.nonzero()[:, 0]
+        if not len(stuff):
+            return torch.zeros(logits.out_shape, device=self.is_stuff.device)
+        return logits.channels(stuff).maximum(needed)
 
     def _windows(self, ranked: InstanceData, size: tuple[int, int]) -> list[Window]:
         """Round the boxes to the windows in which the instances compete."""

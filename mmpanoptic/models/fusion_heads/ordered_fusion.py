@@ -66,6 +66,8 @@ class PaintFusionHead(BaseModule):
 
     stride = 4
 
+    NEEDS = {"mask_logits": "a RoI head such as PanopticRoIHead"}
+
     def __init__(
         self,
         thing_labels: Sequence[int],
@@ -357,6 +359,11 @@ class RelationFusionHead(PaintFusionHead):
         **options (Any): Further arguments of :class:`PaintFusionHead`.
     """
 
+    NEEDS = {
+        **PaintFusionHead.NEEDS,
+        "relation_values": "a RelationRoIHead with a relation_head",
+    }
+
     def __init__(
         self,
         overlap_thr: float = 0.6,
@@ -408,6 +415,11 @@ class OcclusionFusionHead(PaintFusionHead):
         occlusion_thr (float): Probability above which an instance lies on another.
         **options (Any): Arguments of :class:`PaintFusionHead`.
     """
+
+    NEEDS = {
+        **PaintFusionHead.NEEDS,
+        "occlusion": "a RelationRoIHead with an occlusion_head",
+    }
 
     def __init__(self, pair_thr: float = 0.2, occlusion_thr: float = 0.5, **options: Any) -> None:
         super().__init__(**options)

@@ -60,6 +60,8 @@ class SOLOv2FusionHead(BaseModule):
 
     mask_stride = 4
 
+    NEEDS = {"kernels and mask features": "a SOLOv2Head"}
+
     def __init__(
         self,
         thing_labels: Sequence[int],

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from mmpanoptic.registry import MODELS
+from mmpanoptic.registry import MODELS, ConfigError
 
 from .solov2_targets import GridLevels, SOLOv2Targets, make_solov2_targets
 
@@ -81,6 +81,8 @@ class SOLOv2Head(SOLOV2Head):
     Raises:
         ValueError: If ``avg`` is unknown or the class counts differ.
     """
+
+    GIVES = ("kernels and mask features",)
 
     def __init__(
         self,
@@ -291,6 +293,11 @@ def default_init() -> list[dict[str, Any]]:
 def _check_arguments(num_classes: int, thing_labels: Sequence[int], avg: str) -> None:
     if avg not in AVERAGES:
         raise ValueError(f"SOLOv2Head: avg must be one of {AVERAGES}, got {avg!r}")
+    if not num_classes and not thing_labels:
+        raise ConfigError(
+            "SOLOv2Head predicts things, but the dataset has no thing classes (isthing 1 in the "
+            "JSON's categories); train a semantic model such as DeepLabV3+ on it"
+        )
     if len(thing_labels) != num_classes or not num_classes:
         raise ValueError(
             f"SOLOv2Head: num_classes is {num_classes}, but there are {len(thing_labels)} "

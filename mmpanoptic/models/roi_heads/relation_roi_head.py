@@ -62,6 +62,8 @@ class RelationRoIHead(PanopticRoIHead):
         for name in self.EXTRA_HEADS:
             setattr(self, name, MODELS.build(heads[name]))
         self.relation_score_thr = relation_score_thr
+        values = {"relation_head": "relation_values", "occlusion_head": "occlusion"}
+        self.GIVES = (*self.GIVES, *(values[name] for name in self.EXTRA_HEADS))
 
     def extra_losses(
         self,

@@ -9,7 +9,7 @@ from mmdet.structures import DetDataSample
 from torch import Tensor
 
 from mmpanoptic.models.layers.norms import batch_norms, keep_statistics
-from mmpanoptic.registry import MODELS
+from mmpanoptic.registry import MODELS, ConfigError
 
 from .panoptic_segmentor import HeadOutputs, PanopticSegmentor
 
@@ -37,6 +37,8 @@ class COPS(PanopticSegmentor):
             ``learn_costs`` disagree.
     """
 
+    HEAD_INPUTS = frozenset({"features", "class logits"})
+
     def __init__(
         self,
         multicut_loss: dict | None = None,
@@ -45,6 +47,11 @@ class COPS(PanopticSegmentor):
         **parts: Any,
     ) -> None:
         super().__init__(**parts)
+        if "edge costs" not in getattr(self.instance_head, "GIVES", ()):
+            raise ConfigError(
+                f"COPS: the instance head must be an AffinityHead, whose edges are cut, got "
+                f"{type(self.instance_head).__name__}"
+            )
         self.multicut_loss: Any = None if multicut_loss is None else MODELS.build(multicut_loss)
         if (multicut_loss is None) == self.instance_head.learn_costs:
             raise ValueError(
