@@ -6,6 +6,7 @@ Every parameter comes from the golden files; see ``tests/data/golden/cops/README
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def test_matching_and_panoptic_quality_loss(path, kind):
     partner = torch.full((images, channels), NO_SEGMENT)
     for image in range(images):
         classes = torch.from_numpy(data[f"pred_classes_{image}"])
-        segments = channel_map(data["pred_onehot"][image, : len(classes)])._replace(label=classes)
+        segments = replace(channel_map(data["pred_onehot"][image, : len(classes)]), label=classes)
         found = match_segments(segments, truth[image], weight[image], flags, CODES)
         assert found.label.tolist() == [
             c for c in data[f"channel_class_{image}"].tolist() if c >= 0
