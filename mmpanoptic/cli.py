@@ -383,6 +383,7 @@ def convert_model(args: argparse.Namespace, key_map: type[KeyMap]) -> Iterator[s
         str: What was done.
     """
     from .apis import conversion
+    from .checkpoints.conversion import restore_published
 
     initial = getattr(args, "initial", False)
     if args.to_published:
@@ -391,7 +392,7 @@ def convert_model(args: argparse.Namespace, key_map: type[KeyMap]) -> Iterator[s
                 "--to-published converts whole models; no --new-classes, --drop or --initial"
             )
         model = conversion.model_of_config(args.config, args.cfg_options)[0]
-        yield conversion.restore_published(args.source, args.out, key_map(model)).report()
+        yield restore_published(args.source, args.out, key_map(model)).report()
         return
     options = {"drop": args.drop, "new_classes": args.new_classes, "initial": initial}
     yield conversion.convert_model(
@@ -425,15 +426,28 @@ def _console(args: argparse.Namespace) -> Iterator[None]:
     """Give warnings one line each, jobs a progress bar and loggers their level."""
     if getattr(args, "threads", None):
         _set_threads(args.threads)
-    if args.log_level:
-        from mmengine.logging import MMLogger
-
-        MMLogger.get_current_instance().setLevel(args.log_level.upper())
-    with warnings.catch_warnings(), jobs.shown_by(track):
+    with warnings.catch_warnings(), jobs.shown_by(track), _logging(args.log_level):
         warnings.showwarning = _show_warning
         if args.log_level == "error":
             warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def _logging(level: str | None) -> Iterator[None]:
+    """Give mmengine's logger a level, and its own back in the end."""
+    if level is None:
+        yield
+        return
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    before = logger.level
+    logger.setLevel(level.upper())
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

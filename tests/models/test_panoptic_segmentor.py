@@ -208,3 +208,23 @@ def test_two_losses_of_one_name_are_refused(model):
     batch = model.data_preprocessor(make_batch(*SIZES), training=True)
     with pytest.raises(ValueError, match="loss_semantic"):
         model(**batch, mode="loss")
+
+
+def test_a_backbone_of_mmsegmentation_serves_by_config():
+    config = tiny_config()
+    config["backbone"] = {
+        "type": "mmseg.MixVisionTransformer",
+        "embed_dims": 8,
+        "num_heads": [1] * 4,
+        "num_layers": [1] * 4,
+    }
+    levels = {"in_channels": [8] * 4, "in_strides": (4, 8, 16, 32), "project_channels": (8, 8, 8)}
+    for head in ("semantic_head", "instance_head"):
+        config[head].update(levels)
+    model = MODELS.build(config)
+    model.init_weights()
+    batch = model.data_preprocessor(make_batch(*SIZES), training=True)
+    model.parse_losses(model(**batch, mode="loss"))[0].backward()
+    assert all(p.grad is not None for p in model.backbone.parameters())
+    predicted = model.eval()(batch["inputs"], batch["data_samples"], mode="predict")
+    assert predicted[0].pred_panoptic_seg.index_map.shape == (1, *SIZES[0])

@@ -129,10 +129,10 @@ def test_other_layouts_of_cityscapes_give_the_same_numbers(cityscapes, run_tool,
 
 
 def figures(done):
-    """The numbers of the last line of a test."""
-    last = (done.stdout + done.stderr).strip().splitlines()[-1]
-    found = dict(re.findall(r"(\S+/\S+): (\S+)", last))
-    return {name: float(value) for name, value in found.items()}
+    """The numbers of the last line of a test that has any."""
+    lines = (done.stdout + done.stderr).splitlines()
+    rows = [re.findall(r"(\w+/\S+): ([\d.]+)", line) for line in lines]
+    return {name: float(value) for name, value in [row for row in rows if row][-1]}
 
 
 def test_the_test_split_of_cityscapes_is_submitted_as_documented(cityscapes, run_tool):
