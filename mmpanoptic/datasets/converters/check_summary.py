@@ -32,7 +32,7 @@ def describe_balance(report: CheckReport) -> list[str]:
     Returns:
         list[str]: Lines; none about what is in order.
     """
-    table, lines = report.table, []
+    table, lines = report.table, list[str]()
     if table is None:
         return lines
     share = 100 * report.void / report.pixels if report.pixels else 0

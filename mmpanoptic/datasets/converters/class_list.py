@@ -124,8 +124,8 @@ def read_class_list(path: Path) -> ClassList:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     names = _index(entries, "labels", path, [label.name for label in table])
-    both = [label.dataset_id for label in table if has_values and label.dataset_id in ignore]
-    both += [name for name in names if name in ignore]
+    values = [label.dataset_id for label in table if has_values]
+    both = [value for value in (*values, *names) if value in ignore]
     if both:
         shown = ", ".join(map(str, both))
         raise ValueError(f"{path}: {shown}: classes and ignored at once")

@@ -29,8 +29,9 @@ Fate = tuple[str, str, str]
 class Mask(Protocol):
     """One mask of a label, not drawn yet."""
 
-    kind: str
-    """Kind of the problem if it cannot be drawn."""
+    @property
+    def kind(self) -> str:
+        """Kind of the problem if it cannot be drawn."""
 
     def draw(self, size: Size) -> tuple[Code, bool]:
         """Return a run-length code of the image's size ``(H, W)``, and whether it lies outside.
@@ -214,7 +215,8 @@ def draw_items(items: Sequence[LabelItem], size: Size) -> tuple[list[Shape], lis
     Returns:
         tuple: Shapes to paint, and the problems of all masks.
     """
-    shapes, problems = [], []
+    shapes: list[Shape] = []
+    problems: list[FormatProblem] = []
     for item in items:
         codes, outside = [], True
         for mask in item.masks:

@@ -117,7 +117,8 @@ def _find_images(reader: InstanceJson, finder: ImageFinder) -> dict[Any, ImageLa
     used: dict[Path, Any] = {}
     for position, image in enumerate(reader.entries("images")):
         key = key_of(image.get("id") if isinstance(image, Mapping) else None)
-        if reader.image_index.get(key) is not image:  # reported already
+        known: Any = reader.image_index.get(key)
+        if known is None or known is not image:  # reported already
             continue
         name, image_id = image["file_name"], key[1]
         what = f"{place_of('images', position, image)}.file_name {name!r}"

@@ -311,7 +311,7 @@ def _label_config(content: Any, path: Path) -> str:
         raise format_error("bad_segmentation", detail, path)
     if not controls:
         raise format_error("empty_annotation", "the file has no results", path)
-    parts = []
+    parts: list[str] = []
     for (name, image), labels in controls.items():
         items = "".join(f"<Label value={quoteattr(label)}/>" for label in labels)
         head = f"<Image name={quoteattr(image)} value={quoteattr(f'${data_key}')}/>"

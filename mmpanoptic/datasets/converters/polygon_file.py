@@ -53,11 +53,11 @@ class PolygonFile(CocoFile):
         few = isinstance(points, list) and 0 < len(points) < 3
         padded = [*points, *[points[-1]] * (3 - len(points))] if few else points
         try:
-            flat = check_segmentation([padded])
+            flat = check_segmentation([padded])[0]  # type: ignore[index]  # polygons stay polygons
         except ValueError as error:
             self.add("bad_field", f"{place}: polygon {error}")
             return None
-        pairs = list(zip(*[iter(map(float, flat[0]))] * 2, strict=True))
+        pairs = list(zip(*[iter(map(float, flat))] * 2, strict=True))
         return pairs[: len(points)]
 
 

@@ -71,7 +71,10 @@ class LoadImage(BaseTransform):
         else:
             img = self._read(results["img_path"], image_id)
         height, width = img.shape[:2]
-        expected = (results.setdefault("height", height), results.setdefault("width", width))
+        expected: tuple[Any, Any] = (
+            results.setdefault("height", height),
+            results.setdefault("width", width),
+        )
         if expected != (height, width):
             detail = describe_mismatch(path or "", (height, width), expected, "the annotation")
             raise format_error("size_mismatch", detail, path or "<array>", image_id)
