@@ -144,7 +144,7 @@ def read_instance_list(path: str | os.PathLike[str]) -> list[InstancePrediction]
         ValueError: If a line is wrong; the message names file and line.
     """
     found = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), 1):
         if not line.strip():
             continue
         fields = line.strip().rsplit(maxsplit=2)

@@ -64,7 +64,7 @@ BAD = {
     "no height": (drop("images", "height"), "missing_field", "images[0] (id 1) lacks height"),
     "height text": (set_field("images", "height", "48"), "bad_field", "height must be a whole"),
     "height fraction": (set_field("images", "height", 48.0), "bad_field", "got 48.0"),
-    "width 0": (set_field("images", "width", 0), "bad_field", "above 0, got 0"),
+    "width 0": (set_field("images", "width", 0), "bad_field", "1..1048576, got 0"),
     "no file name": (drop("images", "file_name"), "missing_field", "lacks file_name"),
     "empty file name": (set_field("images", "file_name", " "), "bad_field", "must be a file name"),
     "file name null": (set_field("images", "file_name", None), "bad_field", "got None"),
