@@ -80,8 +80,9 @@ def read_image_ids(path: Path, known: Collection[Any]) -> list[Any]:
     if path.suffix == ".json":
         content = load_json(path)
         listed = content.get("images") if isinstance(content, dict) else content
-        ids = [e.get("id") if isinstance(e, dict) else e for e in listed or ()]
-        if not isinstance(listed, list) or not all(type(i) in (int, str) for i in ids):
+        entries = listed if isinstance(listed, list) else [None]
+        ids = [entry.get("id") if isinstance(entry, dict) else entry for entry in entries]
+        if not all(type(image_id) in (int, str) for image_id in ids):
             raise ValueError(
                 f"{path} must hold a list of image ids (whole numbers or text), or images with ids"
             )

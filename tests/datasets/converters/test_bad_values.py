@@ -121,10 +121,9 @@ def own_data(root, *labels):
 
 
 def from_masks(root):
-    files = ["--images", root / "x.json", "--categories", root / "x.json"]
-    return tool.call(
-        "instances2panoptic", root / "x.json", *files, "--out", root / "out" / "o.json"
-    )
+    files = ["--images", root / "x.json", "--categories", root / "x.json", "--nproc", 1]
+    target = ["--out", root / "out" / "o.json"]
+    return tool.call("instances2panoptic", root / "x.json", *files, *target)
 
 
 def on_panoptic(name, *options):

@@ -42,10 +42,8 @@ def cut(root, **options):
 
 def test_every_thing_gets_a_square_window(source):
     root, image = source
-    assert cut(root) == [
-        f"{root / 'out'}: 2 things of 1 images, 1 with less than 8 pixels left out, "
-        "1 crowds left out"
-    ]
+    left_out = "1 with less than 8 pixels left out, 1 crowds left out"
+    assert cut(root) == [f"{root / 'out'}: 2 things of 1 images, {left_out}"]
     folders = [path.name for path in (root / "out").iterdir() if path.is_dir()]
     assert sorted(folders) == ["cell", "nucleus"]
     window = cv2.imread(str(root / "out" / "cell" / "one_1.png"))
