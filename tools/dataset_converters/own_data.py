@@ -27,15 +27,11 @@ from mmpanoptic.datasets.converters.own_data import (
     refuse_output,
     refuse_problems,
 )
-from mmpanoptic.datasets.converters.own_foreign import (
-    read_cvat_labels,
-    read_label_studio_labels,
-    read_voc_labels,
-    read_yolo_labels,
-)
+from mmpanoptic.datasets.converters.own_foreign import read_voc_labels, read_yolo_labels
 from mmpanoptic.datasets.converters.own_labelme import read_labelme_labels
 from mmpanoptic.datasets.converters.own_maps import MapOptions, read_map_labels
 from mmpanoptic.datasets.converters.own_masks import read_mask_labels
+from mmpanoptic.datasets.converters.own_programs import read_cvat_labels, read_label_studio_labels
 from mmpanoptic.datasets.converters.painting import OVERLAP_RULES
 from mmpanoptic.datasets.converters.splits import split_at_random, split_by_lists
 from mmpanoptic.utils.format_errors import problems_reported
