@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 from mmengine.registry import init_default_scope
-from torch import Tensor, nn
+from torch import nn
 
 from mmpanoptic.checkpoints.conversion import Conversion, convert_published, restore_published
-from mmpanoptic.checkpoints.foreign_weights import read_foreign_weights
-from mmpanoptic.checkpoints.key_map import CheckpointMismatchError, KeyMap
+from mmpanoptic.checkpoints.errors import CheckpointMismatchError
+from mmpanoptic.checkpoints.key_map import KeyMap
 from mmpanoptic.checkpoints.loading import CheckpointError
-from mmpanoptic.checkpoints.panoptic_deeplab_keys import PanopticDeepLabKeyMap
 from mmpanoptic.engine.config import label_table_of, resolve_config
 from mmpanoptic.models.segmentors.image_classifier import ImageClassifier
 from mmpanoptic.registry import MODELS
@@ -25,31 +24,6 @@ from mmpanoptic.utils.cfg_options import ConfigOptions
 from .configs import get_config
 
 PathLike = str | os.PathLike[str]
-
-
-def convert_backbone(
-    source: PathLike,
-    out: PathLike,
-    make_config: Callable[[Mapping[str, Tensor]], dict[str, Any]],
-    drop: Sequence[str] = (),
-    key_map: type[KeyMap] = PanopticDeepLabKeyMap,
-) -> Conversion:
-    """Convert ImageNet weights, see :func:`convert_published`.
-
-    Args:
-        source: See :func:`read_foreign_weights`.
-        out: The file to write; ``load_from`` of a training config reads it.
-        make_config (Callable): Gives the backbone's config for the source's tensors.
-        drop (Sequence[str]): Regular expressions of names to drop, besides known classifiers.
-        key_map (type[KeyMap]): The map of the checkpoint's names.
-
-    Returns:
-        Conversion: What was done.
-    """
-    config = make_config(read_foreign_weights(source))
-    with torch.device("meta"):
-        model = nn.ModuleDict({"backbone": MODELS.build(config)})
-    return convert_published(source, out, key_map(model), drop=drop)
 
 
 def convert_model(
@@ -63,7 +37,7 @@ def convert_model(
     """Convert the published weights of a config's model, see :func:`convert_published`.
 
     Args:
-        source: See :func:`read_foreign_weights`.
+        source: See :func:`mmpanoptic.checkpoints.foreign_weights.read_foreign_weights`.
         config: Path or name of the config of the same variant.
         out: The file to write.
         key_map (type[KeyMap]): The system's map of names.
@@ -121,7 +95,7 @@ def conversion_parser(description: str | None, examples: str) -> argparse.Argume
         epilog=f"examples:{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", metavar="SOURCE", help="published weights (.pkl or .pth)")
+    parser.add_argument("source", metavar="SOURCE", help="published weights: a file or an address")
     parser.add_argument("out", metavar="OUT", help="the .pth file to write")
     parser.add_argument(
         "--drop",

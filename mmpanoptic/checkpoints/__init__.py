@@ -1,15 +1,12 @@
 """Checkpoint files: saving, verified loading, published weights and their names."""
 
-from .loading import (
-    CheckpointError,
-    DamagedCheckpointError,
-    load_checkpoint,
-    save_checkpoint,
-    verify_checkpoint,
-)
+from .errors import CheckpointError, CheckpointMismatchError, DamagedCheckpointError
+from .loading import load_checkpoint, save_checkpoint
+from .reading import verify_checkpoint
 
 __all__ = [
     "CheckpointError",
+    "CheckpointMismatchError",
     "DamagedCheckpointError",
     "load_checkpoint",
     "save_checkpoint",

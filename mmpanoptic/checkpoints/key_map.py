@@ -10,14 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from .errors import CheckpointMismatchError
+
 Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 """Patterns of our names and what they become, as in :func:`re.sub`; applied one after the other."""
 
 _COUNTER = ".num_batches_tracked"
-
-
-class CheckpointMismatchError(ValueError):
-    """The tensors of a checkpoint are not those of the model."""
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,10 @@ import torch
 from mmengine.dist import broadcast_object_list, get_rank, is_main_process
 from mmengine.runner.checkpoint import load_state_dict
 
-from mmpanoptic.checkpoints.loading import (
-    POINTER,
-    CheckpointError,
-    load_checkpoint,
-    verify_checkpoint,
-)
+from mmpanoptic.checkpoints.errors import CheckpointError
+from mmpanoptic.checkpoints.loading import POINTER
+from mmpanoptic.checkpoints.published import load_for_model
+from mmpanoptic.checkpoints.reading import verify_checkpoint
 
 from ..datasets.seeding import derive_seed
 from .checkpoint_state import bare_model, message_hub_from_plain, misfits, to_plain
@@ -147,7 +145,8 @@ class ResumeMixin:
         """Load the model's weights.
 
         Args:
-            filename (str): Path or URL, see :func:`mmpanoptic.checkpoints.loading.load_checkpoint`.
+            filename (str): Path or address, see
+                :func:`mmpanoptic.checkpoints.published.load_for_model`.
             map_location: As in :func:`torch.load`.
             strict (bool): Insist on equal names and shapes.
             revise_keys (Sequence): Regular expressions and replacements for the names.
@@ -159,9 +158,9 @@ class ResumeMixin:
             CheckpointError: If the file cannot be read or does not fit the model.
         """
         trust = bool(self.cfg.get("trust_checkpoint", False))
-        checkpoint = load_checkpoint(filename, map_location, trust)
-        if "state_dict" not in checkpoint:
-            checkpoint = {"state_dict": checkpoint}
+        starts = not (self._resume or self._must_be_whole)
+        model = bare_model(self.model)
+        checkpoint = load_for_model(model, filename, trust, starts, map_location)
         weights = checkpoint["state_dict"]
         metadata = getattr(weights, "_metadata", None)
         for pattern, replacement in revise_keys:
@@ -171,7 +170,7 @@ class ResumeMixin:
         checkpoint["state_dict"] = weights
         self._check_fit(filename, weights, strict)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        load_state_dict(bare_model(self.model), checkpoint["state_dict"], strict=False)
+        load_state_dict(model, checkpoint["state_dict"], strict=False)
         self._has_loaded = True
         self.logger.info(f"Load checkpoint from {filename}")
         if self._resume:
