@@ -102,11 +102,11 @@ class AutoPanopticKeyMap(KeyMap):
             return theirs
         return theirs.replace("backbone.", "backbone.body.").replace("fpn.", "backbone.fpn.", 1)
 
-    def arrange(self, ours: str, value: Any) -> Any:
+    def arrange(self, ours: str, value: Any, layout: Layout) -> Any:
         """Move the background."""
         return background_last(ours, value)
 
-    def restore(self, ours: str, value: Any) -> Any:
+    def restore(self, ours: str, value: Any, layout: Layout) -> Any:
         """Move the background back."""
         return background_first(ours, value)
 

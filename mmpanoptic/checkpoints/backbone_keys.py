@@ -37,6 +37,13 @@ DETECTRON2_RESNET: Rules = (
     (r"^backbone\.bn1\.", "backbone.stem.conv1.norm."),
     *_DETECTRON2_BLOCKS,
 )
+DETECTRON2_FPN: Rules = (
+    *DETECTRON2_RESNET,
+    (r"^backbone\.", "backbone.bottom_up."),
+    (r"^neck\.lateral_convs\.(\d)\.conv\.", lambda m: f"backbone.fpn_lateral{int(m[1]) + 2}."),
+    (r"^neck\.fpn_convs\.(\d)\.conv\.", lambda m: f"backbone.fpn_output{int(m[1]) + 2}."),
+)
+"""ResNet with feature pyramid in whole models of detectron2."""
 TIMM_DEEP_RESNET: Rules = (
     (r"^backbone\.stem\.([0-6])\.", r"backbone.conv1.\1."),
     (r"^backbone\.stem\.7\.", "backbone.bn1."),
@@ -184,13 +191,13 @@ class BackboneKeyMap(KeyMap):
         """Tell whether a tensor is the scale of a norm layer that stands for in-place ABN."""
         return bool(self.blocks) and re.match(r"backbone\..*\.bn\.weight$", ours) is not None
 
-    def arrange(self, ours: str, value: Any) -> Any:
+    def arrange(self, ours: str, value: Any, layout: Layout) -> Any:
         """Fold scales."""
         if not self.folds(ours):
             return value
         return fold_abn_scale(torch.as_tensor(value), _abn_eps(ours))
 
-    def restore(self, ours: str, value: Any) -> Any:
+    def restore(self, ours: str, value: Any, layout: Layout) -> Any:
         """Unfold scales.
 
         Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def convert_published(
     taken = take_normalisation(state, *normalisation) if normalisation else []
     placement = key_map.place(state, drop, new_classes, initial)
     is_complete = placement.tensors.keys() == key_map.shapes.keys()
-    meta = dict(meta or {})
+    meta = {"converted": os.fspath(source), **(meta or {})}
     if dataset_meta and is_complete:
         meta["dataset_meta"] = dataset_meta()
     # A tensor that is a view would be saved with all of its storage.

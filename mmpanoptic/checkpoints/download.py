@@ -138,7 +138,7 @@ def check_cached(remote: RemoteFile, completely: bool = False) -> dict[str, Any]
         if complaint := complaint or _wrong_content(remote.path):
             raise DamagedCheckpointError(
                 f"{remote.path} is not {remote.name}: {complaint}. Delete it, or download it again "
-                f"with tools/weights.py fetch --again {remote.name}"
+                f"with tools/weights.py fetch {remote.name} --again"
             )
         record = found
         with suppress(OSError):  # a cache that others have filled may be read-only
@@ -284,13 +284,19 @@ def _store(response: Any, url: str, remote: RemoteFile, part: _Part, total: int 
     chunks = iter(lambda: response.read(CHUNK), b"")
     count = None if total is None else -(-(total - start) // CHUNK)
     limit = total or remote.size
+    wrong = None
     with open(part.path, "ab") as file:
         for chunk in jobs.show(chunks, remote.path.name, count):
             if not file.tell() and _is_page(chunk):
-                raise CheckpointError(_describe_page(url, chunk))
-            if limit and file.tell() + len(chunk) > limit:
-                raise CheckpointError(f"{url} gives more than {limit} bytes: another file")
+                wrong = _describe_page(url, chunk)
+            elif limit and file.tell() + len(chunk) > limit:
+                wrong = f"{url} gives more than {limit} bytes: another file"
+            if wrong:
+                break
             file.write(chunk)
+    if wrong:
+        part.clear()
+        raise CheckpointError(wrong)
 
 
 def _extent(response: Any, part: _Part) -> tuple[int, int | None]:
@@ -370,8 +376,9 @@ def _is_page(head: bytes) -> bool:
 
 
 def _describe_page(url: str, content: bytes) -> str:
-    title = re.search(rb"<title[^>]*>\s*(.*?)\s*</title>", content, re.IGNORECASE | re.DOTALL)
-    named = f' "{title[1].decode("utf-8", "replace")[:80]}"' if title else ""
+    title = re.search(rb"<title[^>]*>(.*?)</title>", content, re.IGNORECASE | re.DOTALL)
+    words = title[1].decode("utf-8", "replace").split() if title else []
+    named = f' "{" ".join(words)[:80]}"' if words else ""
     return f"{url} is a web page{named} instead of a file (a quota, a login or a dead link?)"
 
 

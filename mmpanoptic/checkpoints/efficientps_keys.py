@@ -24,10 +24,10 @@ class EfficientPSKeyMap(BackboneKeyMap):
         """Tell whether a tensor is the scale of a norm layer; all stand for in-place ABN."""
         return ours.endswith(".bn.weight")
 
-    def arrange(self, ours: str, value: Any) -> Any:
+    def arrange(self, ours: str, value: Any, layout: Layout) -> Any:
         """Fold scales, move the background."""
-        return background_last(ours, super().arrange(ours, value))
+        return background_last(ours, super().arrange(ours, value, layout))
 
-    def restore(self, ours: str, value: Any) -> Any:
+    def restore(self, ours: str, value: Any, layout: Layout) -> Any:
         """Unfold scales, move the background back."""
-        return background_first(ours, super().restore(ours, value))
+        return background_first(ours, super().restore(ours, value, layout))

@@ -29,6 +29,7 @@ from .foreign_weights import unwrap
 from .key_map import KeyMap
 from .loading import PathLike, load_checkpoint
 from .panoptic_deeplab_keys import PanopticDeepLabKeyMap
+from .panoptic_fpn_keys import PanopticFPNKeyMap
 from .rap_keys import RapKeyMap
 from .solov2_keys import SOLOv2KeyMap
 from .weights import SCHEME, PublishedWeights, locate, published
@@ -38,12 +39,15 @@ KEY_MAPS: dict[str, type[KeyMap]] = {
     "panoptic_deeplab": PanopticDeepLabKeyMap,
     "cops": CopsKeyMap,
     "rap": RapKeyMap,
+    "panoptic_fpn": PanopticFPNKeyMap,
     "efficientps": EfficientPSKeyMap,
     "auto_panoptic": AutoPanopticKeyMap,
     "searched_backbone": SearchedBackboneKeyMap,
     "solov2": SOLOv2KeyMap,
 }
 """Maps of names by what the manifest calls ``converter``."""
+_OUR_MARKS = {"mmpanoptic_version", "converted"}
+"""Keys of the metainfo of checkpoints that our runner and our converters write."""
 _CONVERSION = 1
 """To be raised when a map changes values rather than names: converted files are made anew then."""
 
@@ -60,11 +64,11 @@ def load_for_model(
     Args:
         model (nn.Module): The model, or a backbone.
         checkpoint: A path or address, see :func:`load_checkpoint`. Weights of the manifest
-            (``mmpanoptic://ID``) are converted once and kept beside the published file. Files with
-            none of the model's names must be ImageNet weights that fit its backbone.
+            (``mmpanoptic://ID``) are converted once and kept beside the published file. ImageNet
+            weights in one of the namings of :class:`BackboneKeyMap` give the backbone.
         trust (bool): As in :func:`load_checkpoint`.
-        training (bool): A training starts with it. Where the published classes are others, what
-            depends on them is left out and told.
+        training (bool): A training starts with it: heads may be missing, and where the published
+            classes are others, what depends on them is left out and told.
         map_location: As in :func:`torch.load`.
 
     Returns:
@@ -77,18 +81,26 @@ def load_for_model(
         return _load_published(model, str(checkpoint), training, map_location)
     content = load_checkpoint(checkpoint, map_location, trust)
     weights = content.get("state_dict", content)
-    own = model.state_dict().keys()
-    if not isinstance(weights, Mapping) or own & {n.removeprefix("module.") for n in weights}:
-        return content if "state_dict" in content else {"state_dict": content}
+    own = content if "state_dict" in content else {"state_dict": content}
+    names = {str(name).removeprefix("module.") for name in weights}
+    unknown = names - model.state_dict().keys()
+    if not unknown or _OUR_MARKS & set(content.get("meta") or ()):
+        return own
     holder = _with_backbone(model)
     try:
         placement = BackboneKeyMap(holder).place(unwrap(content, checkpoint))
     except (CheckpointMismatchError, CheckpointError) as error:
+        if unknown != names:
+            return own
         raise CheckpointError(
             f"{checkpoint} does not fit {type(model).__name__}: none of its names is one of the "
             f"model's, and it does not fit as ImageNet weights of the backbone either: {error}"
         ) from error
-    print_log(f"{checkpoint} gives the backbone: {_count(placement)}", "current")
+    print_log(
+        f"{checkpoint} gives the backbone: {len(placement.tensors)} tensors placed, "
+        f"{len(placement.dropped)} dropped",
+        "current",
+    )
     tensors = {name: torch.as_tensor(value) for name, value in placement.tensors.items()}
     return {"state_dict": _names_for(model, holder, tensors), "meta": {}}
 
@@ -169,10 +181,13 @@ def _load_published(
     except (CheckpointMismatchError, ValueError) as error:
         raise CheckpointError(f"{address} does not fit {type(model).__name__}: {error}") from error
     _compare_inputs(model, entry)
+    initial = entry.initial or (training and bool(key_map.groups))
     reason: Exception | None = None
     for new_classes in (False, True) if training else (False,):
         try:
-            content = _converted(source.path, key_map, entry, holder, new_classes, map_location)
+            content = _converted(
+                source.path, key_map, entry, holder, new_classes, initial, map_location
+            )
         except CheckpointMismatchError as error:
             reason = reason or error
             continue
@@ -192,11 +207,12 @@ def _converted(
     entry: PublishedWeights,
     holder: nn.Module,
     new_classes: bool,
+    initial: bool,
     map_location: Any,
 ) -> dict[str, Any]:
     """Read the converted file, after the conversion if it was not made from this source."""
     digest = check_cached(entry.remote)["sha256"]
-    made_of = [_CONVERSION, digest, entry.converter, entry.initial, new_classes]
+    made_of = [_CONVERSION, digest, entry.converter, initial, new_classes]
     made_of += [key_map.published, {name: list(shape) for name, shape in key_map.shapes.items()}]
     mark = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
     target = source.with_name(f"{source.stem}.converted-{mark}.pth")
@@ -209,8 +225,8 @@ def _converted(
         key_map,
         normalisation=_normalisation(holder),
         new_classes=new_classes,
-        initial=entry.initial,
-        meta={"source": entry.address, "source_sha256": digest},
+        initial=initial,
+        meta={"converted": entry.address, "source_sha256": digest},
     )
     print_log(report.report(), "current")
     return load_checkpoint(target, map_location)
@@ -256,7 +272,3 @@ def _compare_inputs(model: nn.Module, entry: PublishedWeights) -> None:
         "current",
         logging.WARNING if entry.config else logging.INFO,
     )
-
-
-def _count(placement: Any) -> str:
-    return f"{len(placement.tensors)} tensors placed, {len(placement.dropped)} dropped"

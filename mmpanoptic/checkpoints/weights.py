@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 import yaml
+from mmengine.config import Config
 
 from .download import RemoteFile, cache_folder, check_address, fetch
 from .errors import CheckpointError
@@ -67,6 +69,34 @@ class PublishedWeights:
             self.md5,
             self._by_hand(),
         )
+
+    @property
+    def megabytes(self) -> float | None:
+        """Size in 10^6 bytes, if known."""
+        return self.size / 1e6 if self.size else self.mb
+
+    def facts(self) -> list[tuple[str, str]]:
+        """List all that is known: labels and values."""
+        size = f"{self.size} bytes" if self.size else f"about {self.mb:.0f} MB" if self.mb else None
+        hashes = [f"{kind} {getattr(self, kind)}" for kind in ("sha256", "md5")]
+        known = [text for text in hashes if not text.endswith(" None")]
+        known += [] if known else ["none published; taken at the first download"]
+        facts = {
+            "weights": self.address,
+            "file": self.file,
+            "from": "\n             ".join(self.url) or f"by hand: {self.by_hand}",
+            "instead": "; ".join(self.instead),
+            "size": size,
+            "hash": ", ".join(known),
+            "licence": self.licence,
+            "page": self.page,
+            "format": f"{self.format}, converted by {self.converter}",
+            "input": f"{self.order}, mean {list(self.mean)}, std {list(self.std)}",
+            "config": self.config,
+            "note": self.note,
+            "place": str(self.remote.path),
+        }
+        return [(label, value) for label, value in facts.items() if value]
 
     def _by_hand(self) -> str:
         serves = f"; in its place serves: {', '.join(self.instead)}" if self.instead else ""
@@ -186,6 +216,29 @@ def locate(address: str, again: bool = False) -> Located:
     """
     entry = published(address) if address.startswith(SCHEME) else None
     return Located(fetch(remote_file(address), again), entry)
+
+
+def addresses_in(node: Any) -> list[str]:
+    """List what a config loads weights from.
+
+    Args:
+        node (Any): A config, or a part of one.
+
+    Returns:
+        list[str]: Addresses and paths: ``load_from``, ``initial_weights``, and the checkpoints
+        that parts of the model are initialised from.
+    """
+    if isinstance(node, Config):
+        return addresses_in(node._cfg_dict)
+    if isinstance(node, list | tuple):
+        return [found for value in node for found in addresses_in(value)]
+    if not isinstance(node, Mapping):
+        return []
+    named = [node.get("load_from"), node.get("initial_weights")]
+    if node.get("type") == "Pretrained":
+        named.append(node.get("checkpoint"))
+    own = [value for value in named if isinstance(value, str)]
+    return own + [found for value in node.values() for found in addresses_in(value)]
 
 
 def _entry(

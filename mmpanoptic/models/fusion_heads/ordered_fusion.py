@@ -55,11 +55,13 @@ class PaintFusionHead(BaseModule):
         stuff_area (int): Stuff classes with fewer pixels become void.
         min_visible (float): In the end, instances of which a smaller fraction is visible become
             free for stuff; 0 keeps every instance with a pixel.
-        mask_mode (str): How masks are pasted, see :func:`mmpanoptic.models.layers.paste_masks`.
+        mask_mode (str): How masks are pasted, see
+            :func:`mmpanoptic.models.postprocess.paste_masks`.
         mask_thr (float): Probability at which masks start.
         stride (int): Pixels per cell of the semantic logits.
         pad_handling (str): What becomes of the padding of the semantic logits, see
-            :func:`mmpanoptic.models.layers.resize_padded_logits`.
+            :func:`mmpanoptic.models.postprocess.resize_padded_logits`.
+        align_corners (bool): As in the semantic head.
         first_stuff (int): Channel of the first stuff class.
         predict_instances (bool): Also return ``pred_instances``, all detections with full-size
             masks, for box and mask AP.
@@ -77,6 +79,7 @@ class PaintFusionHead(BaseModule):
         mask_thr: float = 0.5,
         stride: int = 4,
         pad_handling: str = "crop",
+        align_corners: bool = True,
         first_stuff: int = 1,
         predict_instances: bool = False,
     ) -> None:
@@ -92,6 +95,7 @@ class PaintFusionHead(BaseModule):
         self.mask_thr = mask_thr
         self.stride = stride
         self.pad_handling = pad_handling
+        self.align_corners = align_corners
         self.first_stuff = first_stuff
         self.predict_instances = predict_instances
 
@@ -129,7 +133,9 @@ class PaintFusionHead(BaseModule):
         Returns:
             Tensor: int64 ``(H, W)``.
         """
-        return resize_padded_logits(logits, meta, self.pad_handling, self.stride).classes()
+        return resize_padded_logits(
+            logits, meta, self.pad_handling, self.stride, self.align_corners
+        ).classes()
 
     @torch.no_grad()
     def predict(
