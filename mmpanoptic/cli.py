@@ -1,8 +1,8 @@
 """The one way a command reads its arguments, shows progress, reports an error and exits.
 
-A tool is three functions: ``build_parser()`` says what it takes, ``run(args)`` does the work and
-yields the lines to print, ``main(argv)`` is ``cli.main(build_parser(), run, argv)``. What ``run``
-needs it imports itself, so that ``--help`` and wrong arguments are answered at once.
+A tool is two functions, ``build_parser()``, which says what it takes, and ``run(args)``, which does
+the work and yields the lines to print; ``main = cli.Command(build_parser, run)`` joins them. What
+``run`` needs it imports itself, so that ``--help`` and wrong arguments are answered at once.
 
 Exit status: 0 done, 1 something went wrong, 2 wrong arguments, 130 stopped by Ctrl-C.
 """
@@ -10,7 +10,6 @@ Exit status: 0 done, 1 something went wrong, 2 wrong arguments, 130 stopped by C
 from __future__ import annotations
 
 import argparse
-import ast
 import difflib
 import os
 import shlex
@@ -23,13 +22,16 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
-from .utils import jobs
+from .utils import jobs, write_json
+from .utils.cfg_options import ConfigOptions
 
 if TYPE_CHECKING:
     from mmengine.config import Config
     from torch import nn
+
+    from .checkpoints.key_map import KeyMap
 
 Item = TypeVar("Item")
 
@@ -48,53 +50,6 @@ class UsageError(Exception):
 
 class Failure(Exception):  # noqa: N818 - no fault of the program
     """The work is done, and its outcome is a failure; the exit status is 1."""
-
-
-class ConfigOptions(argparse.Action):
-    """Argparse action that collects ``KEY=VALUE`` pairs into a dict.
-
-    Differences from the original (``mmengine.config.DictAction``): see :func:`parse_value`; a pair
-    without ``=`` is a wrong argument.
-    """
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        """Add the pairs to those given before."""
-        options = dict(getattr(namespace, self.dest, None) or {})
-        for pair in [values] if isinstance(values, str) else values or ():
-            key, sign, text = str(pair).partition("=")
-            if not sign or not key:
-                parser.error(f"{option_string} takes KEY=VALUE pairs, got {pair!r}")
-            options[key] = parse_value(text)
-        setattr(namespace, self.dest, options)
-
-
-def parse_value(text: str) -> Any:
-    """Read a value of the command line, as mmengine does: ``1``, ``1e-4``, ``true``, ``[(1,2),a]``.
-
-    Differences from the original (``mmengine.config.DictAction``): a value with spaces stays whole
-    (mmengine removes the spaces, which breaks paths) unless it is a Python literal, such as
-    ``"[1, 2]"``; dicts in Python's notation are accepted.
-
-    Args:
-        text (str): As typed.
-
-    Returns:
-        Any: Number, bool, None, list, tuple, dict or text.
-    """
-    from mmengine.config import DictAction
-
-    if " " in text or text.startswith("{"):
-        try:
-            return ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            return text.strip("'\"")
-    return DictAction._parse_iterable(text)
 
 
 def at_least(least: float, kind: type[int] | type[float] = int) -> Callable[[str], Any]:
@@ -162,12 +117,42 @@ COMMON = {
         choices=("none", "pytorch", "slurm", "mpi"),
         default="none",
     ),
+    "source": _argument("source", "published weights (.pkl or .pth)", metavar="SOURCE"),
+    "weights_out": _argument("out", "the .pth file to write", metavar="OUT"),
+    "drop": _argument(
+        "--drop",
+        "drop tensors whose names begin like this; each is listed",
+        nargs="+",
+        default=[],
+        metavar="REGEX",
+    ),
+    "variant": _argument(
+        "--config", "config of the same variant: a file or a shipped name", required=True
+    ),
+    "new_classes": _argument(
+        "--new-classes",
+        "the config has other classes: leave out what depends on them (fine-tuning)",
+        action="store_true",
+    ),
+    "to_published": _argument(
+        "--to-published", "the other way: SOURCE is ours", action="store_true"
+    ),
     # torch.distributed.launch passes it; torchrun sets the variable instead.
     "local_rank": _argument("--local_rank", argparse.SUPPRESS, type=int),
 }
 """Arguments that mean the same in every tool: name and settings, see :meth:`Parser.take`."""
 RUN_ARGUMENTS = ("work_dir", "cfg_options", "launcher", "trust", "local_rank")
 """What a tool with a runner takes, see :func:`read_run_config`."""
+CONVERSION_ARGUMENTS = (
+    "source",
+    "weights_out",
+    "variant",
+    "drop",
+    "new_classes",
+    "to_published",
+    "cfg_options",
+)
+"""What a converter of whole models takes, see :func:`convert_model`."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -289,6 +274,22 @@ def main(
     return DONE
 
 
+class Command(NamedTuple):
+    """A tool that can be called with its arguments.
+
+    Attributes:
+        build_parser (Callable): Says what it takes.
+        run (Callable): Does the work, see :func:`main`.
+    """
+
+    build_parser: Callable[[], Parser]
+    run: Callable[[argparse.Namespace], Iterable[object] | None]
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run with these arguments, those of the process by default; return the exit status."""
+        return main(self.build_parser(), self.run, argv)
+
+
 def _describe(error: Exception, debug: bool) -> str:
     """Say what went wrong; an error that nobody foresaw keeps its traceback in a file."""
     if debug:
@@ -330,13 +331,7 @@ def read_config(args: argparse.Namespace) -> Config:
     """Read the config that the arguments name and apply ``--cfg-options``."""
     from .apis import get_config
 
-    cfg = get_config(args.config)
-    if args.cfg_options:
-        from .engine.config import check_options
-
-        check_options(cfg, args.cfg_options)
-        cfg.merge_from_dict(args.cfg_options)
-    return cfg
+    return get_config(args.config, args.cfg_options)
 
 
 def read_run_config(args: argparse.Namespace) -> Config:
@@ -369,6 +364,40 @@ def load_model(args: argparse.Namespace, device: str | None = None) -> nn.Module
         given.get("cfg_options"),
         given.get("trust", False),
     )
+
+
+def save_json(args: argparse.Namespace, content: Any) -> None:
+    """Write figures where ``--json`` says, if it says so."""
+    if args.json is not None:
+        write_json(args.json, content, indent=1)
+
+
+def convert_model(args: argparse.Namespace, key_map: type[KeyMap]) -> Iterator[str]:
+    """Convert weights as :data:`CONVERSION_ARGUMENTS`, with or without ``--initial``, say.
+
+    Args:
+        args (argparse.Namespace): The arguments.
+        key_map (type[KeyMap]): The system's map of names.
+
+    Yields:
+        str: What was done.
+    """
+    from .apis import conversion
+    from .checkpoints.conversion import restore_published
+
+    initial = getattr(args, "initial", False)
+    if args.to_published:
+        if args.new_classes or args.drop or initial:
+            raise UsageError(
+                "--to-published converts whole models; no --new-classes, --drop or --initial"
+            )
+        model = conversion.model_of_config(args.config, args.cfg_options)[0]
+        yield restore_published(args.source, args.out, key_map(model)).report()
+        return
+    options = {"drop": args.drop, "new_classes": args.new_classes, "initial": initial}
+    yield conversion.convert_model(
+        args.source, args.config, args.out, key_map, args.cfg_options, **options
+    ).report()
 
 
 def call_tool(name: str, *arguments: object, folder: Path | None = None) -> float:

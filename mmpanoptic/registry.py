@@ -7,12 +7,42 @@ mmengine's usual look-up and import nothing of ours.
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
 from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
+
+PLACEHOLDER = re.compile(r"\$(\w+)(?:\*(\d+)/(\d+))?([+-]\d+)?")
+"""What stands in a config for a variable of the config, a share of it, or a class count."""
+
+
+class ConfigError(ValueError):
+    """A config says something that cannot be done; the message says where and what to write."""
+
+
+def placeholders(node: Any) -> Iterator[re.Match[str]]:
+    """Find the placeholders in a part of a config, at any depth.
+
+    Args:
+        node: Mapping, list, tuple or value.
+
+    Yields:
+        re.Match: Of :data:`PLACEHOLDER`; the first group is the name.
+    """
+    if isinstance(node, Mapping):
+        for value in node.values():
+            yield from placeholders(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from placeholders(value)
+    elif isinstance(node, str):
+        match = PLACEHOLDER.fullmatch(node)
+        if match is not None:
+            yield match
 
 
 class StagedRegistry(Registry):
@@ -21,7 +51,8 @@ class StagedRegistry(Registry):
     Differences from the original (``mmengine.registry.Registry``): mmengine imports every location
     at the first look-up. One optional or heavy part (mmdet's detectors, say) would then be paid
     for by every model. A name that a parent registry already holds (``BN``, ``ReLU``) is taken
-    from there without importing anything, so names here must not shadow mmengine's.
+    from there without importing anything, so names here must not shadow mmengine's. Configs with
+    placeholders that nobody has filled in are refused.
     """
 
     def import_from_location(self) -> None:
@@ -31,6 +62,24 @@ class StagedRegistry(Registry):
         """Import every location, so that the registry's content is complete."""
         for location in self._locations:
             import_module(location)
+
+    def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
+        """Build an object from its config.
+
+        Raises:
+            ConfigError: If the config has placeholders.
+        """
+        unfilled = next(placeholders(cfg), None)
+        if unfilled is not None:
+            raise ConfigError(
+                f"{cfg.get('type')} cannot be built with the placeholder {unfilled[0]!r}: configs "
+                "of mmpanoptic take class counts from the dataset and values from their "
+                "variables. Use PanopticRunner.from_cfg(cfg) of mmpanoptic.engine.runner in place "
+                "of mmengine's Runner, init_model(cfg, checkpoint) of mmpanoptic.apis in place of "
+                "mmdet's init_detector, or fill them in before with resolve_config(cfg) of "
+                "mmpanoptic.engine.config"
+            )
+        return super().build(cfg, *args, **kwargs)
 
     def get(self, key: str) -> Any:
         """Look a class up, importing locations as needed.
@@ -132,7 +181,7 @@ METRICS = _child(
     "evaluation.coco_metric",
     "evaluation.class_metric",
 )
-EVALUATOR = _child("EVALUATOR")
+EVALUATOR = _child("EVALUATOR", "evaluation.separate_evaluator")
 VISUALIZERS = _child("VISUALIZERS", "visualization")
 VISBACKENDS = _child("VISBACKENDS", "visualization")
 INFERENCERS = _child("INFERENCERS", "apis")

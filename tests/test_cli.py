@@ -237,28 +237,6 @@ def test_a_tool_that_fails_stops_the_caller(tmp_path):
     assert (tmp_path / "data" / "val" / "000001.jpg").is_file()
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("3", 3),
-        ("1e-4", 1e-4),
-        ("true", True),
-        ("None", None),
-        ("data/shapes", "data/shapes"),
-        ("/my data/set 1", "/my data/set 1"),
-        ("'/my data'", "/my data"),
-        ("a,b", ["a", "b"]),
-        ("[(1,2),a]", [(1, 2), "a"]),
-        ("[1, 2]", [1, 2]),
-        ("{'a': [1]}", {"a": [1]}),
-        ("a=b", "a=b"),
-        ("", ""),
-    ],
-)
-def test_values(text, value):
-    assert cli.parse_value(text) == value
-
-
 def options_of(*arguments):
     return cli.parse(parser_of("cfg_options"), arguments).cfg_options
 

@@ -9,8 +9,7 @@ network (MMPANOPTIC_OFFLINE=1) too. docs/weights.md is the list with all facts.
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from mmpanoptic import cli
 
@@ -120,10 +119,7 @@ def verify(args: argparse.Namespace) -> Iterator[str]:
 ACTIONS = {"list": list_weights, "info": explain, "fetch": fetch, "verify": verify}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -21,4 +21,5 @@ batch_size = 2
 # Classes come from the panoptic annotation: its 19 classes cover the pixels of *_labelTrainIds.png.
 train_short_edge = [512, 768, 1024, 1280, 1536, 1792, 2048]
 val_evaluator = dict(type="SemanticIoUMetric")
-test_evaluator = [dict(type="CityscapesPixelMetric")]  # needs gtFine's *_labelIds.png
+# needs gtFine's *_labelIds.png
+test_evaluator = [dict(type="CityscapesPixelMetric", data_root="$data_root", gt_root="$val_gt")]

@@ -30,7 +30,7 @@ train_pipeline = [
         crop=dict(type="RandomCrop", crop_size=(1024, 2048)),
     ),
     dict(type="PanopticRandomFlip", prob=0.5),
-    dict(type="PackPanopticInputs", with_instances=True),
+    dict(type="PackPanopticInputs", with_instances="$with_instances"),
 ]
 # What the released weights were trained with and the paper does not say: ordinary output
 # convolutions, mining across the batch, mask logits times 4, boxes' windows one pixel off.

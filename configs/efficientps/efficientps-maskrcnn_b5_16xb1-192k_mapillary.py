@@ -31,5 +31,5 @@ train_pipeline = [
         crop=dict(type="RandomCrop", crop_size=(1024, 2048)),
     ),
     dict(type="PanopticRandomFlip", prob=0.5),
-    dict(type="PackPanopticInputs", with_instances=True),
+    dict(type="PackPanopticInputs", with_instances="$with_instances"),
 ]

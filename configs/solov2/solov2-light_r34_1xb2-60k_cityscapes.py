@@ -42,5 +42,11 @@ model = dict(
     ),
     neck=dict(in_channels=[64, 128, 256, 512]),
 )
-val_evaluator = dict(_delete_=True, type="CityscapesInstanceMetric", source="pred_instances")
+val_evaluator = dict(
+    _delete_=True,
+    type="CityscapesInstanceMetric",
+    source="pred_instances",
+    data_root="$data_root",
+    gt_root="$val_gt",
+)
 test_evaluator = val_evaluator

@@ -22,5 +22,11 @@ warmup_factor = 0.01
 clip_grad = dict(max_norm=35, norm_type=2)
 max_iters = 90000
 milestones = ["$max_iters*9/12", "$max_iters*11/12"]
-val_evaluator = dict(_delete_=True, type="CityscapesInstanceMetric", source="pred_instances")
+val_evaluator = dict(
+    _delete_=True,
+    type="CityscapesInstanceMetric",
+    source="pred_instances",
+    data_root="$data_root",
+    gt_root="$val_gt",
+)
 test_evaluator = val_evaluator

@@ -1,27 +1,38 @@
-"""Finding the configs that come with the package."""
+"""Finding and reading configs: files, and those that come with the package."""
 
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
-_PACKAGE = Path(__file__).resolve().parent.parent
+from mmpanoptic.engine.config_keys import apply_options, check_keys
+from mmpanoptic.registry import ConfigError
 
 
-def config_root() -> Path:
-    """Return the folder of the shipped configs: in the wheel, or in the clone.
+def config_root(package: str = "mmpanoptic") -> Path:
+    """Return the folder of the configs that a package ships: in the wheel, or in the clone.
+
+    Args:
+        package (str): Name of a package of the OpenMMLab kind.
 
     Raises:
         FileNotFoundError: If there is neither.
     """
-    for folder in (_PACKAGE / ".mim" / "configs", _PACKAGE.parent / "configs"):
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError(f"there is no package {package}; install it for its configs")
+    home = Path(spec.origin).resolve().parent
+    for folder in (home / ".mim" / "configs", home.parent / "configs"):
         if folder.is_dir():
             return folder
     raise FileNotFoundError(
-        f"no configs beside {_PACKAGE}; install the wheel or use a clone of the repository"
+        f"no configs beside {home}; install the wheel or use a clone of the repository"
     )
 
 
@@ -55,16 +66,54 @@ def find_config(name: str | os.PathLike[str]) -> Path:
     stem = path.name.removesuffix(".py")
     if stem in shipped:
         return shipped[stem]
-    alike = difflib.get_close_matches(stem, shipped, n=3, cutoff=0.4) or sorted(shipped)
+    alike = ", ".join(difflib.get_close_matches(stem, shipped, n=3, cutoff=0.4))
     raise FileNotFoundError(
         f"there is no config file {str(name)!r} and none of this name comes with mmpanoptic; "
-        f"alike: {', '.join(alike)}"
+        + (f"alike: {alike}" if alike else f"{config_root()} holds those that do")
     )
 
 
-def get_config(name: str | os.PathLike[str]) -> Config:
-    """Load a config by path, or a shipped one by name; see :func:`find_config`.
+def get_config(name: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config by path, or a shipped one by name; see :func:`find_config`.
 
     Configs are Python files and are executed: load only those you trust.
+
+    Args:
+        name: Path or name.
+        options (Mapping | None): Values in place of the config's, by dotted key, see
+            :func:`mmpanoptic.engine.config_keys.apply_options`.
+
+    Returns:
+        Config: With its placeholders.
+
+    Raises:
+        ConfigError: If the config or an option says something that nothing reads.
     """
-    return Config.fromfile(find_config(name))
+    cfg = Config.fromfile(find_config(name))
+    check_keys(cfg)
+    apply_options(cfg, options or {})
+    return cfg
+
+
+def _base_path(name: str, file: str) -> tuple[str, str | None]:
+    """Find an entry of ``_base_``: a path, or ``package::path`` for a config that a package ships.
+
+    Stands in for ``Config._get_cfg_path``, which needs ``pkg_resources`` (setuptools 82 has
+    removed it) and knows OpenMMLab's packages only.
+    """
+    package, sign, below = name.partition("::")
+    if not sign:
+        path = Path(file).parent / name
+        if not path.is_file() and Path(name).stem in list_configs():
+            raise ConfigError(
+                f"{file}: there is no file {path}; a shipped config is inherited with _base_ = "
+                f'"mmpanoptic::{find_config(name).relative_to(config_root()).as_posix()}"'
+            )
+        return str(path), None
+    path = config_root(package) / below
+    if package != "mmpanoptic":
+        return str(path), package
+    return str(path if path.is_file() else find_config(below)), None
+
+
+Config._get_cfg_path = staticmethod(_base_path)

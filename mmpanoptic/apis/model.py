@@ -14,9 +14,14 @@ from torch import nn
 from mmpanoptic.checkpoints.errors import CheckpointError
 from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.checkpoints.published import load_for_model, needs_model
-from mmpanoptic.engine.config import label_table_of, resolve_config
+from mmpanoptic.engine.config import (
+    explained_build_errors,
+    label_table_of,
+    resolve_config,
+    stored_label_table,
+)
+from mmpanoptic.engine.config_keys import apply_options
 from mmpanoptic.registry import MODELS
-from mmpanoptic.structures import LabelTable
 
 from .configs import get_config
 
@@ -48,18 +53,20 @@ def init_model(
     Raises:
         FileNotFoundError: If there is no such config.
         CheckpointError: If the checkpoint cannot be read or does not fit the model.
+        ConfigError: If the config has settings that nothing reads, or wrong ones.
     """
     cfg = config.copy() if isinstance(config, Config) else get_config(config)
-    if cfg_options:
-        cfg.merge_from_dict(dict(cfg_options))
+    apply_options(cfg, cfg_options or {})
     is_foreign = checkpoint is not None and needs_model(checkpoint)
     content = load_checkpoint(checkpoint, trust=trust) if checkpoint and not is_foreign else {}
-    meta = _dataset_meta(content)
+    stored = stored_label_table(content)
+    meta = None if stored is None else {**content["meta"]["dataset_meta"], **stored.to_metainfo()}
     cfg = resolve_config(cfg, dataset_meta=meta)
     if meta is None:
         meta = label_table_of(cfg).to_metainfo()
     init_default_scope("mmpanoptic")
-    model = MODELS.build(cfg.model)
+    with explained_build_errors():
+        model = MODELS.build(cfg.model)
     if checkpoint is not None and is_foreign:
         content = load_for_model(model, checkpoint, trust)
     if checkpoint is not None:
@@ -86,15 +93,6 @@ def choose_device(device: str | torch.device | None) -> torch.device:
             f"{torch.cuda.device_count()} CUDA devices; use --device cpu"
         )
     return chosen
-
-
-def _dataset_meta(content: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Take the label table out of a checkpoint; other toolboxes store less than a table."""
-    meta = content.get("meta")
-    found = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
-    if not isinstance(found, Mapping) or "dataset_ids" not in found or "isthing" not in found:
-        return None
-    return {**found, **LabelTable.from_metainfo(found).to_metainfo()}
 
 
 def _load_weights(

@@ -99,7 +99,7 @@ def _predict(
     batch = model.data_preprocessor(pseudo_collate([sample]))
     meta = batch["data_samples"][0].metainfo
     outputs = model.forward_heads(batch["inputs"]).instance
-    found = model.fusion_head.select(*(part[0] for part in outputs), meta)
+    found = model.fusion_head.select([part[0] for part in outputs], meta)
     return SavedInstances(
         meta["img_id"], classes, found.labels, found.scores, found.masks().to_full(), found, digest
     )

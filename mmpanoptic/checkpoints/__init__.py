@@ -1,8 +1,8 @@
 """Checkpoint files: saving, verified loading, published weights and their names."""
 
 from .errors import CheckpointError, CheckpointMismatchError, DamagedCheckpointError
+from .integrity import verify_checkpoint
 from .loading import load_checkpoint, save_checkpoint
-from .reading import verify_checkpoint
 
 __all__ = [
     "CheckpointError",

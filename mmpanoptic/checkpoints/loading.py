@@ -12,6 +12,7 @@ import torch
 from mmpanoptic.utils.files import atomic_write
 
 from .errors import CheckpointError
+from .integrity import write_sealed
 from .reading import read_file
 from .weights import is_address, locate
 
@@ -22,15 +23,21 @@ POINTER = "last_checkpoint"
 
 
 def save_checkpoint(checkpoint: dict[str, Any], path: PathLike) -> None:
-    """Write a checkpoint atomically.
+    """Write a checkpoint atomically, with a checksum that :func:`load_checkpoint` verifies.
 
     Args:
         checkpoint (dict): Tensors and plain Python values; see
             :func:`mmpanoptic.engine.checkpoint_state.to_plain`.
         path: The file to write.
+
+    Raises:
+        WriteError: If the disk is full, broken or read-only; a file that was there stays.
     """
-    with atomic_write(path) as temporary:
-        torch.save(checkpoint, temporary)
+    with (
+        atomic_write(path, _tensor_bytes(checkpoint)) as temporary,
+        temporary.open("wb") as file,
+    ):
+        write_sealed(checkpoint, file)
 
 
 def load_checkpoint(
@@ -63,6 +70,14 @@ def load_checkpoint(
             "model.state_dict() with torch.save and load that"
         )
     return content
+
+
+def _tensor_bytes(value: Any) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(map(_tensor_bytes, value.values()))
+    return sum(map(_tensor_bytes, value)) if isinstance(value, list | tuple) else 0
 
 
 def local_file(path: PathLike) -> Path:

@@ -58,6 +58,7 @@ def load_for_model(
     trust: bool = False,
     training: bool = False,
     map_location: Any = "cpu",
+    content: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Read a checkpoint in the names of a model.
 
@@ -70,6 +71,7 @@ def load_for_model(
         training (bool): A training starts with it: heads may be missing, and where the published
             classes are others, what depends on them is left out and told.
         map_location: As in :func:`torch.load`.
+        content (dict | None): What :func:`load_checkpoint` gave for it before.
 
     Returns:
         dict: The checkpoint, with ``state_dict``.
@@ -79,7 +81,8 @@ def load_for_model(
     """
     if str(checkpoint).startswith(SCHEME):
         return _load_published(model, str(checkpoint), training, map_location)
-    content = load_checkpoint(checkpoint, map_location, trust)
+    if content is None:
+        content = load_checkpoint(checkpoint, map_location, trust)
     weights = content.get("state_dict", content)
     own = content if "state_dict" in content else {"state_dict": content}
     names = {str(name).removeprefix("module.") for name in weights}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from .errors import CheckpointError, DamagedCheckpointError
+from .integrity import verify_checkpoint
 from .restricted_pickle import load_weights_pickle
 
 _LEGACY_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"
@@ -49,12 +49,15 @@ def read_file(
         CheckpointError: If the file is missing or holds other classes.
         DamagedCheckpointError: If the file is cut off or its checksums are wrong.
     """
-    verify_checkpoint(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}; check the path")
     kind = format_of(path)
     if kind == "pickle":
         return load_weights_pickle(path)
     if kind == "safetensors":
         return _read_safetensors(path)
+    if kind != "legacy":  # those hold no checksums
+        verify_checkpoint(path)
     try:
         with torch.serialization.safe_globals(trusted_classes() if trust else []):
             return torch.load(path, map_location=map_location, weights_only=True)
@@ -105,36 +108,6 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             f"{path} cannot be read as a file of safetensors ({error}); it is damaged. Copy or "
             "download it again"
         ) from error
-
-
-def verify_checkpoint(path: str | os.PathLike[str]) -> None:
-    """Check that a file is there and whole: its end, and the checksum of every record.
-
-    Files of torch before 1.6 hold no checksums; only their presence is checked.
-
-    Raises:
-        CheckpointError: If there is no such file.
-        DamagedCheckpointError: If it is empty, cut off or changed.
-    """
-    if not os.path.isfile(path):
-        raise CheckpointError(f"there is no checkpoint {path}; check the path")
-    with open(path, "rb") as file:
-        is_archive = file.read(2) == b"PK"
-    if not is_archive and os.path.getsize(path):
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
-        raise DamagedCheckpointError(
-            f"{path} is damaged ({os.path.getsize(path)} bytes: {error}), probably cut off while "
-            "it was written or copied. Take another checkpoint or copy it again"
-        ) from error
-    if bad:
-        raise DamagedCheckpointError(
-            f"{path} is damaged: the checksum of its record {bad} is wrong. Take another "
-            "checkpoint or copy it again"
-        )
 
 
 def trusted_classes() -> list[Any]:

@@ -55,11 +55,16 @@ class CityscapesPanopticDataset(PanopticDataset):
         Returns:
             LabelTable: The classes, numbered as in the JSON.
         """
-        train_ids = {label.name: label.index for label in table}
+        train_ids: dict[Any, int] = {label.name: label.index for label in CITYSCAPES}
         found = [(c.get("name"), c.get("id")) for c in categories if isinstance(c, dict)]
         if not found or any(train_ids.get(name) != number for name, number in found):
             return table
-        return LabelTable([replace(label, dataset_id=label.index) for label in table])
+        return LabelTable(
+            [
+                replace(label, dataset_id=train_ids.get(label.name, label.dataset_id))
+                for label in table
+            ]
+        )
 
     def image_file(self, file_name: str, img_id: int | str) -> str:
         """Find an image in the folder of its city.

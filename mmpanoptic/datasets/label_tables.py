@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,26 @@ from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
 
 from .panoptic_json import load_json_object, read_categories
+
+_PER_CLASS = ("dataset_ids", "isthing", "palette", "thing_classes", "stuff_classes")
+
+
+def merge_metainfo(cls: Any, metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Merge the metainfo of a dataset's class with that of the config.
+
+    Args:
+        cls (type): The class, whose ``METAINFO`` counts.
+        metainfo (Mapping | None): Of the config. ``classes`` alone stand in place of those of the
+            class: ids and isthing then come from the annotation file.
+
+    Returns:
+        dict: A copy.
+    """
+    own = copy.deepcopy(dict(getattr(cls, "METAINFO", {})))
+    given = copy.deepcopy(dict(metainfo or {}))
+    if "classes" in given and not {"dataset_ids", "isthing"} <= given.keys():
+        own = {name: value for name, value in own.items() if name not in _PER_CLASS}
+    return {**own, **given}
 
 
 def table_from_metainfo(metainfo: Mapping[str, Any]) -> LabelTable | None:
@@ -78,10 +99,10 @@ def read_label_table(dataset_cfg: Mapping[str, Any]) -> LabelTable:
     if inner:
         return read_label_table(inner[0] if isinstance(inner, list | tuple) else inner)
     kind = dataset_cfg.get("type")
-    cls = DATASETS.get(kind) if isinstance(kind, str) else kind
+    cls: Any = DATASETS.get(kind) if isinstance(kind, str) else kind
     if hasattr(cls, "read_table"):
         return cls.read_table(dataset_cfg)
-    metainfo = {**getattr(cls, "METAINFO", {}), **(dataset_cfg.get("metainfo") or {})}
+    metainfo = merge_metainfo(cls, dataset_cfg.get("metainfo"))
     table = table_from_metainfo(metainfo)
     if table is not None:
         return table

@@ -27,10 +27,11 @@ from mmpanoptic.utils.panoptic_png import read_panoptic_png
 
 from .data_errors import DataErrorCounter, explain_missing_folder
 from .instance_json import read_instances
-from .label_tables import table_from_categories, table_from_metainfo
+from .label_tables import merge_metainfo, table_from_categories, table_from_metainfo
 from .panoptic_cache import PanopticCache, open_cache
 from .panoptic_json import PanopticJson, check_categories, load_json_object
 from .seeding import seed_sample
+from .transforms.foreign import check_pipeline
 
 ON_ERROR = ("stop", "skip")
 
@@ -54,8 +55,8 @@ class PanopticDataset(BaseDataset):
             and ``annotations[].file_name`` lie; zip archives, too, such as ``train2017.zip`` or
             ``train.zip/images/``, which are read without unpacking.
         metainfo (Mapping | None): ``classes``, ``dataset_ids``, ``isthing`` and optionally
-            ``palette`` and ``name``; or ``classes`` alone, to put the JSON's classes into
-            another order.
+            ``palette`` and ``name``; or ``classes`` alone, which stand in place of those of the
+            class and put the JSON's classes into another order.
         instances_file (str | None): COCO instance JSON of the same images, for masks that
             overlap. Its instances replace those of the panoptic map in ``gt_instances``.
         pipeline (Sequence): Transforms.
@@ -81,6 +82,7 @@ class PanopticDataset(BaseDataset):
 
     Raises:
         PanopticFormatError: A ``ValueError`` that lists every problem of the annotation file.
+        ConfigError: If a foreign transform would leave the annotation behind.
     """
 
     METAINFO: dict = {}
@@ -122,6 +124,9 @@ class PanopticDataset(BaseDataset):
         self.seed = seed
         self.errors: DataErrorCounter | None = None
         self._label_table: LabelTable | None = None
+        self.first_position = 0
+        """Position of the first image among those of all datasets that are evaluated together."""
+        self.num_annotated = 0
         if instances_file and data_root and not is_abs(instances_file):
             instances_file = join_path(data_root, instances_file)
         self.instances_file = instances_file
@@ -138,13 +143,14 @@ class PanopticDataset(BaseDataset):
         )
         # Built here, not by mmengine, so that names are found without a default scope, too.
         self.pipeline = Compose([_build_transform(step) for step in pipeline])
+        check_pipeline(self.pipeline.transforms, has_instances=bool(instances_file))
         if not lazy_init:
             self.full_init()
 
     @classmethod
     def _load_metainfo(cls, metainfo: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Merge class and argument; unlike mmengine, never take a value for a file name."""
-        return copy.deepcopy({**cls.METAINFO, **(metainfo or {})})
+        return merge_metainfo(cls, metainfo)
 
     @property
     def label_table(self) -> LabelTable:
@@ -188,7 +194,10 @@ class PanopticDataset(BaseDataset):
                 record["instances"] = instances.get(record["img_id"], [])
             if self.fill_missing:
                 _fill_areas(record)
+        self.num_annotated = len(records)
         self._check_empty(records)
+        if not self.test_mode:
+            self._warn_of_one_class(records)
         if self.use_cache and annotated:
             paths = [record["seg_map_path"] for record in records]
             listed = [[segment["id"] for segment in r["segments_info"]] for r in records]
@@ -254,10 +263,10 @@ class PanopticDataset(BaseDataset):
 
         Returns:
             dict: See :meth:`load_data_list`; ``sample_idx`` is the position in the annotation
-            file, also in a subset of the dataset.
+            file, also in a subset of the dataset, behind ``first_position``.
         """
         info = super().get_data_info(idx)
-        info["sample_idx"] = info.pop("annotation_index")
+        info["sample_idx"] = self.first_position + info.pop("annotation_index")
         return info
 
     def get_cat_ids(self, idx: int) -> list[int]:
@@ -372,6 +381,21 @@ class PanopticDataset(BaseDataset):
             )
             raise PanopticFormatError([FormatProblem("missing_image", detail, self.instances_file)])
         return instances
+
+    def _warn_of_one_class(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Say that a single class leaves the semantic branch nothing to learn."""
+        if len(self.label_table) != 1:
+            return
+        sized = [r for r in records if all("area" in s for s in r["segments_info"])]
+        pixels = sum(record["height"] * record["width"] for record in sized)
+        labelled = sum(segment["area"] for r in sized for segment in r["segments_info"])
+        void = f", and void covers {1 - labelled / pixels:.0%}" if pixels else ""
+        text = (
+            f"{self.ann_file} has only one class ({self.label_table[0].name}){void}: a semantic "
+            "head cannot learn where the class is not, and every pixel becomes part of it. Add a "
+            "stuff class for the background"
+        )
+        print_log(text, "current", logging.WARNING)
 
     def _check_empty(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Report images without segments at the start instead of after hours of training."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mmpanoptic.structures import MAX_ID, LabelTable
@@ -29,7 +30,7 @@ def load_json_object(path: str, hint: str = "") -> dict[str, Any]:
     except OSError as error:
         detail = f"cannot read the annotation file: {error.strerror}"
         if hint and isinstance(error, FileNotFoundError):
-            detail += f"; {hint}"
+            detail += f"; {hint}{_unset_variable(path)}"
         raise PanopticFormatError([FormatProblem("missing_file", detail, path)]) from error
     except ValueError as error:
         raise PanopticFormatError([FormatProblem("corrupt_json", str(error), path)]) from error
@@ -37,6 +38,17 @@ def load_json_object(path: str, hint: str = "") -> dict[str, Any]:
         detail = f"the top level must be an object, got {type(content).__name__}"
         raise PanopticFormatError([FormatProblem("corrupt_json", detail, path)])
     return content
+
+
+def _unset_variable(path: str) -> str:
+    """Explain a path such as ``/coco/...``, which ``$DATASETS/coco`` is without the variable."""
+    parts = Path(path).parts
+    if len(parts) < 3 or parts[0] != "/" or Path("/", parts[1]).exists():
+        return ""
+    return (
+        f". There is no folder /{parts[1]}: if it was typed as $VARIABLE/{parts[1]}, the "
+        f"variable is not set; ${{VARIABLE:-datasets}}/{parts[1]} falls back to ./datasets"
+    )
 
 
 def is_inside(name: str) -> bool:

@@ -3,8 +3,9 @@
 from .checkpoint_hook import AtomicCheckpointHook
 from .data_summary_hook import DataErrorSummaryHook
 from .loops import EpochTrainLoop, IterTrainLoop
+from .non_finite import NonFiniteLossError, NonFiniteLossHook
 from .optim_wrapper import AutocastOptimWrapper
-from .stop_hooks import NonFiniteLossError, NonFiniteLossHook, PatienceStopHook, StopSignalHook
+from .stop_hooks import PatienceStopHook, StopSignalHook
 from .visualization_hook import PanopticVisualizationHook
 
 __all__ = [

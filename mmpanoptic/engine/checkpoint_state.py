@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.optim import OptimWrapper
 from torch import nn
 
 _ATOMS = (bool, int, float, complex, str, bytes)
@@ -119,6 +121,55 @@ def scheduler_states(schedulers: Any) -> Any:
     if isinstance(schedulers, Mapping):
         return {name: scheduler_states(group) for name, group in schedulers.items()}
     return [scheduler.state_dict() for scheduler in schedulers]
+
+
+def open_window(model: nn.Module, optim_wrapper: Any) -> dict[str, Any] | None:
+    """Collect the gradients that have been accumulated since the optimizer's last step.
+
+    Processes that accumulate without exchange agree on their mean, which becomes the gradient of
+    each of them: the mean that the next exchange takes is the same, and a resumed run goes on from
+    it.
+
+    Args:
+        model (nn.Module): The model, out of its wrappers.
+        optim_wrapper: The runner's.
+
+    Returns:
+        dict | None: ``counts`` (iterations of a whole window) and ``gradients`` by name; None
+        between two windows.
+    """
+    if not isinstance(optim_wrapper, OptimWrapper) or optim_wrapper.should_update():
+        return None
+    gradients = {
+        k: weight.grad for k, weight in model.named_parameters() if weight.grad is not None
+    }
+    if get_world_size() > 1:
+        for gradient in gradients.values():
+            all_reduce(gradient, op="mean")
+    return {"counts": optim_wrapper._accumulative_counts, "gradients": gradients}
+
+
+def reopen_window(model: nn.Module, optim_wrapper: Any, window: Mapping[str, Any]) -> str | None:
+    """Put the gradients of :func:`open_window` back.
+
+    Args:
+        model (nn.Module): The model, out of its wrappers.
+        optim_wrapper: The runner's.
+        window (Mapping): From the checkpoint.
+
+    Returns:
+        str | None: Why they do not fit; None if all is well.
+    """
+    counts = getattr(optim_wrapper, "_accumulative_counts", 1)
+    if counts != window["counts"]:
+        return (
+            f"the checkpoint holds gradients of a part of {window['counts']} iterations, but "
+            f"accumulative_counts is {counts} now; they are dropped"
+        )
+    for name, weight in model.named_parameters():
+        if name in window["gradients"]:
+            weight.grad = window["gradients"][name].to(weight)
+    return None
 
 
 def bare_model(model: nn.Module) -> nn.Module:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
+import inspect
 import re
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from torch.utils.data import DataLoader
 
-from ..datasets import read_label_table
+from mmpanoptic.registry import DATASETS, PLACEHOLDER, ConfigError, placeholders
+
+from ..datasets import PanopticDataset, read_label_table
+from ..datasets.label_tables import merge_metainfo, table_from_metainfo
 from ..structures import LabelTable
+from ..utils.format_errors import PanopticFormatError
+from .config_keys import did_you_mean
 
 CLASS_COUNTS: dict[str, Callable[[LabelTable], Any]] = {
     "num_classes": len,
@@ -21,29 +29,7 @@ CLASS_COUNTS: dict[str, Callable[[LabelTable], Any]] = {
 }
 """Placeholders that stand for a number or list of the dataset's label table."""
 
-READ_SETTINGS = frozenset(
-    {
-        *(f"{part}_{kind}" for part in ("train", "val", "test") for kind in ("dataloader", "cfg")),
-        *("val_evaluator", "test_evaluator", "tta_model", "tta_pipeline"),
-        *("model", "data_preprocessor", "model_wrapper_cfg", "find_unused_parameters", "sync_bn"),
-        *(
-            "optim_wrapper",
-            "param_scheduler",
-            "auto_scale_lr",
-            "activation_checkpointing",
-            "compile",
-        ),
-        *("default_hooks", "custom_hooks", "visualizer", "log_processor", "log_level"),
-        *("load_from", "initial_weights", "resume", "trust_checkpoint", "work_dir", "launcher"),
-        *("env_cfg", "randomness", "experiment_name", "default_scope", "custom_imports"),
-        *("runner_type", "search_space", "efficient_conv_bn_eval"),
-    }
-)
-"""Top-level settings that the runner or a tool reads by name."""
-
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
-
-_PLACEHOLDER = re.compile(r"\$(\w+)(?:\*(\d+)/(\d+))?([+-]\d+)?")
 
 
 def resolve_config(cfg: Config, dataset_meta: Mapping[str, Any] | None = None) -> Config:
@@ -64,11 +50,11 @@ def resolve_config(cfg: Config, dataset_meta: Mapping[str, Any] | None = None) -
         Config: ``cfg`` without placeholders. No file is read if none needs the label table.
 
     Raises:
-        ValueError: If a placeholder has an unknown name, or there is no dataset to ask.
+        ConfigError: If a placeholder has an unknown name, or there is no dataset to ask.
     """
     for key, value in resolve_variables(cfg).items():
         cfg[key] = value
-    if not _has_placeholder(cfg.get("model")):
+    if next(placeholders(cfg.get("model")), None) is None:
         return cfg
     table = LabelTable.from_metainfo(dataset_meta) if dataset_meta else label_table_of(cfg)
     counts = {name: count(table) for name, count in CLASS_COUNTS.items()}
@@ -86,7 +72,7 @@ def resolve_variables(cfg: Config) -> ConfigDict:
         ConfigDict: The top-level settings; what comes from the label table still stands there.
 
     Raises:
-        ValueError: If a placeholder has an unknown name.
+        ConfigError: If a placeholder has an unknown name.
     """
     variables = {key: value for key, value in cfg.items() if key not in CLASS_COUNTS}
     return ConfigDict(
@@ -97,83 +83,21 @@ def resolve_variables(cfg: Config) -> ConfigDict:
     )
 
 
-def check_options(cfg: Config, options: Mapping[str, Any]) -> None:
-    """Refuse options whose setting nothing would read.
-
-    A setting counts if the runner or a tool reads it, or if such a setting holds ``"$name"``, also
-    through other variables. What only the text of a config used while it was read does not.
-
-    Args:
-        cfg (Config): The config with its placeholders, before or after the options are merged.
-        options (Mapping): Dotted names and values, as ``Config.merge_from_dict`` takes them.
-
-    Raises:
-        ValueError: If an option changes nothing; the message lists names that are alike.
-    """
-    used = set(READ_SETTINGS)
-    waiting = [*(cfg.get(name) for name in used), *options.values()]
-    while waiting:
-        for name in _named_in(waiting.pop()) - used:
-            used.add(name)
-            waiting.append(cfg.get(name))
-    used -= CLASS_COUNTS.keys()
-    for option in options:
-        name = option.partition(".")[0]
-        if name not in used:
-            raise ValueError(_explain_unused(option, name, cfg, used))
-
-
-def _explain_unused(option: str, name: str, cfg: Config, used: set[str]) -> str:
-    if name in CLASS_COUNTS:
-        reason = "the number comes from the dataset's classes"
-    elif name in cfg:
-        reason = "its text uses the name while it is read, and not after that"
-    else:
-        reason = "it has no such name"
-    alike = difflib.get_close_matches(name, sorted(used & cfg.keys()), n=3)
-    hint = f" Alike: {', '.join(alike)}." if alike else ""
-    return (
-        f"--cfg-options {option} would change nothing in this config: {reason}.{hint} "
-        "tools/analysis_tools/print_config.py shows what there is"
-    )
-
-
 def label_table_of(cfg: Config) -> LabelTable:
     """Read the label table of the first dataset that a resolved config names.
 
     Raises:
-        ValueError: If the config has no dataloader.
+        ConfigError: If the config has no dataloader.
     """
     for name in DATALOADERS:
         dataloader = cfg.get(name)
         if dataloader and dataloader.get("dataset"):
             return read_label_table(dataloader["dataset"])
-    raise ValueError(
+    raise ConfigError(
         f"the model's class counts come from a dataset, but the config has none of "
         f"{', '.join(DATALOADERS)}; add one, or write numbers in place of "
         f"{', '.join('$' + name for name in CLASS_COUNTS)}"
     )
-
-
-def _named_in(node: Any) -> set[str]:
-    """Collect the names of the placeholders below a node."""
-    if isinstance(node, Mapping):
-        return set().union(*(_named_in(value) for value in node.values()))
-    if isinstance(node, list | tuple):
-        return set().union(*(_named_in(value) for value in node))
-    return {_PLACEHOLDER.fullmatch(node)[1]} if _is_placeholder(node) else set()  # type: ignore[index]
-
-
-def _is_placeholder(node: Any) -> bool:
-    return isinstance(node, str) and _PLACEHOLDER.fullmatch(node) is not None
-
-
-def _has_placeholder(node: Any) -> bool:
-    if isinstance(node, Mapping):
-        return any(_has_placeholder(value) for value in node.values())
-    if isinstance(node, list | tuple):
-        return any(_has_placeholder(value) for value in node)
-    return _is_placeholder(node)
 
 
 def _replace(node: Any, values: Mapping[str, Any], place: str, keep: set[str]) -> Any:
@@ -184,15 +108,138 @@ def _replace(node: Any, values: Mapping[str, Any], place: str, keep: set[str]) -
     if isinstance(node, list | tuple):
         items = [_replace(v, values, f"{place}[{i}]", keep) for i, v in enumerate(node)]
         return type(node)(items)
-    if not _is_placeholder(node):
+    match = PLACEHOLDER.fullmatch(node) if isinstance(node, str) else None
+    if match is None or match[1] in keep:
         return node
-    name, share, whole, addend = _PLACEHOLDER.fullmatch(node).groups()  # type: ignore[union-attr]
-    if name in keep:
-        return node
+    name, share, whole, addend = match.groups()
     if name not in values or values[name] == node:
         known = ", ".join(f"${key}" for key in (*CLASS_COUNTS, *sorted(values)))
-        raise ValueError(f"{place} = {node!r} names nothing; known here: {known}")
+        raise ConfigError(f"{place} = {node!r} names nothing; known here: {known}")
     value = _replace(values[name], values, place, keep)  # a variable may hold placeholders, too
     if share:
         value = value * int(share) // int(whole)
     return value + int(addend) if addend else value
+
+
+# ---- one label table for all datasets ---------------------------------------------------------
+
+
+def share_label_table(cfg: Config, stored: LabelTable | None = None) -> LabelTable | None:
+    """Let all datasets of a run number their classes alike.
+
+    A dataset whose classes come from its annotation file would number them in the order of that
+    file. Here it gets the run's table as metainfo and looks its categories up there, by id, name
+    and isthing; a category that is not in the table is an error when the file is read.
+
+    Args:
+        cfg (Config): Whole config, whose variables are filled in; its datasets are changed in
+            place.
+        stored (LabelTable | None): Of a checkpoint. Where it has the classes of the config's
+            dataset in another order, that order holds; where the dataset's annotation file is not
+            there, it holds altogether.
+
+    Returns:
+        LabelTable | None: The run's table; None if there is no panoptic dataset, or no file to
+        ask.
+
+    Raises:
+        ConfigError: If a dataset is configured with other classes.
+    """
+    for name, value in resolve_variables(cfg).items():
+        cfg[name] = value
+    leaves = [(name, leaf) for name in DATALOADERS for leaf in _leaves(cfg.get(name))]
+    if not leaves:
+        return None
+    try:
+        table: LabelTable | None = label_table_of(cfg)
+    except PanopticFormatError:
+        table = stored  # a machine for testing need not have the training data
+    if table is None:
+        return None
+    if stored is not None and not table.difference(stored):
+        table = table.ordered_as(stored)
+    for name, leaf in leaves:
+        _give_table(leaf, table, name)
+    return table
+
+
+def stored_label_table(checkpoint: Mapping[str, Any]) -> LabelTable | None:
+    """Read the label table of a checkpoint; None if it has none (other toolboxes store less)."""
+    meta = checkpoint.get("meta")
+    found = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
+    if not isinstance(found, Mapping) or not {"classes", "dataset_ids", "isthing"} <= found.keys():
+        return None
+    return LabelTable.from_metainfo(found)
+
+
+def _leaves(node: Any) -> Iterator[Any]:
+    """Walk through the configs of loaders and wrappers to those of panoptic datasets."""
+    if isinstance(node, list | tuple):
+        for part in node:
+            yield from _leaves(part)
+    elif isinstance(node, Mapping):
+        inner = node.get("dataset") or node.get("datasets")
+        if inner:
+            yield from _leaves(inner)
+        elif issubclass(_class_of(node), PanopticDataset):
+            yield node
+
+
+def _class_of(dataset: Mapping[str, Any]) -> type:
+    kind = dataset.get("type")
+    found = DATASETS.get(kind) if isinstance(kind, str) else kind
+    return found if inspect.isclass(found) else object
+
+
+def _give_table(leaf: Any, table: LabelTable, loader: str) -> None:
+    own = table_from_metainfo(merge_metainfo(_class_of(leaf), leaf.get("metainfo")))
+    if own is not None:
+        difference = own.difference(table)
+        if difference:
+            raise ConfigError(
+                f"the classes of {loader}'s dataset ({leaf.get('type')}) are not those of the "
+                f"model: {difference}. Give all datasets one dataset_type and metainfo"
+            )
+        if own.is_ordered_as(table):
+            return
+        table = own.ordered_as(table)  # the ids may be others: each file has its own numbering
+    facts = table.to_metainfo()
+    given = {name: facts[name] for name in ("classes", "dataset_ids", "isthing", "palette")}
+    leaf["metainfo"] = {**(leaf.get("metainfo") or {}), **given}
+
+
+# ---- errors -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def explained_build_errors() -> Iterator[None]:
+    """Turn wrong names of arguments and types in configs into one line with the nearest known."""
+    try:
+        yield
+    except (TypeError, KeyError) as error:
+        text = _explain_build_error(error)
+        if text is None:
+            raise
+        raise ConfigError(text) from error
+
+
+def _explain_build_error(error: Exception) -> str | None:
+    """Say what is wrong with a config; None if the error does not come from building a part."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    while len(frames) > 1 and frames[-1].f_code.co_name == "__init__":
+        frames.pop()  # a class that hands its arguments on
+    values = frames[-1].f_locals
+    builds = frames[-1].f_code.co_name == "build_from_cfg"
+    if isinstance(error, KeyError):
+        name, registry = values.get("obj_type"), values.get("registry")
+        if not builds or not isinstance(name, str) or registry is None:
+            return None
+        known = [*registry.module_dict, *getattr(registry.parent, "module_dict", ())]
+        return f"{registry.scope} has no {registry.name} {name}{did_you_mean(name, known)}"
+    pattern = r"(\w+)\.__init__\(\) (got an unexpected keyword argument '(\w+)')"
+    match = re.search(pattern, str(error))
+    if match is None or frames[-1].f_code.co_name not in ("build_from_cfg", "build_dataloader"):
+        return None
+    built = values.get("obj_cls", DataLoader)
+    known = {name for base in built.__mro__ for name in inspect.signature(base.__init__).parameters}
+    return f"{built.__name__} {match[2]}{did_you_mean(match[3], known - {'self'})}"

@@ -17,9 +17,12 @@ from .batches import (
     DataPosition,
     batch_size_of,
     endless_batches,
+    endless_error,
     epoch_batches,
+    refuse_endless,
     samples_per_process,
 )
+from .stop_hooks import StopSignalHook, ValidationStopped
 
 if TYPE_CHECKING:
     from torch import nn
@@ -95,17 +98,32 @@ class _ExactResume:
         due = progress % self.val_interval == 0 or is_last  # type: ignore[attr-defined]
         if self.runner.val_loop is None or progress < self.val_begin or not due:  # type: ignore[attr-defined]
             return
-        with self.runner.untraced_random_state():
-            self.runner.val_loop.run()
+        try:
+            with self.runner.untraced_random_state():
+                self.runner.val_loop.run()
+        except ValidationStopped:
+            next(h for h in self.runner.hooks if isinstance(h, StopSignalHook)).leave_validation(
+                self.runner
+            )
+        self.runner.note_validation(self._iter)
 
-    def _repeat_validation(self, progress: int) -> None:
-        """Run a validation that the checkpoint is older than, if the training depends on it.
+    def _repeat_validation(self, progress: int, is_last: bool) -> None:
+        """Run the validation that was due when the checkpoint was written, if a kill cut it.
+
+        A checkpoint is written before the validation of its iteration. Where a schedule or the end
+        of the training depends on the metrics, it is repeated in any case: the checkpoint does not
+        hold what they changed.
 
         Args:
             progress (int): Finished epochs or iterations, whichever the loop counts.
+            is_last (bool): Whether training is over.
         """
-        if not self._validated and _listens_to_validation(self.runner):
-            self._validate(progress, is_last=False)
+        done = self.runner.has_validated(self._iter)
+        if self._validated or not self._iter:
+            return
+        if not done or _listens_to_validation(self.runner):
+            self._decide_current_val_interval()  # type: ignore[attr-defined]
+            self._validate(progress, is_last)
 
 
 def _listens_to_validation(runner: PanopticRunner) -> bool:
@@ -134,7 +152,14 @@ class EpochTrainLoop(_ExactResume, EpochBasedTrainLoop):
         val_interval (int): Epochs between two validations.
         dynamic_intervals (Sequence | None): ``(epoch, val_interval)`` pairs, each valid from
             that epoch on.
+
+    Raises:
+        ConfigError: If the sampler of the data has no end.
     """
+
+    def __init__(self, runner: PanopticRunner, dataloader: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(runner, dataloader, *args, **kwargs)
+        refuse_endless(self.dataloader)
 
     def run(self) -> nn.Module:
         """Train.
@@ -145,7 +170,7 @@ class EpochTrainLoop(_ExactResume, EpochBasedTrainLoop):
         self.runner.call_hook("before_train")
         if self._origin[1] == 0:
             self.runner.resume_random_state()
-            self._repeat_validation(self._epoch)
+            self._repeat_validation(self._epoch, self._epoch == self._max_epochs)
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
             self._decide_current_val_interval()
@@ -162,6 +187,8 @@ class EpochTrainLoop(_ExactResume, EpochBasedTrainLoop):
         self._discard(batches, discard)
         self.runner.resume_random_state()
         for index, batch in enumerate(batches, start=samples // batch_size_of(self.dataloader)):
+            if index >= len(self.dataloader):  # a sampler of another package
+                raise endless_error(self.dataloader.sampler)
             self.run_iter(index, batch)
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1
@@ -226,7 +253,7 @@ class IterTrainLoop(_ExactResume, IterBasedTrainLoop):
         batches, discard = endless_batches(self.dataloader, self._origin[1])
         self._discard(batches, discard)
         self.runner.resume_random_state()
-        self._repeat_validation(self._iter)
+        self._repeat_validation(self._iter, self._iter == self._max_iters)
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             self.run_iter(next(batches))

@@ -9,18 +9,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, get_rank, is_main_process
 from mmengine.runner.checkpoint import load_state_dict
 
 from mmpanoptic.checkpoints.errors import CheckpointError
-from mmpanoptic.checkpoints.loading import POINTER
-from mmpanoptic.checkpoints.published import load_for_model
-from mmpanoptic.checkpoints.reading import verify_checkpoint
+from mmpanoptic.checkpoints.integrity import verify_checkpoint
+from mmpanoptic.checkpoints.loading import POINTER, load_checkpoint
+from mmpanoptic.checkpoints.published import load_for_model, needs_model
 
 from ..datasets.seeding import derive_seed
-from .checkpoint_state import bare_model, message_hub_from_plain, misfits, to_plain
+from ..utils.files import atomic_write
+from .checkpoint_state import (
+    bare_model,
+    message_hub_from_plain,
+    misfits,
+    reopen_window,
+    to_plain,
+)
+from .config import explained_build_errors, stored_label_table
+from .non_finite import refuse_non_finite
 from .random_state import restore_random_state
 from .run_seed import change_seed
+from .schedules import follow_config, note_schedules
+from .workers import clear_worker_errors
+
+VALIDATED = "last_validation"
+"""File in a run's folder that holds the iteration of its last whole validation."""
 
 _WEIGHTS_ONLY = re.compile(r"^(best_.*|.*-[0-9a-f]{8})\.pth$")
 
@@ -41,7 +56,7 @@ def find_checkpoint(work_dir: str | Path, report: Callable[[str], None]) -> Path
     Raises:
         CheckpointError: If there are checkpoints, but none is whole.
     """
-    candidates = _candidates(Path(work_dir))
+    candidates = _candidates(Path(work_dir), report)
     for path in candidates:
         try:
             verify_checkpoint(path)
@@ -58,9 +73,9 @@ def find_checkpoint(work_dir: str | Path, report: Callable[[str], None]) -> Path
     return None
 
 
-def _candidates(work_dir: Path) -> list[Path]:
+def _candidates(work_dir: Path, report: Callable[[str], None]) -> list[Path]:
     """List what could be resumed from, the most wanted first."""
-    named = _named_by_pointer(work_dir)
+    named = _named_by_pointer(work_dir, report)
     folders = {work_dir, *([named.parent] if named else [])}
     others = {
         path
@@ -70,21 +85,26 @@ def _candidates(work_dir: Path) -> list[Path]:
         # Names with a dot are remains of writes that were killed.
         if not path.name.startswith(".") and not _WEIGHTS_ONLY.match(path.name)
     }
-    others -= {named}
+    if named:  # under this or another name: a pointer may be relative
+        others = {path for path in others if path.resolve() != named.resolve()}
     newest_first = sorted(others, key=lambda p: (p.stat().st_mtime_ns, p.name), reverse=True)
     return [*([named] if named else []), *newest_first]
 
 
-def _named_by_pointer(work_dir: Path) -> Path | None:
+def _named_by_pointer(work_dir: Path, report: Callable[[str], None]) -> Path | None:
+    pointer = work_dir / POINTER
     try:
-        name = (work_dir / POINTER).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        name = pointer.read_text(encoding="utf-8").strip()
+        if not name or not name.isprintable():
+            raise ValueError("it holds no path")
+        path = Path(name)
+        # A work folder may have been moved: the pointer holds an absolute path.
+        return path if path.exists() else work_dir / path.name
+    except FileNotFoundError:
         return None
-    if not name:
+    except (OSError, ValueError) as error:
+        report(f"{pointer} is damaged ({error}). Taking the newest checkpoint of {work_dir}")
         return None
-    path = Path(name)
-    # A work folder may have been moved: the pointer holds an absolute path.
-    return work_dir / path.name if not path.exists() else path
 
 
 class ResumeMixin:
@@ -94,6 +114,17 @@ class ResumeMixin:
     """Whether the model needs all its weights from the checkpoint, as testing does."""
     _resumed: Mapping[str, Any] | None = None
     """Content of the checkpoint that is resumed, apart from weights."""
+
+    _loaded: tuple[str, dict[str, Any]] | None = None
+    """Name and content of the checkpoint that was read before the model was built."""
+
+    @staticmethod
+    def _load_ahead(cfg: Config) -> tuple[str, dict[str, Any]] | None:
+        """Read the checkpoint that a config names, whose label table numbers the classes."""
+        path = cfg.get("load_from")
+        if not path or needs_model(path):
+            return None
+        return path, load_checkpoint(path, trust=bool(cfg.get("trust_checkpoint", False)))
 
     def load_or_resume(self: Any) -> None:
         """Load or resume what the config asks for; ``resume`` alone takes the newest checkpoint.
@@ -115,12 +146,16 @@ class ResumeMixin:
     def val(self: Any) -> dict[str, Any]:
         """Validate; a checkpoint without all of the model's weights is an error."""
         self._must_be_whole = True
-        return super().val()  # type: ignore[misc]
+        self.keep_config(replace=False)
+        with explained_build_errors(), clear_worker_errors():
+            return super().val()  # type: ignore[misc]
 
     def test(self: Any) -> dict[str, Any]:
         """Test; a checkpoint without all of the model's weights is an error."""
         self._must_be_whole = True
-        return super().test()  # type: ignore[misc]
+        self.keep_config(replace=False)
+        with explained_build_errors(), clear_worker_errors():
+            return super().test()  # type: ignore[misc]
 
     def _newest_checkpoint(self: Any) -> str | None:
         """Let the first process choose, so that all processes agree."""
@@ -158,9 +193,11 @@ class ResumeMixin:
             CheckpointError: If the file cannot be read or does not fit the model.
         """
         trust = bool(self.cfg.get("trust_checkpoint", False))
+        ahead, self._loaded = self._loaded, None
+        content = ahead[1] if ahead is not None and ahead[0] == filename else None
         starts = not (self._resume or self._must_be_whole)
         model = bare_model(self.model)
-        checkpoint = load_for_model(model, filename, trust, starts, map_location)
+        checkpoint = load_for_model(model, filename, trust, starts, map_location, content)
         weights = checkpoint["state_dict"]
         metadata = getattr(weights, "_metadata", None)
         for pattern, replacement in revise_keys:
@@ -169,6 +206,7 @@ class ResumeMixin:
             weights._metadata = metadata  # versions of layers, by which they convert old weights
         checkpoint["state_dict"] = weights
         self._check_fit(filename, weights, strict)
+        self._check_classes(filename, checkpoint)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         load_state_dict(model, checkpoint["state_dict"], strict=False)
         self._has_loaded = True
@@ -190,6 +228,26 @@ class ResumeMixin:
             "that the checkpoint was trained with"
         )
 
+    def _check_classes(self: Any, filename: str, checkpoint: Mapping[str, Any]) -> None:
+        """Compare the label table of a checkpoint with the run's.
+
+        Weights that were trained for other classes give wrong results without any other sign. A
+        new training run may start from them.
+        """
+        stored, own = stored_label_table(checkpoint), self.label_table
+        if stored is None or own is None or stored.labels == own.labels:
+            return
+        difference = stored.difference(own)
+        if not difference and stored.is_ordered_as(own):
+            return  # another numbering of the files, such as Cityscapes' train ids
+        what = f"{filename} was trained with other classes than those of the dataset"
+        what += f" (only here means the checkpoint): {difference}" if difference else ""
+        if not difference:
+            what = f"{filename} was trained with the classes of the dataset in another order"
+        if self._resume or self._must_be_whole:
+            raise CheckpointError(f"{what}. Use the annotation files that it was trained with")
+        self.logger.warning(f"{what}; its weights for classes are a start like any other")
+
     def _prepare_resume(self: Any, filename: str, checkpoint: dict[str, Any]) -> None:
         """Turn the content into what mmengine's ``resume`` expects."""
         if "optimizer" not in checkpoint or "meta" not in checkpoint:
@@ -199,6 +257,7 @@ class ResumeMixin:
                 "--cfg-options load_from=FILE"
             )
         meta = checkpoint["meta"]
+        refuse_non_finite(checkpoint["state_dict"], meta["iter"])
         meta.pop("config", None)  # mmengine would execute it as Python code
         metainfo = getattr(self.train_dataloader.dataset, "metainfo", None)
         if repr(to_plain(metainfo)) == repr(meta.get("dataset_meta")):
@@ -207,7 +266,9 @@ class ResumeMixin:
         self._resumed = {
             "random_states": checkpoint.get("random_states"),
             "data_position": checkpoint.get("data_position"),
+            "param_schedulers": checkpoint.get("param_schedulers"),
             "validated": meta.get("validated", False),
+            "gradients": checkpoint.get("gradients"),
         }
 
     def resume(
@@ -227,12 +288,60 @@ class ResumeMixin:
         """
         self._resume = True  # hooks ask for it
         seed = self.seed
+        self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+        if self.param_schedulers is not None:
+            self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
+        schedules = note_schedules(self)
         super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)  # type: ignore[misc]
+        if resume_optimizer and resume_param_scheduler:
+            for note in follow_config(self, schedules, self._resumed["param_schedulers"]):
+                self.logger.warning(note)
         if self.seed != seed:
             offset = get_rank() if self._randomness_cfg.get("diff_rank_seed") else 0
             change_seed(self.train_dataloader, seed - offset, self.seed - offset)
+        if self._resumed["gradients"]:
+            self._reopen_window(self._resumed["gradients"])
         if hasattr(self.train_loop, "resume_data"):
             self.train_loop.resume_data(self._resumed["data_position"], self._resumed["validated"])
+
+    def _reopen_window(self: Any, window: Mapping[str, Any]) -> None:
+        problem = reopen_window(bare_model(self.model), self.optim_wrapper, window)
+        if problem is not None:
+            self.logger.warning(problem)
+        else:  # mmengine, which knows nothing of them, would say that they are lost
+            lost = "Resumed iteration number is not divisible"
+            self.logger.addFilter(lambda record: lost not in record.getMessage())
+
+    def has_validated(self: Any, iteration: int) -> bool:
+        """Tell whether a validation was finished at the iteration from which training goes on.
+
+        Validations of later iterations, which the run will come to again, are forgotten.
+
+        Args:
+            iteration (int): Number of finished iterations.
+
+        Returns:
+            bool: The same in all processes.
+        """
+        answer = [False]
+        if is_main_process():
+            path = Path(self.work_dir, VALIDATED)
+            text = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+            answer = [text.isdigit() and int(text) >= iteration]
+            if answer[0]:
+                self.note_validation(iteration)
+        broadcast_object_list(answer)
+        return answer[0]
+
+    def note_validation(self: Any, iteration: int) -> None:
+        """Write down that the validation of an iteration is over.
+
+        Args:
+            iteration (int): Number of finished iterations.
+        """
+        if is_main_process():
+            with atomic_write(Path(self.work_dir, VALIDATED)) as temporary:
+                temporary.write_text(f"{iteration}\n", encoding="utf-8")
 
     def resume_random_state(self: Any) -> None:
         """Go on with the random numbers of the checkpoint; without a resume, do nothing."""

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import mmengine
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import all_gather_object, get_rank, is_distributed, is_main_process
+from mmengine.dist import (
+    all_gather_object,
+    broadcast_object_list,
+    get_rank,
+    is_distributed,
+    is_main_process,
+    master_only,
+)
+from mmengine.hooks import EarlyStoppingHook
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import BaseLoop, Runner
@@ -23,21 +32,50 @@ from torch.utils.data import DataLoader
 
 from mmpanoptic.checkpoints.loading import save_checkpoint
 from mmpanoptic.checkpoints.published import install_safe_loading
-from mmpanoptic.registry import RUNNERS
+from mmpanoptic.registry import RUNNERS, placeholders
 from mmpanoptic.version import __version__
 
+from ..structures import LabelTable
+from ..utils.files import WriteError, atomic_write
+from ..utils.locks import FolderInUseError, exclusive_folder
 from .auto_scale import count_processes, scale_to_batch
-from .checkpoint_state import bare_model, message_hub_to_plain, scheduler_states, to_plain
-from .config import resolve_config
+from .batches import refuse_endless
+from .checkpoint_state import (
+    bare_model,
+    message_hub_to_plain,
+    open_window,
+    scheduler_states,
+    to_plain,
+)
+from .config import (
+    explained_build_errors,
+    resolve_config,
+    share_label_table,
+    stored_label_table,
+)
+from .config_keys import check_keys, read_names
 from .distributed import init_cpu_process_group
+from .non_finite import refuse_non_finite
 from .random_state import capture_random_state, isolated_random_state
 from .resume import ResumeMixin
-from .run_seed import give_seed
-from .workers import DetachedWorker
+from .run_seed import give_positions, give_seed
+from .schedules import without_empty_warmups
+from .stop_hooks import StopSignalHook
+from .workers import GuardedWorker, clear_worker_errors
 
 install_safe_loading()
 
 _EXACT_LOOPS = {"EpochBasedTrainLoop": "EpochTrainLoop", "IterBasedTrainLoop": "IterTrainLoop"}
+
+
+def _own_stop_hook(hook: Any) -> Any:
+    """Let ours take the place of mmengine's hook for early stopping."""
+    names = ("EarlyStoppingHook", EarlyStoppingHook)
+    if not isinstance(hook, dict) or hook.get("type") not in names:
+        return hook
+    defaults = {"min_delta": inspect.signature(EarlyStoppingHook).parameters["min_delta"].default}
+    given = {name: value for name, value in hook.items() if name != "strict"}
+    return {**defaults, **given, "type": "PatienceStopHook"}
 
 
 @RUNNERS.register_module()
@@ -64,21 +102,39 @@ class PanopticRunner(ResumeMixin, Runner):
     """Training's random state while validation runs."""
     _batch_note: str | None = None
     """What :func:`.auto_scale.scale_to_batch` said."""
+    _source: Config | None = None
+    """The config with its placeholders."""
+    label_table: LabelTable | None = None
+    """Classes of the model and of all datasets, if the config has panoptic datasets."""
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> PanopticRunner:
         """Build a runner from a config, whose placeholders are filled in first.
+
+        All datasets get one label table, see :func:`.config.share_label_table`. The work folder
+        gets the config as it was given, with its placeholders: there, too, overrides of variables
+        reach every place.
 
         Args:
             cfg (Config): The config; it is not changed.
 
         Returns:
             PanopticRunner: The runner.
+
+        Raises:
+            ConfigError: If the config has settings that nothing reads, or wrong ones.
         """
-        cfg = copy.deepcopy(cfg)
+        source = cfg = copy.deepcopy(cfg if isinstance(cfg, Config) else Config(cfg))
+        if next(placeholders(source._cfg_dict), None) is not None:  # else somebody filled them in
+            check_keys(source)
+        cfg = copy.deepcopy(source)
         note = scale_to_batch(cfg, count_processes(cfg.get("launcher", "none")))
-        runner = super().from_cfg(resolve_config(cfg))
-        runner._batch_note = note
+        loaded = cls._load_ahead(cfg)
+        with explained_build_errors():
+            table = share_label_table(cfg, loaded and stored_label_table(loaded[1]))
+            runner = super().from_cfg(resolve_config(cfg, table and table.to_metainfo()))
+        runner._batch_note, runner._loaded, runner.label_table = note, loaded, table
+        runner._source = source
         return runner
 
     def train(self) -> nn.Module:
@@ -86,7 +142,62 @@ class PanopticRunner(ResumeMixin, Runner):
         if self._batch_note:
             scaled = self._batch_note.startswith("auto_scale_lr")
             self.logger.log(logging.INFO if scaled else logging.WARNING, self._batch_note)
-        return super().train()
+        with self._own_work_dir(), explained_build_errors(), clear_worker_errors():
+            self.keep_config(replace=True)
+            try:
+                return super().train()
+            finally:
+                for hook in self.hooks:
+                    if isinstance(hook, StopSignalHook):
+                        hook.release()
+
+    @contextmanager
+    def _own_work_dir(self) -> Iterator[None]:
+        """Keep other trainings out of the work folder; all processes fail if the first one does."""
+        with ExitStack() as stack:
+            error: list[Exception | None] = [None]
+            if is_main_process():
+                try:
+                    stack.enter_context(exclusive_folder(self.work_dir, ".training.lock"))
+                except (FolderInUseError, OSError) as caught:
+                    error = [caught]
+            broadcast_object_list(error)
+            if error[0] is not None:
+                raise error[0]
+            yield
+
+    def build_val_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
+        """Build the loop of validation, whose data must have an end."""
+        built = super().build_val_loop(loop)
+        refuse_endless(built.dataloader)
+        return built
+
+    def build_test_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
+        """Build the loop of testing, whose data must have an end."""
+        built = super().build_test_loop(loop)
+        refuse_endless(built.dataloader)
+        return built
+
+    def dump_config(self) -> None:
+        """Do nothing: mmengine calls this in the constructor, where nobody knows what will run."""
+
+    @master_only
+    def keep_config(self, replace: bool) -> None:
+        """Write the config as it was given to the work folder.
+
+        Args:
+            replace (bool): Whether a file of this name may be replaced; a test must not touch the
+                config of the training in the same folder.
+        """
+        source = self._source or self.cfg
+        name = os.path.basename(source.filename) if source.filename else f"{self.timestamp}.py"
+        path = os.path.join(self.work_dir, name)
+        if os.path.exists(path) and not replace:
+            return
+        read = read_names(source)
+        kept = Config({name: value for name, value in source.items() if name in read})
+        with atomic_write(path) as temporary:
+            temporary.write_text(kept.pretty_text, encoding="utf-8")
 
     # ---- environment -------------------------------------------------------------------------
 
@@ -157,7 +268,8 @@ class PanopticRunner(ResumeMixin, Runner):
             seed = seed - get_rank() if diff_rank_seed else seed
             give_seed(dataloader["dataset"], seed)
         loader = Runner.build_dataloader(dataloader, seed=seed)
-        loader.worker_init_fn = DetachedWorker(loader.worker_init_fn)
+        give_positions(loader.dataset)
+        loader.worker_init_fn = GuardedWorker(loader.worker_init_fn)
         return loader
 
     def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
@@ -168,6 +280,22 @@ class PanopticRunner(ResumeMixin, Runner):
             kind = loop.get("type", "EpochTrainLoop" if by_epoch else "IterTrainLoop")
             loop["type"] = _EXACT_LOOPS.get(kind, kind)
         return super().build_train_loop(loop)
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """Build the schedulers; a warm-up over no iterations is left out."""
+        return super().build_param_scheduler(without_empty_warmups(scheduler))
+
+    def register_hooks(
+        self, default_hooks: dict[str, Any] | None = None, custom_hooks: list[Any] | None = None
+    ) -> None:
+        """Register the hooks; a run that stops early keeps its best state."""
+        custom = [_own_stop_hook(hook) for hook in custom_hooks or []]
+        stops = [h for h in custom if isinstance(h, dict) and h["type"] == "PatienceStopHook"]
+        checkpoint = (default_hooks or {}).get("checkpoint", {"type": "AtomicCheckpointHook"})
+        if stops and isinstance(checkpoint, dict) and not checkpoint.get("save_best"):
+            best = {"save_best": stops[0]["monitor"], "rule": stops[0].get("rule")}
+            default_hooks = {**(default_hooks or {}), "checkpoint": {**checkpoint, **best}}
+        super().register_hooks(default_hooks, custom)
 
     def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
         """Register the default hooks; the one for checkpoints writes atomically."""
@@ -220,7 +348,9 @@ class PanopticRunner(ResumeMixin, Runner):
             backend_args (dict | None): Must be None, see Raises.
 
         Raises:
+            NonFiniteLossError: If a weight is infinite or not a number.
             ValueError: If the folder is not local: only local writes are atomic.
+            WriteError: If the disk is full, broken or read-only.
         """
         if file_client_args or backend_args or "://" in str(out_dir):
             raise ValueError(
@@ -231,12 +361,16 @@ class PanopticRunner(ResumeMixin, Runner):
         meta = {"epoch": self.epoch + done["epoch"], "iter": self.iter + done["iter"]} | (
             meta or {}
         )
+        model = bare_model(self.model)
+        weights = model.state_dict()
+        refuse_non_finite(weights, meta["iter"])
+        window = open_window(model, self.optim_wrapper) if save_optimizer else None
         random_states = all_gather_object(self._outer_random_state or capture_random_state())
         if not is_main_process():
             return
         checkpoint = {
             "meta": meta | self._describe_run(),
-            "state_dict": bare_model(self.model).state_dict(),
+            "state_dict": weights,
             "message_hub": message_hub_to_plain(self.message_hub, self.logger.warning),
             "random_states": random_states,
         }
@@ -244,10 +378,16 @@ class PanopticRunner(ResumeMixin, Runner):
             checkpoint["data_position"] = self.train_loop.data_position(meta["epoch"], meta["iter"])
         if save_optimizer:
             checkpoint["optimizer"] = self.optim_wrapper.state_dict()
+        if window is not None:
+            checkpoint["gradients"] = window
         if save_param_scheduler and self.param_schedulers is not None:
             checkpoint["param_schedulers"] = scheduler_states(self.param_schedulers)
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)  # EMA, for instance
-        save_checkpoint(to_plain(checkpoint), os.path.join(out_dir, filename))
+        try:
+            save_checkpoint(to_plain(checkpoint), os.path.join(out_dir, filename))
+        except WriteError as error:
+            text = f"the checkpoint of iteration {meta['iter']} is not written: {error}"
+            raise WriteError(error.errno, f"{text}; then go on with --resume") from error
 
     def _describe_run(self) -> dict[str, Any]:
         """Collect config, versions, seed and label table for ``meta``."""

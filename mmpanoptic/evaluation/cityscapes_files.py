@@ -53,36 +53,45 @@ def cityscapes_truth(
     Args:
         img_path: The image.
         suffix: :data:`LABELS_SUFFIX` or :data:`INSTANCES_SUFFIX`.
-        gt_root: Folder with one folder per city, in a zip archive or not; None takes the official
-            layout, where ``leftImg8bit/<split>/<city>/`` has a sister ``gtFine/<split>/<city>/``.
+        gt_root: Folder with one folder per city, in a zip archive or not. None finds
+            ``gtFine/<split>/<city>/`` from the image: beside ``leftImg8bit/<split>/<city>/`` in the
+            official layout, beside ``<split>/`` where images lie in ``<split>/<city>/`` or
+            ``<split>/``.
 
     Returns:
         Path: An existing file.
 
     Raises:
-        ValueError: If the image does not lie in the official layout and ``gt_root`` is None.
+        ValueError: If there is no ``gtFine`` beside the image and ``gt_root`` is None.
         FileNotFoundError: If there is no such file.
     """
     path, image_id = Path(img_path), cityscapes_image_id(img_path)
-    if gt_root is not None:
-        folder = Path(gt_root) / image_id.split("_")[0]
-    else:
-        parts = list(path.parent.parts)
-        if IMAGE_FOLDER not in parts:
-            raise ValueError(
-                f"{path} does not lie below a folder named {IMAGE_FOLDER}, so its ground truth "
-                "cannot be found; set gt_root to the folder that holds the cities' "
-                "*_labelIds.png and *_instanceIds.png, such as data/cityscapes/gtFine/val"
-            )
-        last = len(parts) - 1 - parts[::-1].index(IMAGE_FOLDER)
-        folder = Path(*parts[:last], TRUTH_FOLDER, *parts[last + 1 :])
-    truth = folder / f"{image_id}{suffix}"
+    split = _truth_of_split(path) if gt_root is None else Path(gt_root)
+    truth = split / image_id.split("_")[0] / f"{image_id}{suffix}"
     if not is_file(truth):
         raise FileNotFoundError(
             f"there is no {truth} for the image {path}; it comes with Cityscapes' "
-            "gtFine_trainvaltest.zip. If it lies elsewhere, set gt_root"
+            "gtFine_trainvaltest.zip. If it lies elsewhere, set gt_root, which is the variable "
+            "val_gt of the configs"
         )
     return truth
+
+
+def _truth_of_split(image: Path) -> Path:
+    """Find ``gtFine/<split>`` from an image."""
+    parts = list(image.parent.parts)
+    outer = parts[:-1]
+    if IMAGE_FOLDER in outer:
+        last = len(outer) - 1 - outer[::-1].index(IMAGE_FOLDER)
+        return Path(*parts[:last], TRUTH_FOLDER, parts[last + 1])
+    for root in list(image.parents)[1:]:
+        if (root / TRUTH_FOLDER).is_dir():
+            return root / TRUTH_FOLDER / image.relative_to(root).parts[0]
+    raise ValueError(
+        f"no folder above {image} has {TRUTH_FOLDER} in it, so its ground truth cannot be found; "
+        "set gt_root (the variable val_gt of the configs) to the folder that holds the cities' "
+        "*_labelIds.png and *_instanceIds.png, such as data/cityscapes/gtFine/val"
+    )
 
 
 def cityscapes_ids(table: LabelTable) -> np.ndarray:

@@ -51,12 +51,11 @@ class _CityscapesMetric(IndexedMetric):
         gt_root: str | os.PathLike[str] | None = None,
         format_only: bool = False,
         outfile_prefix: str | os.PathLike[str] | None = None,
-        collect_device: str = "cpu",
-        prefix: str | None = None,
-        collect_dir: str | None = None,
+        data_root: str = "",
+        **options: Any,
     ) -> None:
-        super().__init__(format_only, outfile_prefix, collect_device, prefix, collect_dir)
-        self.gt_root = gt_root
+        super().__init__(format_only, outfile_prefix, **options)
+        self.gt_root = None if gt_root is None else os.path.join(data_root, gt_root)
 
     def _folder(self, kind: str) -> Path:
         """Folder of a submission; its name is that of the prefix and the kind."""
@@ -77,13 +76,12 @@ class CityscapesPixelMetric(_CityscapesMetric):
 
     Args:
         gt_root (str | None): Folder with the cities' ``*_labelIds.png`` and
-            ``*_instanceIds.png``; None finds them from the image in the official layout.
+            ``*_instanceIds.png``; None finds ``gtFine`` from the image.
         format_only (bool): Write files for the benchmark's server and compute nothing.
         outfile_prefix (str | None): Label ids go to ``<outfile_prefix>.semantic/<id>_pred_
             labelIds.png``.
-        collect_device (str): As in mmengine.
-        prefix (str | None): As in mmengine.
-        collect_dir (str | None): As in mmengine.
+        data_root (str): Folder in front of ``gt_root`` where that is relative.
+        **options: Arguments of :class:`IndexedMetric`.
     """
 
     default_prefix = "cityscapes_pixel"
@@ -127,14 +125,13 @@ class CityscapesInstanceMetric(_CityscapesMetric):
     Args:
         source (str): ``pred_instances`` (masks, labels, scores), or ``pred_panoptic_seg``, whose
             things are the instances; then no masks of full size are needed.
-        gt_root (str | None): Folder with the cities' ``*_instanceIds.png``; None finds them from
-            the image in the official layout.
+        gt_root (str | None): Folder with the cities' ``*_instanceIds.png``; None finds ``gtFine``
+            from the image.
         format_only (bool): Write files for the benchmark's server and compute nothing.
         outfile_prefix (str | None): Predictions go to ``<outfile_prefix>.instance/``: a text file
             per image and the masks.
-        collect_device (str): As in mmengine.
-        prefix (str | None): As in mmengine.
-        collect_dir (str | None): As in mmengine.
+        data_root (str): Folder in front of ``gt_root`` where that is relative.
+        **options: Arguments of :class:`IndexedMetric`.
 
     Raises:
         ValueError: If there is no such source.
@@ -148,11 +145,10 @@ class CityscapesInstanceMetric(_CityscapesMetric):
         gt_root: str | os.PathLike[str] | None = None,
         format_only: bool = False,
         outfile_prefix: str | os.PathLike[str] | None = None,
-        collect_device: str = "cpu",
-        prefix: str | None = None,
-        collect_dir: str | None = None,
+        data_root: str = "",
+        **options: Any,
     ) -> None:
-        super().__init__(gt_root, format_only, outfile_prefix, collect_device, prefix, collect_dir)
+        super().__init__(gt_root, format_only, outfile_prefix, data_root, **options)
         self.source = check_source(source)
 
     def make_record(self, sample: Mapping[str, Any]) -> InstanceCounts | None:

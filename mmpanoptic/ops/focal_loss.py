@@ -1,7 +1,7 @@
-"""Focal losses forward and backward, as called by ``mmcv.ops.sigmoid_focal_loss`` and its sibling.
+"""Focal loss forward and backward, as called by ``mmcv.ops.sigmoid_focal_loss``.
 
-Both follow RetinaNet (arXiv 1708.02002), equation 5. With class weights, the loss of a sample is
-multiplied by the weight of its target class.
+RetinaNet (arXiv 1708.02002), equation 5. With class weights, the loss of a sample is multiplied by
+the weight of its target class.
 """
 
 from __future__ import annotations
@@ -24,13 +24,6 @@ def _target_weight(weight: Tensor, target: Tensor, dtype: torch.dtype) -> Tensor
     is_class = (target >= 0) & (target < weight.numel())
     chosen = weight.to(dtype)[target.clamp(0, weight.numel() - 1)]
     return torch.where(is_class, chosen, 1.0)
-
-
-def _chosen(probabilities: Tensor, target: Tensor) -> Tensor:
-    """Return the probability (N,) of each target class, 0 for targets that are no class."""
-    classes = probabilities.size(1)
-    chosen = probabilities.gather(1, target.clamp(0, classes - 1)[:, None]).squeeze(1)
-    return torch.where((target >= 0) & (target < classes), chosen, 0.0)
 
 
 def _positives(target: Tensor, classes: int) -> Tensor:
@@ -84,57 +77,3 @@ def sigmoid_focal_loss_backward(
     grad = -torch.where(_positives(target, input.size(1)), positive, negative)
     factor = _target_weight(weight, target, grad.dtype)
     grad_input.copy_(grad if factor is None else grad * factor[:, None])
-
-
-@in_full_precision
-def softmax_focal_loss_forward(
-    input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
-) -> None:
-    """Compute what ``mmcv._ext.softmax_focal_loss_forward`` computes.
-
-    Args:
-        input: (N, C) softmax probabilities.
-        target: (N,) int64; negative ones are ignored and have no loss.
-        weight: (C,) class weights, or empty.
-        output: (N,), overwritten with the losses.
-        gamma: Exponent of the modulating factor.
-        alpha: Factor of the loss.
-    """
-    p = _chosen(input.to(compute_dtype(input)), target)
-    loss = torch.where(target < 0, 0.0, -alpha * (1 - p).pow(gamma) * _safe_log(p))
-    factor = _target_weight(weight, target, loss.dtype)
-    output.copy_(loss if factor is None else loss * factor)
-
-
-@in_full_precision
-def softmax_focal_loss_backward(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor,
-    buff: Tensor,
-    grad_input: Tensor,
-    gamma: float,
-    alpha: float,
-) -> None:
-    """Compute what ``mmcv._ext.softmax_focal_loss_backward`` computes.
-
-    Args:
-        input: (N, C) softmax probabilities.
-        target: (N,) int64, as in the forward pass.
-        weight: (C,) class weights, or empty.
-        buff: (N,), overwritten with the derivatives with respect to the target's logit, over 1 - p.
-        grad_input: (N, C), overwritten with the derivatives with respect to the logits.
-        gamma: Exponent of the modulating factor.
-        alpha: Factor of the loss.
-    """
-    probabilities = input.to(compute_dtype(input))
-    p = _chosen(probabilities, target)
-    q = 1 - p
-    slope = alpha * (gamma * q.pow(gamma - 1) * p * _safe_log(p) - q.pow(gamma))
-    slope = torch.where(target < 0, 0.0, slope)
-    factor = _target_weight(weight, target, slope.dtype)
-    if factor is not None:
-        slope = slope * factor
-    buff.copy_(slope)
-    is_target = _positives(target, input.size(1)).to(slope.dtype)
-    grad_input.copy_(slope[:, None] * (is_target - probabilities))

@@ -27,8 +27,6 @@ IMPLEMENTED = {
     "roi_pool_backward": "roi_pool",
     "sigmoid_focal_loss_forward": "focal_loss",
     "sigmoid_focal_loss_backward": "focal_loss",
-    "softmax_focal_loss_forward": "focal_loss",
-    "softmax_focal_loss_backward": "focal_loss",
     "deform_conv_forward": "deform_conv",
     "deform_conv_backward_input": "deform_conv",
     "deform_conv_backward_parameters": "deform_conv",

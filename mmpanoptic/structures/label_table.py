@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -202,6 +202,48 @@ class LabelTable(Sequence[Label]):
     def has_dataset_id(self, dataset_id: object) -> bool:
         """Tell whether ``dataset_id`` is one of the table's ids (an int, not its text)."""
         return type(dataset_id) is int and dataset_id in self._by_id
+
+    def difference(self, other: LabelTable) -> str:
+        """Say which classes differ in name or isthing; ids and order do not count.
+
+        Args:
+            other (LabelTable): Another table.
+
+        Returns:
+            str: Empty if there is no difference.
+        """
+        own, others = ({label.name: label.isthing for label in table} for table in (self, other))
+        kinds = {
+            "only here": [name for name in own if name not in others],
+            "only there": [name for name in others if name not in own],
+            "thing in one and stuff in the other": [
+                name for name in own if name in others and own[name] != others[name]
+            ],
+        }
+        shown = (
+            f"{kind}: {', '.join(names[:5])}" + (f" and {len(names) - 5} more" * (len(names) > 5))
+            for kind, names in kinds.items()
+            if names
+        )
+        return "; ".join(shown)
+
+    def is_ordered_as(self, other: LabelTable) -> bool:
+        """Tell whether both tables have the same names in the same order."""
+        return [label.name for label in self] == [label.name for label in other]
+
+    def ordered_as(self, other: LabelTable) -> LabelTable:
+        """Put the classes into the order that another table of the same classes has.
+
+        Args:
+            other (LabelTable): See :meth:`difference`.
+
+        Returns:
+            LabelTable: Ids and colours of this table.
+
+        Raises:
+            KeyError: If a class of ``other`` is not in this table.
+        """
+        return LabelTable([replace(self.by_name(it.name), index=it.index) for it in other])
 
     @property
     def num_things(self) -> int:

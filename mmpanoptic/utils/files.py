@@ -70,7 +70,7 @@ def _advice(code: int, target: Path, needed: int | None) -> str:
     folder = next(folder for folder in target.parents if folder.is_dir())
     room = f"{shutil.disk_usage(folder).free:,} bytes are free"
     if needed is not None:
-        room = f"the file needs {needed:,} bytes, {room}"
+        room = f"about {needed:,} bytes are needed, {room}"
     return f" ({room}){kept}. Free space, raise the limit, or write to another folder"
 
 

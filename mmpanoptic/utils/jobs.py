@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -16,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .files import explained_writes
+from .worker_guard import guard_worker
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,7 +22,6 @@ PART_SUFFIX = ".part"
 """Suffix of files that are being written; no reader's pattern matches it."""
 
 _MAX_CHUNK = 16
-_PARENT_CHECK_SECONDS = 0.5
 
 Tracker = Callable[[Iterable[Any], str, int | None], Iterable[Any]]
 _trackers: list[Tracker] = []
@@ -190,12 +187,4 @@ def _prepare_worker(parent: int) -> None:
 
     # OpenCV's threads do not survive a fork, and there is one process per core anyway.
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends the pool
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """End this worker when its parent was killed; the pool alone would leave it waiting."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_CHECK_SECONDS)
-    os._exit(1)
+    guard_worker(parent)

@@ -11,7 +11,8 @@ from mmengine.registry import init_default_scope
 from torch.utils.data import TensorDataset
 
 from mmpanoptic.engine.auto_scale import scale_to_batch
-from mmpanoptic.engine.config import check_options, resolve_config, resolve_variables
+from mmpanoptic.engine.config import resolve_config, resolve_variables
+from mmpanoptic.engine.config_keys import apply_options, check_keys
 from mmpanoptic.engine.runner import PanopticRunner
 from mmpanoptic.registry import DATASETS, METRICS, MODELS, TRANSFORMS
 
@@ -83,6 +84,11 @@ def test_the_header_says_what_the_config_is(path):
 
 
 @each_leaf
+def test_something_reads_every_setting(path):
+    check_keys(Config.fromfile(path))
+
+
+@each_leaf
 def test_class_counts_are_never_written(path):
     cfg = Config.fromfile(path)
     for place, key, value in walk(cfg.to_dict()):
@@ -119,8 +125,7 @@ def test_loaders_work_without_workers_and_with_any_batch(path):
     cfg = Config.fromfile(path)
     init_default_scope("mmpanoptic")
     options = {"num_workers": 0, "eval_batch_size": 3}
-    check_options(cfg, options)
-    cfg.merge_from_dict(options)
+    apply_options(cfg, options)
     cfg = resolve_variables(cfg)
     for name in ("val_dataloader", "test_dataloader"):
         assert cfg[name].batch_size == 3

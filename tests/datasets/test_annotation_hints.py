@@ -26,6 +26,17 @@ def test_a_missing_annotation_file_names_the_command_that_makes_it(tmp_path, nam
     assert hint in str(caught.value)
 
 
+def test_an_unset_variable_in_front_of_the_root_is_explained(tmp_path):
+    """--cfg-options data_root=$DETECTRON2_DATASETS/coco, without that variable."""
+    with pytest.raises(
+        PanopticFormatError, match=r"no folder /coco.*\$\{VARIABLE:-datasets\}/coco"
+    ):
+        datasets.CocoPanopticDataset("annotations/a.json", data_root="/coco")
+    with pytest.raises(PanopticFormatError) as caught:
+        datasets.CocoPanopticDataset("annotations/a.json", data_root=str(tmp_path / "coco"))
+    assert "VARIABLE" not in str(caught.value)
+
+
 def test_so_does_reading_the_classes_alone(tmp_path):
     config = {"type": "ADE20KPanopticDataset", "ann_file": str(tmp_path / "nothing.json")}
     with pytest.raises(PanopticFormatError, match=r"ade20k\.py"):

@@ -1,7 +1,7 @@
 import pytest
 from mmengine.config import Config
 
-from mmpanoptic.engine.config import check_options, resolve_config
+from mmpanoptic.engine.config import resolve_config
 from mmpanoptic.structures import LabelTable
 
 META = LabelTable.from_categories(
@@ -73,49 +73,3 @@ def test_a_share_of_a_variable_is_rounded_down():
     cfg = Config({"n": 59500, "a": "$n*27/40", "b": ["$n*33/40-1"], "c": "$n*1/2+3"})
     resolve_config(cfg)
     assert (cfg.a, cfg.b, cfg.c) == (40162, [49086], 29753)
-
-
-USED = {
-    "max_iters": 100,
-    "milestones": ["$max_iters*1/2"],
-    "pipeline": [{"type": "A", "size": "$size"}],
-    "size": 3,
-    "decoder": {"channels": 8},
-    "model": {"head": {"channels": 8}},
-    "train_cfg": {"max_iters": "$max_iters"},
-    "param_scheduler": [{"milestones": "$milestones"}],
-    "train_dataloader": {"dataset": {"pipeline": "$pipeline"}},
-}
-
-
-@pytest.mark.parametrize(
-    "option",
-    [
-        "max_iters",
-        "milestones",
-        "size",
-        "pipeline.0.size",
-        "model.head.channels",
-        "randomness.seed",
-    ],
-)
-def test_options_that_something_reads_are_allowed(option):
-    check_options(Config(USED), {option: 1})
-
-
-def test_an_option_may_bring_a_variable_into_use():
-    check_options(Config(USED), {"work_dir": "$decoder", "decoder": "x"})
-
-
-@pytest.mark.parametrize(
-    ("option", "words"),
-    [
-        ("decoder.channels", "its text uses the name while it is read"),
-        ("max_iter", "no such name.*Alike: max_iters"),
-        ("eval_batch_size", "no such name"),
-        ("num_classes", "comes from the dataset's classes"),
-    ],
-)
-def test_an_option_that_nothing_reads_is_an_error(option, words):
-    with pytest.raises(ValueError, match=f"{option} would change nothing.*{words}"):
-        check_options(Config(USED), {"max_iters": 3, option: 1})

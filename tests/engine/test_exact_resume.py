@@ -46,6 +46,31 @@ def test_resume_inside_an_epoch_is_exact(tmp_path, iteration, workers):
     assert_same(final_state(runner), whole)
 
 
+@pytest.mark.parametrize(("by_epoch", "interval"), [(False, 3), (False, 1), (True, 1)])
+def test_a_cut_window_of_accumulated_gradients_is_exact(tmp_path, by_epoch, interval):
+    """Epochs of 7 iterations, windows of 4."""
+    changes = {"optim_wrapper.accumulative_counts": 4}
+    changes |= {"default_hooks.checkpoint.interval": interval}
+    changes |= {"default_hooks.checkpoint.max_keep_ckpts": -1}
+    whole = final_state(train(toy_config(tmp_path / "one", by_epoch, **changes)))
+    files = sorted((tmp_path / "one").glob("*[0-9].pth"))
+    cut = [path for path in files if "gradients" in load_checkpoint(path)]
+    assert len(cut) == {(False, 3): 3, (False, 1): 7, (True, 1): 1}[by_epoch, interval]
+    for path in files:
+        cfg = toy_config(tmp_path / path.stem, by_epoch, **changes)
+        cfg.resume, cfg.load_from = True, str(path)
+        assert_same(final_state(train(cfg)), whole)
+
+
+def test_gradients_of_other_windows_are_dropped_and_said(tmp_path):
+    train(toy_config(tmp_path / "a", **{"optim_wrapper.accumulative_counts": 4}))
+    cfg = toy_config(tmp_path / "b", **{"optim_wrapper.accumulative_counts": 5})
+    cfg.resume, cfg.load_from = True, str(tmp_path / "a" / "iter_5.pth")
+    train(cfg)
+    text = "".join(path.read_text() for path in (tmp_path / "b").glob("*/*.log"))
+    assert "gradients of a part of 4 iterations, but accumulative_counts is 5 now" in text
+
+
 def test_worker_count_changes_nothing(tmp_path):
     states = [
         final_state(train(toy_config(tmp_path / str(workers), workers=workers)))
@@ -194,5 +219,5 @@ def test_a_run_that_ends_for_want_of_improvement_ends_there_after_a_resume(tmp_p
 
 def test_a_metric_that_is_not_there_is_an_error(tmp_path):
     hook = {"type": "PatienceStopHook", "monitor": "coco_panoptic/PQ"}
-    with pytest.raises(RuntimeError, match="coco_panoptic/PQ"):
+    with pytest.raises(ValueError, match="coco_panoptic/PQ"):
         train(toy_config(tmp_path, custom_hooks=[hook]))

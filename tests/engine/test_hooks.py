@@ -1,3 +1,4 @@
+import logging
 import re
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ from mmengine.structures import BaseDataElement
 
 from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.engine import NonFiniteLossError, PanopticVisualizationHook
-from mmpanoptic.engine.stop_hooks import image_ids
+from mmpanoptic.engine.non_finite import image_ids
 from mmpanoptic.registry import HOOKS
 
 from .toy import toy_config, train
@@ -23,11 +24,113 @@ def test_non_finite_loss_stops_the_run_and_names_the_images(tmp_path, workers):
     message = str(caught.value)
     iteration = int(re.search(r"iteration (\d+)", message)[1])
     assert re.search(r"image6\b", message)
-    assert message.count("image") == 1 + 2  # "images of the batch", and two of them
+    assert len(re.findall(r"\bimage\d+", message)) == 2
+    assert "an image itself is not finite" in message
     for path in tmp_path.glob("*.pth"):
         content = load_checkpoint(path)
         assert content["meta"]["iter"] < iteration
         assert all(torch.isfinite(value).all() for value in content["state_dict"].values())
+
+
+def poison_gradient(monkeypatch, name, iteration, value=float("nan")):
+    """Let one gradient of one iteration be what no optimizer can use."""
+    from mmpanoptic.engine.loops import IterTrainLoop
+
+    run = IterTrainLoop.run_iter
+
+    def run_iter(self, batch):
+        if self._iter + 1 == iteration:
+            weight = dict(self.runner.model.named_parameters())[name]
+            handles = []
+
+            def poison(gradient):
+                handles.pop().remove()
+                return gradient * value
+
+            handles.append(weight.register_hook(poison))
+        return run(self, batch)
+
+    monkeypatch.setattr(IterTrainLoop, "run_iter", run_iter)
+
+
+@pytest.mark.parametrize("more", [{}, {"clip_grad": {"max_norm": 1.0}}, {"accumulative_counts": 4}])
+@pytest.mark.parametrize(("iteration", "value"), [(6, float("nan")), (8, float("-inf"))])
+def test_non_finite_gradient_never_reaches_the_weights(
+    tmp_path, monkeypatch, iteration, value, more
+):
+    cfg = toy_config(tmp_path, optim_wrapper=more)
+    cfg.default_hooks.checkpoint.interval = 1
+    poison_gradient(monkeypatch, "net.5.weight", iteration, value)
+    told = (
+        rf"iteration {iteration} stopped: the gradient of net\.5\.weight is not.*image\d+, image\d+"
+    )
+    with pytest.raises(NonFiniteLossError, match=told):
+        train(cfg)
+    last = load_checkpoint(tmp_path)
+    assert last["meta"]["iter"] == iteration - 1
+    for name in ("state_dict", "ema_state_dict"):
+        assert all(torch.isfinite(value).all() for value in last[name].values())
+    monkeypatch.undo()  # the next run has another batch, or other luck
+    cfg = toy_config(tmp_path, optim_wrapper=more)
+    cfg.resume = True
+    train(cfg)
+    assert load_checkpoint(tmp_path)["meta"]["iter"] == 10
+
+
+def test_the_layer_in_which_a_loss_goes_wrong_is_named(tmp_path, monkeypatch):
+    from .toy import ToyModel
+
+    build = ToyModel.__init__
+
+    def with_bad_weight(self, *args, **kwargs):
+        build(self, *args, **kwargs)
+        self.net[5].weight.data[0, 0] = float("inf")
+
+    monkeypatch.setattr(ToyModel, "__init__", with_bad_weight)
+    with pytest.raises(NonFiniteLossError, match=r"the output of net\.5 is the first such value"):
+        train(toy_config(tmp_path))
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    """Statistics of a layer that no loss depends on."""
+    runner = train(toy_config(tmp_path, steps=2))
+    before = files(tmp_path)
+    runner.model.net[1].running_var[1] = float("nan")
+    with pytest.raises(
+        NonFiniteLossError, match=r"net\.1\.running_var .*no checkpoint was written"
+    ):
+        runner.save_checkpoint(str(tmp_path), "iter_9.pth")
+    assert files(tmp_path) == before
+    runner.model.net[1].running_var[1] = 1.0
+    runner.model.register_buffer("mask", torch.tensor([0.0, -float("inf")]))
+    runner.save_checkpoint(str(tmp_path), "iter_9.pth")  # as attention masks hold
+
+
+def test_a_float16_scaler_may_overflow_but_not_for_ever():
+    from mmpanoptic.engine.non_finite import NonFiniteLossHook
+
+    class Scaler:
+        def __init__(self, scale):
+            self.scale = scale
+
+        def is_enabled(self):
+            return True
+
+        def get_scale(self):
+            return self.scale
+
+    model = torch.nn.Linear(2, 1)
+    model.weight.grad = torch.full_like(model.weight, float("inf"))
+    runner = SimpleNamespace(model=model, iter=3)
+    wrapper = SimpleNamespace(optimizer=torch.optim.SGD(model.parameters(), lr=1.0))
+    steps = []
+    wrapper.loss_scaler = Scaler(65536.0)
+    NonFiniteLossHook()._checked_step(runner, wrapper, lambda: steps.append(1))
+    assert steps == [1]  # the scaler itself leaves the optimizer's step out
+    wrapper.loss_scaler = Scaler(0.5)
+    with pytest.raises(NonFiniteLossError, match="gradient of weight is not finite"):
+        NonFiniteLossHook()._checked_step(runner, wrapper, lambda: steps.append(1))
+    assert steps == [1]
 
 
 def test_image_ids_of_batches_without_samples_are_empty():
@@ -164,3 +267,40 @@ def test_hooks_are_registered():
         "DataErrorSummaryHook",
     ):
         assert HOOKS.get(name) is not None
+
+
+def test_pictures_of_the_test_can_be_shown_and_leave_weak_things_out(drawing):
+    runner, samples = drawing
+    hook = PanopticVisualizationHook(draw=True, show=True, wait_time=0.5, score_thr=0.3)
+    hook.after_test_iter(runner, 0, None, samples[:1])
+    ((_, _, options),) = runner.visualizer.calls
+    assert options == {"show": True, "wait_time": 0.5, "out_file": None, "pred_score_thr": 0.3}
+
+
+@pytest.mark.parametrize(("rule", "steps"), [("less", 9), ("greater", 5)])
+def test_patience_may_wait_for_a_smaller_value(tmp_path, rule, steps):
+    """The value falls with every validation but the last two."""
+    hook = HOOKS.build({"type": "PatienceStopHook", "monitor": "x", "patience": 2, "rule": rule})
+    loop = SimpleNamespace(stop_training=False)
+    runner = SimpleNamespace(train_loop=loop, logger=logging.getLogger("patience"))
+    hook.before_run(runner)
+    validations = 0
+    for value in (5.0, 4.0, 3.0, 2.0, 1.0, 1.0, 1.0):
+        hook.after_val_epoch(runner, {"x": value})
+        validations += 1
+        if loop.stop_training:
+            break
+    assert validations == {"less": 7, "greater": 3}[rule]
+
+
+def test_validations_can_come_closer_together(tmp_path):
+    cfg = toy_config(tmp_path)
+    cfg.train_cfg = {
+        "type": "IterTrainLoop",
+        "max_iters": 10,
+        "val_interval": 4,
+        "dynamic_intervals": [(7, 1)],
+    }
+    runner = train(cfg)
+    _, steps = runner.message_hub.get_scalar("val/toy/PQ").data
+    assert len(steps) == 1 + 5  # after 4, then from the next to 7 on, as in mmengine: 6 to 10

@@ -54,7 +54,7 @@ def test_deleted_newest_checkpoint_is_passed_over(finished):
     assert_same(final_state(auto_resume(folder)), state)
 
 
-@pytest.mark.parametrize("pointer", ["", "\0\0\0", "/nowhere/iter_10.pth"])
+@pytest.mark.parametrize("pointer", ["", "\0\0\0", "x" * 9000, "/nowhere/iter_10.pth"])
 def test_broken_pointer_and_moved_folder_do_no_harm(finished, tmp_path, pointer):
     folder, state = finished
     moved = tmp_path / "moved"

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import nn
 from torch.utils.data import Dataset
 
 from mmpanoptic.datasets.seeding import seed_sample
-from mmpanoptic.registry import DATASETS, METRICS, MODELS
+from mmpanoptic.registry import DATASETS, HOOKS, METRICS, MODELS
 
 _NUMBERS = count()
 
@@ -82,6 +83,17 @@ class ToyMetric(BaseMetric):
     def compute_metrics(self, results):
         torch.rand(5)
         return {"PQ": float(np.mean(results))}
+
+
+@HOOKS.register_module()
+class RateRecorder(Hook):
+    """Keep the learning rate of every iteration."""
+
+    def __init__(self):
+        self.rates = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.rates.append(runner.optim_wrapper.get_lr()["lr"][0])
 
 
 def toy_config(work_dir, by_epoch=False, **changes):

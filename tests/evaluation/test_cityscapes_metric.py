@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,32 @@ def test_ground_truth_can_lie_elsewhere(samples, tmp_path):
     expected.process(None, samples)
     (tmp_path / "cityscapes" / "gtFine").rename(tmp_path / "other")
     metric = make_metric("CityscapesPixelMetric", gt_root=str(tmp_path / "other" / "val"))
+    metric.process(None, samples)
+    assert metric.evaluate(3) == expected.evaluate(3)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    ["val/{city}/{id}_leftImg8bit.png", "val/{id}_leftImg8bit.png", "val/{id}.png"],
+    ids=["cities", "flat", "efficientps"],
+)
+def test_ground_truth_beside_other_image_folders_is_found(samples, tmp_path, layout):
+    expected = make_metric("CityscapesPixelMetric")
+    expected.process(None, samples)
+    for sample in samples:
+        name = Path(sample.img_path).name.removesuffix("_leftImg8bit.png")
+        path = layout.format(id=name, city=name.split("_")[0])
+        sample.set_metainfo({"img_path": str(tmp_path / "cityscapes" / path)})
+    metric = make_metric("CityscapesPixelMetric")
+    metric.process(None, samples)
+    assert metric.evaluate(3) == expected.evaluate(3)
+
+
+def test_a_root_may_be_relative_to_the_data(samples, tmp_path):
+    expected = make_metric("CityscapesInstanceMetric")
+    expected.process(None, samples)
+    (tmp_path / "cityscapes" / "gtFine").rename(tmp_path / "other")
+    metric = make_metric("CityscapesInstanceMetric", gt_root="other/val", data_root=str(tmp_path))
     metric.process(None, samples)
     assert metric.evaluate(3) == expected.evaluate(3)
 

@@ -95,7 +95,7 @@ def save(model, folder, logits=True, count=3):
     """Write the instances of all images, one by one."""
     for image, sample in zip(images(count), samples(count), strict=True):
         outputs = model.forward_heads(image[None]).instance
-        found = model.fusion_head.select(*(part[0] for part in outputs), sample.metainfo)
+        found = model.fusion_head.select([part[0] for part in outputs], sample.metainfo)
         write_instances(
             folder,
             SavedInstances(
@@ -170,7 +170,7 @@ def test_names_and_order_of_the_files_do_not_matter(semantic, together, folder):
 def test_a_file_keeps_what_was_written(model, folder):
     saved = read_instances(instance_path(folder, "street/1"))
     outputs = model.forward_heads(images()[1:2]).instance
-    found = model.fusion_head.select(*(part[0] for part in outputs), META)
+    found = model.fusion_head.select([part[0] for part in outputs], META)
     assert (saved.image_id, saved.classes) == ("street/1", CLASSES)
     assert torch.equal(saved.scores, found.scores)
     assert torch.equal(saved.labels, found.labels)

@@ -116,25 +116,15 @@ def run_roi_pool(params: dict[str, Any], inputs: Arrays) -> Arrays:
     return _with_gradients(output, leaves, inputs["grad_output"])
 
 
-def _run_focal(function: Callable[..., torch.Tensor], params: dict, inputs: Arrays) -> Arrays:
+def run_sigmoid_focal_loss(params: dict[str, Any], inputs: Arrays) -> Arrays:
+    from mmcv.ops import sigmoid_focal_loss
+
     leaves = _leaves(inputs, "logits")
     weight = torch.from_numpy(inputs["weight"]) if "weight" in inputs else None
     target = torch.from_numpy(inputs["target"])
     gamma, alpha, reduction = params["gamma"], params["alpha"], params["reduction"]
-    output = function(leaves["logits"], target, gamma, alpha, weight, reduction)
+    output = sigmoid_focal_loss(leaves["logits"], target, gamma, alpha, weight, reduction)
     return _with_gradients(output, leaves, inputs["grad_output"])
-
-
-def run_sigmoid_focal_loss(params: dict[str, Any], inputs: Arrays) -> Arrays:
-    from mmcv.ops import sigmoid_focal_loss
-
-    return _run_focal(sigmoid_focal_loss, params, inputs)
-
-
-def run_softmax_focal_loss(params: dict[str, Any], inputs: Arrays) -> Arrays:
-    from mmcv.ops import softmax_focal_loss
-
-    return _run_focal(softmax_focal_loss, params, inputs)
 
 
 GEOMETRY = ("stride", "padding", "dilation", "groups", "deform_groups")
@@ -167,11 +157,10 @@ RUNNERS: dict[str, Callable[[dict[str, Any], Arrays], Arrays]] = {
     "roi_align": run_roi_align,
     "roi_pool": run_roi_pool,
     "sigmoid_focal_loss": run_sigmoid_focal_loss,
-    "softmax_focal_loss": run_softmax_focal_loss,
     "deform_conv": run_deform_conv,
     "modulated_deform_conv": run_modulated_deform_conv,
 }
 """Public operator to a function of parameters and inputs that returns outputs and gradients."""
 
-COMPILED_ON_CPU = frozenset(RUNNERS) - {"roi_pool", "sigmoid_focal_loss", "softmax_focal_loss"}
+COMPILED_ON_CPU = frozenset(RUNNERS) - {"roi_pool", "sigmoid_focal_loss"}
 """Operators that a full mmcv 2.1.0 has on the CPU; the others exist on the GPU only."""

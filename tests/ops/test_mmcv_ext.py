@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from mmpanoptic.ops.backends import full_mmcv_installed
+from mmpanoptic.ops.mmcv_ext import IMPLEMENTED
 
 USE = """
 import torch
@@ -90,3 +93,10 @@ def test_the_module_has_no_special_attributes_made_up():
     import mmcv._ext
 
     assert not hasattr(mmcv._ext, "__wrapped__")
+
+
+def test_the_documentation_says_who_needs_each_operator():
+    page = Path(__file__).parents[2] / "docs" / "operators.md"
+    rows = re.findall(r"^\| `(\w+)`[^|]*\|[^|]*\| (.+) \|$", page.read_text(), re.MULTILINE)
+    provided = {re.sub(r"_(forward|backward\w*)$", "", name) for name in IMPLEMENTED}
+    assert {name for name, _ in rows} == provided

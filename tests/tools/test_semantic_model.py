@@ -7,7 +7,7 @@ import torch
 
 from mmpanoptic.apis import PanopticInferencer
 
-CONFIG = "deeplabv3plus_r18-tiny_1xb16-1k_shapes"
+CONFIG = "deeplabv3plus_r18-tiny_1xb8-1k_shapes"
 
 
 def test_it_trains_and_tests_with_mean_iou_and_draws(run_script, shapes_root):

@@ -72,7 +72,7 @@ def cityscapes(run_tool):
 
 
 def test_cityscapes_gets_pq_iou_and_ap_from_one_pass(cityscapes, run_tool):
-    done = run_tool("test.py", *cityscapes, "--out", "out", "--work-dir", "w")
+    done = run_tool("test.py", *cityscapes, "--out-dir", "out", "--work-dir", "w")
     output = done.stdout + done.stderr
     names = ["coco_panoptic/PQ", "cityscapes_pixel/mIoU", "cityscapes_instance/AP"]
     last = output.strip().splitlines()[-1]
@@ -95,6 +95,68 @@ def test_cityscapes_gets_pq_iou_and_ap_from_one_pass(cityscapes, run_tool):
         assert again == pytest.approx(values[name], abs=1e-3)
 
 
+LAYOUTS = {
+    # Location-based EfficientPS: images beside gtFine, panoptic files at the root
+    "cities": ("val/{city}/{id}_leftImg8bit.png", []),
+    "flat": ("val/{id}_leftImg8bit.png", ["image_name={id}_leftImg8bit.png"]),
+    # the EfficientPS authors' copy
+    "efficientps": ("val/{id}.png", ["image_name={id}.png"]),
+    # the same on its own, with the label maps elsewhere
+    "copy": ("val/{id}.png", ["image_name={id}.png", "val_gt=../labels/val"]),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_other_layouts_of_cityscapes_give_the_same_numbers(cityscapes, run_tool, layout):
+    pattern, more = LAYOUTS[layout]
+    root = run_tool.folder / "data" / "city"
+    expected = figures(run_tool("test.py", *cityscapes, "--work-dir", "w"))
+    for image in sorted((root / "leftImg8bit").rglob("*.png")):
+        name = image.name.removesuffix("_leftImg8bit.png")
+        target = root / pattern.format(id=name, city=image.parent.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        image.rename(target)
+    shutil.rmtree(root / "leftImg8bit")
+    for path in (root / "gtFine").glob("cityscapes_panoptic_val*"):
+        path.rename(root / path.name)
+    if layout == "copy":
+        (root / "gtFine").rename(root.parent / "labels")
+    options = ["val_img=val/", "val_ann_file=cityscapes_panoptic_val.json"]
+    options += ["val_seg=cityscapes_panoptic_val/", *more]
+    done = run_tool("test.py", *cityscapes, "--work-dir", "v", "--cfg-options", *options)
+    assert figures(done) == expected
+    assert len(expected) > 10
+
+
+def figures(done):
+    """The numbers of the last line of a test."""
+    last = (done.stdout + done.stderr).strip().splitlines()[-1]
+    found = dict(re.findall(r"(\S+/\S+): (\S+)", last))
+    return {name: float(value) for name, value in found.items()}
+
+
+def test_the_test_split_of_cityscapes_is_submitted_as_documented(cityscapes, run_tool):
+    """Its label maps are dummies: everything is ignored there."""
+    root = run_tool.folder / "data" / "city"
+    for image in sorted((root / "leftImg8bit" / "val").rglob("*.png"))[:2]:
+        stem = image.name.removesuffix("_leftImg8bit.png")
+        for kind, dtype in (("labelIds", np.uint8), ("instanceIds", np.uint16)):
+            dummy = root / "gtFine" / "test" / image.parent.name / f"{stem}_gtFine_{kind}.png"
+            dummy.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(dummy), np.ones(cv2.imread(str(image)).shape[:2], dtype))
+        target = root / "leftImg8bit" / "test" / image.parent.name / image.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, target)
+    run_tool("dataset_converters/cityscapes.py", root, "--split", "test", "--nproc", 1)
+    options = ["val_ann_file=gtFine/cityscapes_panoptic_test.json", "val_img=leftImg8bit/test/"]
+    arguments = ["--out", "submission", "--format-only", "--cfg-options", *options]
+    run_tool("test.py", *cityscapes, "--work-dir", "w", *arguments)
+    out = run_tool.folder / "submission"
+    assert len(list((out / "predictions.semantic").glob("*_pred_labelIds.png"))) == 2
+    assert len(list((out / "predictions.instance").glob("*_pred.txt"))) == 2
+    assert len(json.loads((out / "predictions.panoptic.json").read_text())["annotations"]) == 2
+
+
 def find(content, key):
     """Find a number by its name in nested dictionaries."""
     if key in content and not isinstance(content[key], dict):
@@ -106,7 +168,7 @@ def find(content, key):
 def test_a_cityscapes_submission_needs_no_annotation(cityscapes, run_tool):
     for path in (run_tool.folder / "data" / "city" / "gtFine").rglob("*.png"):
         path.unlink()
-    done = run_tool("test.py", *cityscapes, "--out", "out", "--format-only", "--work-dir", "w")
+    done = run_tool("test.py", *cityscapes, "--out-dir", "out", "--format-only", "--work-dir", "w")
     assert "PQ" not in done.stdout + done.stderr
     out = run_tool.folder / "out"
     images = len(list(CITYSCAPES_GT.rglob("*_labelIds.png")))
@@ -147,7 +209,7 @@ def test_a_coco_submission_needs_the_list_of_images_alone(run_tool):
             "test_evaluator": [{"type": "PanopticQualityMetric"}, instances],
         },
     )
-    run_tool("test.py", config, weights, "--out", "out", "--format-only", "--work-dir", "w")
+    run_tool("test.py", config, weights, "--out-dir", "out", "--format-only", "--work-dir", "w")
     out = run_tool.folder / "out"
     written = json.loads((out / "predictions.panoptic.json").read_text())
     assert [a["image_id"] for a in written["annotations"]] == [7, 3]

@@ -3,7 +3,7 @@ import re
 import pytest
 from mmengine.config import Config
 
-from mmpanoptic.engine.commands import use_test_time_augmentation
+from mmpanoptic.engine.testing import use_test_time_augmentation
 from tests.apis.tiny_model import CONFIG
 
 TOOL = "test.py"

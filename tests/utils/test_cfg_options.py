@@ -4,6 +4,8 @@ import pytest
 
 from mmpanoptic.utils.cfg_options import ConfigOptions, parse_value
 
+NESTED = [{"type": "A", "n": 1}, {"type": "mmseg.B", "k": (1, -2)}]
+
 
 @pytest.mark.parametrize(
     ("text", "value"),
@@ -21,10 +23,33 @@ from mmpanoptic.utils.cfg_options import ConfigOptions, parse_value
         ("{'a': [1]}", {"a": [1]}),
         ("a=b", "a=b"),
         ("", ""),
+        ("a,b,", ["a", "b"]),
+        ("none", "none"),
+        ("'1'", "1"),
+        ("1, 2", (1, 2)),
+        ("[train/,val/]", ["train/", "val/"]),
+        ("[{'type':'A','n':1},dict(type=mmseg.B,k=(1,-2))]", NESTED),
+        ("[dict(type='A', n=1), {'type': 'mmseg.B', 'k': (1, -2)}]", NESTED),
+        ("dict(_delete_=True,type='A',on=true)", {"_delete_": True, "type": "A", "on": True}),
     ],
 )
 def test_values(text, value):
     assert parse_value(text) == value
+
+
+@pytest.mark.parametrize("text", ["[a", "{'a': 1", "(old)/x", "dict(1)", "[{a=1}]", "['a'"])
+def test_brackets_that_do_not_close_are_refused(text, capsys):
+    with pytest.raises(ValueError, match="quotes"):
+        parse_value(text)
+    with pytest.raises(SystemExit):
+        parse("--cfg-options", f"key={text}")
+    assert "--cfg-options key: cannot read" in capsys.readouterr().err
+
+
+def test_what_was_typed_is_kept():
+    options = parse("--cfg-options", "a='x,y'", "b=007", "--cfg-options", "c=1,2")
+    assert options == {"a": "x,y", "b": 7, "c": [1, 2]}
+    assert options.texts == {"a": "x,y", "b": "007", "c": "1,2"}
 
 
 def parse(*arguments):

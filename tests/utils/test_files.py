@@ -55,7 +55,9 @@ def write_big(path):
 def test_a_file_that_does_not_fit_is_named_with_its_bytes(tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
-    with pytest.raises(WriteError, match=r"cannot write .*a\.bin: .*needs 5,000 bytes, .* intact"):
+    with pytest.raises(
+        WriteError, match=r"cannot write .*a\.bin: .*5,000 bytes are needed, .* intact"
+    ):
         write_big(path)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.bin"]
@@ -111,7 +113,7 @@ def test_files_of_jobs_are_named_too(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "x", source, None, target)
 
     monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(WriteError, match=r"cannot write .*a\.png: .*needs 3 bytes") as caught:
+    with pytest.raises(WriteError, match=r"cannot write .*a\.png: .*3 bytes are needed") as caught:
         write_file(tmp_path / "a.png", b"abc")
     assert os.listdir(tmp_path) == []
     copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - from a worker process

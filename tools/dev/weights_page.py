@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -67,6 +66,11 @@ def _numbers(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.7g}" for value in values)
 
 
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    return cli.Parser(__doc__, EXAMPLES)
+
+
 def run(args: argparse.Namespace) -> Iterator[str]:
     """Write the page."""
     head = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
@@ -74,10 +78,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     yield f"{PAGE} written"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(cli.Parser(__doc__, EXAMPLES), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

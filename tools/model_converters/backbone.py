@@ -9,11 +9,10 @@ squeeze-and-excitation), and shapes must agree. Code from the file never runs.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+import argparse
+from collections.abc import Iterator
 
-from mmpanoptic.apis.conversion import convert_model_command, model_parser
-from mmpanoptic.checkpoints.backbone_keys import BackboneKeyMap
+from mmpanoptic import cli
 
 EXAMPLES = """
   %(prog)s R-52.pkl imagenet_r52.pth --config panoptic-deeplab_r52_8xb4-90k_cityscapes-512x1024
@@ -22,10 +21,21 @@ EXAMPLES = """
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Convert; return the exit status."""
-    return convert_model_command(model_parser(__doc__, EXAMPLES), argv, BackboneKeyMap)
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.take(*cli.CONVERSION_ARGUMENTS)
+    return parser
 
+
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Convert."""
+    from mmpanoptic.checkpoints.backbone_keys import BackboneKeyMap
+
+    return cli.convert_model(args, BackboneKeyMap)
+
+
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

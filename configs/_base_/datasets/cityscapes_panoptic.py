@@ -9,6 +9,8 @@ train_seg = "gtFine/cityscapes_panoptic_train/"
 val_ann_file = "gtFine/cityscapes_panoptic_val.json"
 val_img = "leftImg8bit/val/"
 val_seg = "gtFine/cityscapes_panoptic_val/"
+val_gt = None  # folder of the cities' label maps where no gtFine lies beside the images
+image_name = None  # "{id}.png" for images in the layout of the EfficientPS authors
 batch_size = 4
 num_workers = 8
 train_short_edge = [
@@ -36,6 +38,10 @@ test_pipeline = [
     dict(type="ResizeShortestEdge", short_edge=1024, max_size=2048),
     dict(type="PackPanopticInputs"),
 ]
+train_dataloader = dict(dataset=dict(image_name="$image_name"))
+val_dataloader = dict(dataset=dict(image_name="$image_name"))
+test_dataloader = val_dataloader
+
 # tools/test.py --tta: 0.5 to 2 times the size, each with its mirror image
 tta_pipeline = [
     dict(type="LoadImage"),
@@ -55,6 +61,11 @@ tta_pipeline = [
 # PQ, IoU and AP from one pass; the last two need gtFine's *_labelIds.png and *_instanceIds.png.
 test_evaluator = [
     dict(type="PanopticQualityMetric"),
-    dict(type="CityscapesPixelMetric"),
-    dict(type="CityscapesInstanceMetric", source="pred_panoptic_seg"),
+    dict(type="CityscapesPixelMetric", data_root="$data_root", gt_root="$val_gt"),
+    dict(
+        type="CityscapesInstanceMetric",
+        source="pred_panoptic_seg",
+        data_root="$data_root",
+        gt_root="$val_gt",
+    ),
 ]

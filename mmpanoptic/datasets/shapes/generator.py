@@ -261,7 +261,9 @@ def _write_records_of_json(root: Path, split: str, records: Path) -> None:
 
 
 def _write_annotations(root: Path, split: str, count: int, settings: ShapesSettings) -> None:
-    images, annotations, instances = [], [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    instances: list[dict[str, Any]] = []
     for index in range(count):
         image, png, record = _paths(root, split, index)
         content = read_json(record)

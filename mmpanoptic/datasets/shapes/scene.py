@@ -50,7 +50,8 @@ class _Canvas:
 
     def __init__(self, image: np.ndarray) -> None:
         self.image = image
-        self.owner = np.zeros(image.shape[:2], np.int32)  # 0 = ground, k = k-th thing
+        self.size: tuple[int, int] = (image.shape[0], image.shape[1])
+        self.owner = np.zeros(self.size, np.int32)  # 0 = ground, k = k-th thing
         self.labels: list[int] = []
         self.crowd: list[int] = []
         self.masks: list[np.ndarray] = []
@@ -138,7 +139,7 @@ def _random_radius(rng: np.random.Generator, scale: float) -> float:
 
 def _add_thing(rng: np.random.Generator, canvas: _Canvas, table: LabelTable, scale: float) -> None:
     """Paint a thing where it fits; a full image gets one less."""
-    size = height, width = canvas.owner.shape
+    height, width = size = canvas.size
     label = int(rng.choice(table.thing_labels))
     for _ in range(_TRIES):
         radius = _random_radius(rng, scale)
@@ -163,7 +164,7 @@ def _near(
 
 def _add_crowd(rng: np.random.Generator, canvas: _Canvas, table: LabelTable, scale: float) -> None:
     """Paint a group of small things of one class as one crowd segment."""
-    size = height, width = canvas.owner.shape
+    height, width = size = canvas.size
     label = int(rng.choice(table.thing_labels))
     center = rng.uniform(0.2, 0.8, 2) * [width, height]
     sprites = []

@@ -9,6 +9,7 @@ from mmcv.transforms import BaseTransform, RandomFlip
 
 from mmpanoptic.registry import TRANSFORMS
 
+from .foreign import without_fill
 from .source_grid import update_grid
 
 
@@ -108,6 +109,7 @@ class RandomCrop(BaseTransform):
     def _is_mixed(self, results: dict[str, Any], top: int, left: int, size: np.ndarray) -> bool:
         """Tell whether no class dominates the window."""
         window = results["gt_seg_map"][top : top + size[0], left : left + size[1]]
+        window = without_fill(window)
         segments = results["segments_info"]
         per_segment = np.bincount(window.ravel(), minlength=len(segments) + 1)[1:]
         labels = np.array([segment["label"] for segment in segments], np.int64)

@@ -51,10 +51,10 @@ def segment_instances(
         if segment["isthing"] and bool(segment["iscrowd"]) == crowd and area[position]
     ]
     masks = np.zeros((len(chosen), *index_map.shape), np.uint8)
-    for mask, position in zip(masks, chosen, strict=True):
-        x, y, width, height = box[position]
+    for mask, number in zip(masks, chosen, strict=True):
+        x, y, width, height = box[number]
         window = np.s_[y : y + height, x : x + width]
-        mask[window] = index_map[window] == position + 1
+        mask[window] = index_map[window] == number + 1
     boxes = box[chosen].reshape(-1, 4).astype(np.float32)
     boxes[:, 2:] += boxes[:, :2]
     labels = np.array([segments_info[position]["label"] for position in chosen], np.int64)

@@ -19,6 +19,7 @@ from mmpanoptic.utils.archives import read_bytes
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError, format_error
 from mmpanoptic.utils.panoptic_png import read_panoptic_png
 
+from .foreign import reserve_fill
 from .source_grid import SourceGrid
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
@@ -66,7 +67,7 @@ class LoadImage(BaseTransform):
         if results.get("img") is not None:
             img = _to_bgr(np.asarray(results["img"]), path or "<array>", image_id)
         else:
-            img = self._read(path, image_id)
+            img = self._read(results["img_path"], image_id)
         height, width = img.shape[:2]
         expected = (results.setdefault("height", height), results.setdefault("width", width))
         if expected != (height, width):
@@ -141,8 +142,9 @@ class LoadPanopticAnnotations(BaseTransform):
 
     The geometry moves this map only; semantic labels, boxes and masks are derived when packing.
 
-    Added keys: ``gt_seg_map`` (uint8, or uint16 from 255 segments on, ``(H, W)``); ``source_grid``
-    if the sample has ``instances``.
+    Added keys: ``gt_seg_map`` (uint8, or uint16 from 255 segments on, ``(H, W)``), in which the
+    number 255 is kept free, see :func:`.foreign.reserve_fill`; ``seg_fields``, by which the
+    transforms of mmsegmentation know it; ``source_grid`` if the sample has ``instances``.
 
     Args:
         unlisted_ids (str): What to do with ids in the PNG that ``segments_info`` does not list:
@@ -174,7 +176,8 @@ class LoadPanopticAnnotations(BaseTransform):
         index_map = cache.get(path, [s["id"] for s in segments]) if cache is not None else None
         if index_map is None:
             index_map = self._decode(path, results)
-        results["gt_seg_map"] = index_map
+        results["gt_seg_map"] = reserve_fill(index_map)
+        results["seg_fields"] = ["gt_seg_map"]
         if results.get("instances") is not None:
             results["source_grid"] = SourceGrid.identity(*index_map.shape)
         return results

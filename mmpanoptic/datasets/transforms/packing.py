@@ -12,9 +12,10 @@ from mmcv.transforms import BaseTransform
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData, PixelData
 
-from mmpanoptic.registry import TRANSFORMS
+from mmpanoptic.registry import TRANSFORMS, ConfigError
 from mmpanoptic.structures import IGNORE_LABEL, SegmentInfo, make_panoptic_data, occluder_matrix
 
+from .foreign import ADVICE, without_fill
 from .instances import InstanceArrays, annotated_instances, segment_instances
 
 MASK_FORMATS = ("bitmap", "tensor")
@@ -84,7 +85,8 @@ class PackPanopticInputs(BaseTransform):
         sample = DetDataSample()
         meta = {key: results[key] for key in self.meta_keys if key in results}
         if results.get("gt_seg_map") is not None:
-            index_map = np.ascontiguousarray(results["gt_seg_map"])
+            index_map = np.ascontiguousarray(without_fill(results["gt_seg_map"]))
+            _check_size(results["img"], index_map)
             sample.gt_panoptic_seg = make_panoptic_data(index_map, results["segments_info"])
             labels = paint_labels(index_map, results["segments_info"])
             sample.gt_sem_seg = PixelData(sem_seg=torch.from_numpy(labels)[None])
@@ -130,6 +132,16 @@ class PackPanopticInputs(BaseTransform):
         return data
 
 
+def _check_size(img: np.ndarray, index_map: np.ndarray) -> None:
+    """Refuse samples of which a transform has moved the image alone."""
+    if img.shape[:2] != index_map.shape:
+        (height, width), (rows, columns) = img.shape[:2], index_map.shape
+        raise ConfigError(
+            f"a transform of the pipeline has left the annotation behind: the image has {height} x "
+            f"{width} pixels (height x width), its annotation {rows} x {columns}; {ADVICE}"
+        )
+
+
 def _add_relations(sample: DetDataSample, instances: Sequence[Mapping[str, Any]]) -> None:
     """Add the ids of annotated instances and who lies in front of them."""
     ids = np.array([instance["id"] for instance in instances], np.int64)
@@ -163,7 +175,5 @@ def _check_geometry(index_map: np.ndarray, results: dict[str, Any]) -> None:
     if not same_size or grid.flip_direction != results.get("flip_direction"):
         raise ValueError(
             "a transform of the pipeline has moved the index map but not the instances of the "
-            "instance file; use the geometric transforms of mmpanoptic (ResizeShortestEdge, "
-            "ResizeScaleJitter, RandomCrop, PanopticRandomFlip, PanopticPad), or leave "
-            "instances_file out"
+            f"instance file; {ADVICE}, or leave instances_file out"
         )

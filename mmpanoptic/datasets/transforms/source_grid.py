@@ -27,7 +27,7 @@ def nearest_indices(size: int, new_size: int, backend: str) -> np.ndarray:
     """
     numbers = np.arange(size, dtype=np.float32)[None]
     if backend == "pillow":
-        row = Image.fromarray(numbers).resize((new_size, 1), Image.Resampling.NEAREST)
+        row: Any = Image.fromarray(numbers).resize((new_size, 1), Image.Resampling.NEAREST)
     else:
         row = cv2.resize(numbers, (new_size, 1), interpolation=cv2.INTER_NEAREST)
     return np.asarray(row)[0].astype(np.int64)

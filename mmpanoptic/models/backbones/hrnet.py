@@ -59,10 +59,10 @@ class HRModule(nn.Module):
     def _receive(self, branch: int, inputs: Sequence[Tensor]) -> Tensor:
         """Sum what all branches send to one, in the order of the branches."""
         target = inputs[branch]
+        exchange: Any = self.fuse_layers[branch]
         total: Tensor | None = None
         for source, x in enumerate(inputs):
-            if source != branch:
-                x = self.fuse_layers[branch][source](x)
+            x = exchange[source](x)
             if source > branch:
                 size = (target.shape[2], target.shape[3])
                 x = functional.interpolate(
@@ -180,8 +180,7 @@ class HRNet(BaseModule):
             inputs = []
             for branch, change in enumerate(transition):
                 # New branches start from the coarsest one.
-                y = branches[min(branch, len(branches) - 1)]
-                inputs.append(y if change is None else change(y))
+                inputs.append(change(branches[min(branch, len(branches) - 1)]))
             branches = getattr(self, f"stage{index + 1}")(inputs)
         return tuple(branches[i] for i in self.out_indices)
 
@@ -196,12 +195,10 @@ def _conv_norm(
     return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
 
 
-def _make_exchange(
-    channels: Sequence[int], source: int, target: int, norm_cfg: dict
-) -> nn.Module | None:
-    """Build the layers from one branch to another; None to itself. The caller enlarges."""
+def _make_exchange(channels: Sequence[int], source: int, target: int, norm_cfg: dict) -> nn.Module:
+    """Build the layers from one branch to another. The caller enlarges."""
     if source == target:
-        return None
+        return nn.Identity()
     if source > target:
         return nn.Sequential(
             nn.Conv2d(channels[source], channels[target], 1, bias=False),
@@ -225,12 +222,14 @@ def _make_exchange(
 def _make_transition(
     previous: Sequence[int], channels: Sequence[int], norm_cfg: dict
 ) -> nn.ModuleList:
-    """Build what adapts the branches of one stage to the next; None where nothing changes."""
-    layers: list[nn.Module | None] = []
+    """Build what adapts the branches of one stage to the next."""
+    layers: list[nn.Module] = []
     for branch, width in enumerate(channels):
         if branch < len(previous):
             same = previous[branch] == width
-            layers.append(None if same else _conv_norm(previous[branch], width, 1, norm_cfg, True))
+            layers.append(
+                nn.Identity() if same else _conv_norm(previous[branch], width, 1, norm_cfg, True)
+            )
         else:
             layers.append(nn.Sequential(_conv_norm(previous[-1], width, 2, norm_cfg, True)))
     return nn.ModuleList(layers)

@@ -90,6 +90,10 @@ class XceptionBlock(nn.Module):
         with_cp (bool): Recompute the block in the backward pass instead of keeping activations.
     """
 
+    sep_conv1: SepConv
+    sep_conv2: SepConv
+    sep_conv3: SepConv
+
     def __init__(
         self,
         channels: Sequence[int],

@@ -101,6 +101,8 @@ class CenterGroupingHead(BaseModule):
         ValueError: If an option is not among the allowed values.
     """
 
+    NEEDS = {"centres and offsets": "a CenterOffsetHead"}
+
     def __init__(
         self,
         num_classes: int,
@@ -245,7 +247,7 @@ class CenterGroupingHead(BaseModule):
             dict: See :meth:`predict`.
         """
         fixed = self._sizes_are_fixed(outputs.center.device)
-        options = (self.threshold, self.nms_kernel, self.top_k, self.stable_top_k)
+        options: Any = (self.threshold, self.nms_kernel, self.top_k, self.stable_top_k)
         valid = None
         if fixed:
             centers, valid = find_centers_padded(outputs.center, *options)

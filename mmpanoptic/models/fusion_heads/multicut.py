@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from mmengine.structures import PixelData
@@ -24,7 +25,8 @@ from mmpanoptic.structures import make_panoptic_data
 SCORE_MODES = ("network", "published")
 
 
-class _Kept(NamedTuple):
+@dataclass(frozen=True)
+class _Kept:
     """Segments of an image that reach the result.
 
     Attributes:
@@ -65,6 +67,8 @@ class MulticutHead(MulticutModule):
     Raises:
         ValueError: If an option is not among the allowed values.
     """
+
+    NEEDS = {"edge costs": "an AffinityHead"}
 
     def __init__(
         self,
@@ -136,7 +140,8 @@ class MulticutHead(MulticutModule):
         """
         img_shape = tuple(meta["img_shape"][:2])
         out_shape = tuple(meta.get("ori_shape", img_shape)[:2])
-        grid = NearestGrid(cut.labels.shape, self.stride, img_shape, out_shape, cut.labels.device)
+        size = (cut.labels.shape[0], cut.labels.shape[1])
+        grid = NearestGrid(size, self.stride, img_shape, out_shape, cut.labels.device)
         kept = self._keep(cut, grid)
         index_map = grid.enlarge(kept.index.int())
         pred_sem_seg = PixelData()

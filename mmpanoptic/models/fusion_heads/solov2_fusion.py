@@ -43,7 +43,6 @@ class SOLOv2FusionHead(BaseModule):
         num_grids (Sequence[int]): Cells per axis of each level of the instance head.
         strides (Sequence[int]): Strides of its levels; a mask must have more cells of the mask
             features than the stride of its level.
-        mask_stride (int): Pixels per cell of the mask features.
         score_thr (float): Candidates have a larger category score.
         mask_thr (float): Masks are where the probability is larger.
         nms_pre (int): So many candidates, the best by category score times maskness, enter the
@@ -59,12 +58,15 @@ class SOLOv2FusionHead(BaseModule):
         predict_instances (bool): Also return ``pred_instances`` where there is a ``fusion``.
     """
 
+    mask_stride = 4
+
+    NEEDS = {"kernels and mask features": "a SOLOv2Head"}
+
     def __init__(
         self,
         thing_labels: Sequence[int],
         num_grids: Sequence[int] = (40, 36, 24, 16, 12),
         strides: Sequence[int] = (8, 8, 16, 32, 32),
-        mask_stride: int = 4,
         score_thr: float = 0.1,
         mask_thr: float = 0.5,
         nms_pre: int = 500,
@@ -78,7 +80,6 @@ class SOLOv2FusionHead(BaseModule):
     ) -> None:
         super().__init__()
         self.num_grids = tuple(num_grids)
-        self.mask_stride = mask_stride
         self.rules = SelectionRules(
             score_thr, mask_thr, nms_pre, filter_thr, max_per_img, kernel, sigma, preselect
         )
@@ -111,7 +112,7 @@ class SOLOv2FusionHead(BaseModule):
         """
         results = []
         for number, meta in enumerate(batch_img_metas):
-            found = self.select(*(part[number] for part in ins_outputs), meta)
+            found = self.select([part[number] for part in ins_outputs], meta)
             result = self.instance_fields(found)
             if self.fusion is not None:
                 instances = found.for_fusion(self.fusion.score_thr)
@@ -144,7 +145,7 @@ class SOLOv2FusionHead(BaseModule):
             dict: See :meth:`predict`.
         """
         parts = [
-            to_common_grid(self.select(*outputs, meta, lower=False), flipped_dims(meta))
+            to_common_grid(self.select(outputs, meta, lower=False), flipped_dims(meta))
             for outputs, meta in zip(ins_outputs, metas, strict=True)
         ]
         found = self._compete(parts)
@@ -156,27 +157,22 @@ class SOLOv2FusionHead(BaseModule):
         return result
 
     def select(
-        self,
-        cls_logits: Tensor,
-        kernels: Tensor,
-        mask_feats: Tensor,
-        meta: Mapping[str, Any],
-        lower: bool = True,
+        self, outputs: Sequence[Tensor], meta: Mapping[str, Any], lower: bool = True
     ) -> GridInstances:
         """Select the instances of one image.
 
         Args:
-            cls_logits (Tensor): ``(C, P)``.
-            kernels (Tensor): ``(E, P)``.
-            mask_feats (Tensor): ``(E, h, w)``.
+            outputs (Sequence[Tensor]): Category logits ``(C, P)``, kernels ``(E, P)`` and mask
+                features ``(E, h, w)``.
             meta (Mapping): See :meth:`predict`.
             lower (bool): Give the instances the scores that the NMS lowered, or those before.
 
         Returns:
             GridInstances: The best first.
         """
+        cls_logits = outputs[0]
         with torch.autocast(cls_logits.device.type, enabled=False):
-            kernels, mask_feats = kernels.float(), mask_feats.float()
+            kernels, mask_feats = outputs[1].float(), outputs[2].float()
             candidates = select_candidates(
                 suppress_neighbours(cls_logits, self.num_grids),
                 kernels,

@@ -40,11 +40,13 @@ class PairwiseRankingLoss(nn.Module):
         Returns:
             Tensor: Scalar; 0, still connected to ``values``, without pairs.
         """
-        total, count = torch.zeros((), device=values[0].device), 0
-        with torch.autocast(values[0].device.type, enabled=False):
+        device = values[0].device
+        total = torch.zeros((), device=device)
+        count = torch.zeros((), dtype=torch.int64, device=device)
+        with torch.autocast(device.type, enabled=False):
             for one, pairs in zip(values, first, strict=True):
                 one = one.float()
                 terms = functional.softplus(one[:, None] - one[None, :])
                 total = total + torch.where(pairs, terms, 0).sum()
                 count = count + pairs.sum()
-            return self.loss_weight * total / torch.clamp(torch.as_tensor(count), min=1)
+            return self.loss_weight * total / count.clamp(min=1)

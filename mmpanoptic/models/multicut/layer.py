@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +42,8 @@ class Cut(NamedTuple):
     components: Tensor
 
 
-class CutSegments(NamedTuple):
+@dataclass(frozen=True)
+class CutSegments:
     """Segments of one image, ordered by class and then by component.
 
     Attributes:

@@ -166,7 +166,7 @@ def affinity_scores(
     for logits, distance, interval in zip(edge_logits, distances, intervals, strict=True):
         logits = logits.float() / logits.numel()
         if interval > 1:
-            valid = valid_edges(tuple(index.shape), distance, interval, index.device)
+            valid = valid_edges((index.shape[0], index.shape[1]), distance, interval, index.device)
             full = logits.new_zeros(2, *index.shape)
             full[:, ::interval, ::interval] = logits * valid
             logits = full

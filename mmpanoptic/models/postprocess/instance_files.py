@@ -75,7 +75,7 @@ def write_instances(folder: str | os.PathLike[str], saved: SavedInstances) -> Pa
         "size": list(saved.masks.shape[1:]),
         "model": saved.model,
     }
-    arrays = {
+    arrays: dict[str, Any] = {
         "labels": saved.labels.cpu().numpy(),
         "scores": saved.scores.cpu().numpy(),
         "masks": np.packbits(saved.masks.cpu().numpy(), axis=2),

@@ -253,7 +253,7 @@ def measure_masks(
         probability = (kernels @ feats[:, part]).sigmoid_()
         masks = probability > mask_thr
         store[:, part].index_copy_(0, row, masks)
-        total += functional.threshold_(probability, mask_thr, 0.0).sum(1)
+        total += torch.threshold_(probability, mask_thr, 0.0).sum(1)
         area += probability.sign_().sum(1)
     return area, total / area.clamp(min=1)
 

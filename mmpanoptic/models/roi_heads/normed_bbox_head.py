@@ -31,6 +31,8 @@ class NormedFCBBoxHead(Shared2FCBBoxHead):
         loss_bbox (dict | None): Config of the loss of the boxes; smooth L1 with beta 1 by default.
     """
 
+    shared_fcs: nn.ModuleList
+
     def __init__(
         self,
         num_classes: int,
@@ -58,12 +60,10 @@ class NormedFCBBoxHead(Shared2FCBBoxHead):
             ],
         )
         norm: dict[str, Any] = norm_cfg or {"type": "GN", "num_groups": 32}
+        plain: Any = self.shared_fcs
+        layers = [nn.Linear(fc.in_features, fc.out_features, bias=False) for fc in plain]
+        for layer in layers:
+            nn.init.kaiming_uniform_(layer.weight, a=1)
         self.shared_fcs = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(layer.in_features, layer.out_features, bias=False),
-                build_norm_layer(norm, layer.out_features)[1],
-            )
-            for layer in self.shared_fcs
+            nn.Sequential(layer, build_norm_layer(norm, layer.out_features)[1]) for layer in layers
         )
-        for layer in self.shared_fcs:
-            nn.init.kaiming_uniform_(layer[0].weight, a=1)

@@ -132,7 +132,8 @@ def annotation(tmp_path, ids: np.ndarray, listed: list[int]) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("count", "dtype"), [(0, "uint8"), (3, "uint8"), (255, "uint8"), (256, "uint16")]
+    ("count", "dtype"),
+    [(0, "uint8"), (3, "uint8"), (254, "uint8"), (255, "uint16"), (300, "uint16")],
 )
 def test_index_map_equals_a_loop_over_the_segments(tmp_path, count, dtype):
     rng = np.random.default_rng(count)
@@ -141,7 +142,7 @@ def test_index_map_equals_a_loop_over_the_segments(tmp_path, count, dtype):
     results = LoadPanopticAnnotations()(annotation(tmp_path, ids, listed.tolist()))
     expected = np.zeros(ids.shape, np.int64)
     for position, number in enumerate(listed):
-        expected[ids == number] = position + 1
+        expected[ids == number] = position + 1 + (position >= 254)  # 255 is kept free
     np.testing.assert_array_equal(results["gt_seg_map"], expected)
     assert results["gt_seg_map"].dtype == dtype
     assert "source_grid" not in results

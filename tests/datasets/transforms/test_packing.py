@@ -196,9 +196,8 @@ def test_polygons_are_drawn_and_empty_ones_are_empty():
 def test_transforms_that_forget_the_instances_are_refused(root, step):
     args = amodal_args(root, [run_lengths(mask, "text") for mask in overlapping_masks()])
     steps = [*AUGMENT[:2], step, pack(with_instances=True)]
-    dataset = PanopticDataset(**args, pipeline=steps)
     with pytest.raises(ValueError, match="instances_file"):
-        dataset[0]
+        PanopticDataset(**args, pipeline=steps)
     without = PanopticDataset(**dataset_args(root), pipeline=steps)
     assert len(without[0]["data_samples"].gt_instances)
 
@@ -248,3 +247,9 @@ def test_options_are_checked():
 
     with pytest.raises(ValueError, match="mask_format"):
         PackPanopticInputs(mask_format="polygon")
+
+
+def test_the_metainfo_to_hand_on_is_an_option(root):
+    keys = ("img_id", "flip", "no_such_entry")
+    dataset = PanopticDataset(**dataset_args(root), pipeline=[*AUGMENT, pack(meta_keys=keys)])
+    assert set(dataset[0]["data_samples"].metainfo) == {"img_id", "flip"}

@@ -226,25 +226,13 @@ def run_roi_pool(kernels: ctypes.CDLL, params: dict[str, Any], inputs: Arrays) -
     return {"output": output, "grad_features": grad}
 
 
-def run_focal(
-    kernels: ctypes.CDLL, operator: str, params: dict[str, Any], inputs: Arrays
-) -> Arrays:
+def run_focal(kernels: ctypes.CDLL, params: dict[str, Any], inputs: Arrays) -> Arrays:
     logits, target, weight = inputs["logits"], inputs["target"], inputs.get("weight")
     count, classes = logits.shape
     numbers = (params["gamma"], params["alpha"], classes)
-    grad = np.zeros_like(logits)
-    if operator == "sigmoid_focal_loss":
-        output = np.zeros_like(logits)
-        _call(kernels.sigmoid_forward, logits.size, logits, target, weight, output, *numbers)
-        _call(kernels.sigmoid_backward, logits.size, logits, target, weight, grad, *numbers)
-    else:
-        output, buffer = np.zeros(count, np.float32), np.zeros(count, np.float32)
-        softmax = np.exp(logits - logits.max(1, keepdims=True))
-        softmax /= softmax.sum(1, keepdims=True)
-        _call(kernels.softmax_forward, count, softmax, target, weight, output, *numbers)
-        _call(
-            kernels.softmax_backward, logits.size, softmax, target, weight, buffer, grad, *numbers
-        )
+    output, grad = np.zeros_like(logits), np.zeros_like(logits)
+    _call(kernels.sigmoid_forward, logits.size, logits, target, weight, output, *numbers)
+    _call(kernels.sigmoid_backward, logits.size, logits, target, weight, grad, *numbers)
     grad = grad * inputs["grad_output"]
     if params["reduction"] == "mean":
         output, grad = output.sum() / count, grad / count
@@ -268,12 +256,14 @@ def main() -> None:
         for number, (operator, params, inputs) in enumerate(
             case for maker in makers for case in maker(rng)
         ):
+            if operator not in RUNNERS:
+                continue  # softmax_focal_loss: only drawn, so that the cases behind it stay
             if operator in COMPILED_ON_CPU:
                 outputs = RUNNERS[operator](params, inputs)
             elif operator == "roi_pool":
                 outputs = run_roi_pool(kernels, params, inputs)
             else:
-                outputs = run_focal(kernels, operator, params, inputs)
+                outputs = run_focal(kernels, params, inputs)
             save_case(HERE / f"{operator}_{number:02d}.npz", operator, params, inputs, outputs)
 
 

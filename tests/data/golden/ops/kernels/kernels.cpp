@@ -1,7 +1,6 @@
 // mmcv's own kernels for operators that it has on the GPU only, callable through ctypes.
 #include "roi_pool_cuda_kernel.cuh"
 #include "sigmoid_focal_loss_cuda_kernel.cuh"
-#include "softmax_focal_loss_cuda_kernel.cuh"
 
 extern "C" {
 
@@ -28,18 +27,5 @@ void sigmoid_backward(int count, const float* input, const int64_t* target, cons
                       float* grad, float gamma, float alpha, int classes) {
   sigmoid_focal_loss_backward_cuda_kernel<float>(count, input, target, weight, grad, gamma, alpha,
                                                  classes);
-}
-
-void softmax_forward(int count, const float* softmax, const int64_t* target, const float* weight,
-                     float* output, float gamma, float alpha, int classes) {
-  softmax_focal_loss_forward_cuda_kernel<float>(count, softmax, target, weight, output, gamma,
-                                                alpha, classes);
-}
-
-void softmax_backward(int count, const float* softmax, const int64_t* target, const float* weight,
-                      float* buffer, float* grad, float gamma, float alpha, int classes) {
-  softmax_focal_loss_backward_cuda1_kernel<float>(count / classes, softmax, target, weight, buffer,
-                                                  gamma, alpha, classes);
-  softmax_focal_loss_backward_cuda2_kernel<float>(count, softmax, target, buffer, grad, classes);
 }
 }

@@ -5,7 +5,7 @@ Reproduces: nothing published; shows that semantic models train and test with th
 Published: -
 Measured: see configs/deeplabv3plus/README.md
 Hardware: 2 CPU cores
-Command: python tools/train.py configs/deeplabv3plus/deeplabv3plus_r18-tiny_1xb16-1k_shapes.py
+Command: python tools/train.py configs/deeplabv3plus/deeplabv3plus_r18-tiny_1xb8-1k_shapes.py
 """
 
 _base_ = [
@@ -15,7 +15,7 @@ _base_ = [
     "./deeplabv3plus.py",
 ]
 
-batch_size = 16
+auto_scale_lr = dict(base_batch_size=8)
 max_iters = 1000
 checkpoint_interval = 500
 warmup_iters = 50
