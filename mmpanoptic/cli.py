@@ -426,15 +426,28 @@ def _console(args: argparse.Namespace) -> Iterator[None]:
     """Give warnings one line each, jobs a progress bar and loggers their level."""
     if getattr(args, "threads", None):
         _set_threads(args.threads)
-    if args.log_level:
-        from mmengine.logging import MMLogger
-
-        MMLogger.get_current_instance().setLevel(args.log_level.upper())
-    with warnings.catch_warnings(), jobs.shown_by(track):
+    with warnings.catch_warnings(), jobs.shown_by(track), _logging(args.log_level):
         warnings.showwarning = _show_warning
         if args.log_level == "error":
             warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def _logging(level: str | None) -> Iterator[None]:
+    """Give mmengine's logger a level, and its own back in the end."""
+    if level is None:
+        yield
+        return
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    before = logger.level
+    logger.setLevel(level.upper())
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

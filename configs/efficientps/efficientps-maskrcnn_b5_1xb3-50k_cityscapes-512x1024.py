@@ -19,7 +19,6 @@ _base_ = [
 
 load_from = "mmpanoptic://imagenet/efficientnet-b5"  # None: random weights
 batch_size = 3
-with_instances = True
 
 # Adam whose rate falls to a tenth when PQ has not risen for 3 epochs, down to 1e-4; training ends when
 # it has not risen for 5, or after 50 epochs.

@@ -164,7 +164,6 @@ class PatienceStopHook(EarlyStoppingHook):
         patience (int): Validations without improvement after which training ends.
         min_delta (float): Smallest difference that counts as an improvement.
         rule (str | None): ``greater`` or ``less``: what is better; None goes by the name.
-        **kwargs: ``check_finite`` and ``stopping_threshold`` as in the original.
 
     Raises:
         ValueError: If ``rule`` is neither, or the name does not tell.
@@ -178,10 +177,9 @@ class PatienceStopHook(EarlyStoppingHook):
         patience: int = 5,
         min_delta: float = 0.0,
         rule: str | None = None,
-        **kwargs: Any,
     ) -> None:
-        kwargs["strict"] = True
-        super().__init__(monitor, rule or rule_of(monitor), min_delta, patience=patience, **kwargs)
+        rule = rule or rule_of(monitor)
+        super().__init__(monitor, rule, min_delta, strict=True, patience=patience)
 
     def before_train(self, runner: PanopticRunner) -> None:
         """Look whether validation gives the metric.
