@@ -274,9 +274,7 @@ def test_a_file_that_changed_in_the_cache_is_found_cheaply(remote):
     changed = bytearray(DATA)
     changed[1000] ^= 1
     path.write_bytes(changed)
-    with pytest.raises(
-        DamagedCheckpointError, match=r"its sha256 was .*//id --again"
-    ):
+    with pytest.raises(DamagedCheckpointError, match=r"its sha256 was .*//id --again"):
         fetch(wanted)
     os.utime(path, ns=(stamp, stamp))  # nothing shows at a glance
     fetch(wanted)
