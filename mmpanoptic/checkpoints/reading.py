@@ -17,6 +17,8 @@ from .restricted_pickle import load_weights_pickle
 
 _LEGACY_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"
 """The number that files of torch before 1.6 begin with, as a pickle writes it."""
+_FRAME = "Unsupported operand 149"
+"""What torch's safe unpickler says of protocol 4, whose pickles begin with a frame."""
 _READ_ERRORS = (
     pickle.UnpicklingError,
     EOFError,
@@ -59,12 +61,22 @@ def read_file(
     if kind != "legacy":  # those hold no checksums
         verify_checkpoint(path)
     try:
-        with torch.serialization.safe_globals(trusted_classes() if trust else []):
-            return torch.load(path, map_location=map_location, weights_only=True)
+        # An open file: given a name, torch goes by its ending.
+        with (
+            torch.serialization.safe_globals(trusted_classes() if trust else []),
+            open(path, "rb") as file,
+        ):
+            return torch.load(file, map_location=map_location, weights_only=True)
     except _READ_ERRORS as error:
         refused = _refused_classes(path, error, trust)
         if refused:
             raise CheckpointError(_explain_refusal(path, refused, trust)) from error
+        if _FRAME in str(error):
+            raise CheckpointError(
+                f"{path} is written in pickle protocol 4 or later, which torch cannot read "
+                "without running code from the file; have it saved again by torch.save without "
+                "pickle_protocol"
+            ) from error
         # The first line: torch goes on with advice to switch its protection off.
         reason = f"{type(error).__name__}: {error}".splitlines()[0].split(". ")[0]
         raise DamagedCheckpointError(
@@ -89,12 +101,12 @@ def format_of(path: Path) -> str:
         return "zip"
     if _LEGACY_MAGIC in head[:40]:
         return "legacy"
-    if head.startswith(b"\x80") or path.suffix == ".pkl":  # protocols 0 and 1 have no mark
+    if head.startswith(b"\x80"):
         return "pickle"
     length = int.from_bytes(head[:8], "little")
     if head[8:9] == b"{" and length < os.path.getsize(path):
         return "safetensors"
-    return "unknown"
+    return "pickle" if path.suffix == ".pkl" else "unknown"  # protocols 0 and 1 have no mark
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
