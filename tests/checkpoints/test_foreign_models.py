@@ -1,14 +1,16 @@
 """Weights of other code bases: all names are placed, and the same numbers come out.
 
-timm's and mmdet's models are built with made-up weights; detectron2's and AdelaiDet's names are
-facts of their zoos.
+timm's names and shapes are on file (tests/data/golden/weights); where timm is installed, and mmdet
+is always, their models give the numbers for made-up weights. detectron2's and AdelaiDet's names
+are those that their public code gives the modules; no file of theirs was opened.
 """
 
+import gzip
+import json
 import os
 
 import mmdet
 import pytest
-import timm
 import torch
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.config import Config
@@ -22,6 +24,9 @@ from mmpanoptic.checkpoints.backbone_keys import BackboneKeyMap
 from mmpanoptic.checkpoints.panoptic_fpn_keys import DETECTRON2, PanopticFPNKeyMap
 from mmpanoptic.checkpoints.solov2_keys import ADELAIDET, SOLOv2KeyMap
 from mmpanoptic.registry import MODELS
+from tests.golden import golden_dir
+
+TIMM_NAMES = golden_dir("weights") / "timm_names.json.gz"
 
 
 @pytest.fixture(autouse=True)
@@ -64,8 +69,39 @@ FEATURES = {
 }
 
 
+HEADS_OF_HRNET = {"incre_modules", "downsamp_modules", "final_layer", "classifier"}
+BY_NAME = {
+    **{
+        name: (cfg, {part.split(".")[0] for part in lost}) for name, (cfg, lost) in FEATURES.items()
+    },
+    "hrnet_w48": ({"type": "HRNet", "width": 48}, HEADS_OF_HRNET),
+    "tf_efficientnet_b5": ({"type": "LeakyEfficientNet", "arch": "b5"}, {"se", "classifier"}),
+}
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_names_and_shapes_of_timm_fit_without_timm(name):
+    """Each tensor on file is placed or dropped; what comes out makes numbers."""
+    torch.manual_seed(0)
+    shapes = json.loads(gzip.decompress(TIMM_NAMES.read_bytes()))["models"][name]
+    state = {
+        n: 0.05 * torch.randn(shape) if shape else torch.tensor(0) for n, shape in shapes.items()
+    }
+    state |= {n: v.abs() + 0.5 for n, v in state.items() if n.endswith("running_var")}
+    cfg, lost = BY_NAME[name]
+    ours, dropped = place(cfg, state)
+    parts = {n.split(".")[-3] if ".se." in n else n.split(".")[0] for n in dropped}
+    assert parts == lost
+    assert len(ours.state_dict()) + len(dropped) == len(state)
+    with torch.no_grad():
+        maps = ours(torch.randn(1, 3, 64, 96))
+    assert all(level.isfinite().all() for level in maps)
+    assert maps[-1].std() > 0
+
+
 @pytest.mark.parametrize("name", FEATURES)
 def test_backbones_of_timm_give_the_same_features(name):
+    timm = pytest.importorskip("timm")
     torch.manual_seed(0)
     cfg, dropped = FEATURES[name]
     theirs = made_up(timm.create_model(name, pretrained=False))
@@ -79,11 +115,11 @@ def test_backbones_of_timm_give_the_same_features(name):
 
 def test_hrnet_of_timm_drops_its_classifier():
     """Sums of its branches are enlarged otherwise there, the layers are the same."""
+    timm = pytest.importorskip("timm")
     torch.manual_seed(0)
     theirs = made_up(timm.create_model("hrnet_w18", pretrained=False))
     ours, dropped = place({"type": "HRNet", "width": 18}, theirs.state_dict())
-    ends = ("incre_modules", "downsamp_modules", "final_layer", "classifier")
-    assert {name.split(".")[0] for name in dropped} == set(ends)
+    assert {name.split(".")[0] for name in dropped} == HEADS_OF_HRNET
     image = torch.randn(1, 64, 16, 24)
     with torch.no_grad():
         assert torch.equal(ours.layer1(image), theirs.layer1(image))
@@ -94,6 +130,7 @@ def test_hrnet_of_timm_drops_its_classifier():
 
 
 def test_efficientnet_of_timm_loses_squeeze_and_excitation():
+    timm = pytest.importorskip("timm")
     theirs = made_up(timm.create_model("tf_efficientnet_b0", pretrained=False))
     ours, dropped = place({"type": "LeakyEfficientNet", "arch": "b0"}, theirs.state_dict())
     assert {n.split(".")[-3] if ".se." in n else n.split(".")[0] for n in dropped} == {
