@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib.util
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -13,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+import mmengine
 import yaml
 from mmengine.config import Config
 
@@ -290,7 +293,13 @@ def _of_mmengine(address: str) -> str:
     from mmengine.runner.checkpoint import get_external_models, get_torchvision_models
 
     scheme, name = address.split("://", 1)
-    table = get_torchvision_models() if scheme == "torchvision" else get_external_models()
+    if scheme == "open-mmlab":
+        table = get_external_models()
+    elif importlib.util.find_spec("torchvision"):
+        table = get_torchvision_models()
+    else:  # it would add the names with a tag, as resnet50.imagenet1k_v2
+        hub = Path(mmengine.__file__).parent / "hub" / "torchvision_0.12.json"
+        table = json.loads(hub.read_text(encoding="utf-8"))
     if name not in table:
         near = difflib.get_close_matches(name, table, n=3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
