@@ -15,7 +15,9 @@ from .tools.test_all_tools import NAMES
 
 CODE_BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
-COMMAND = re.compile(r"(?:[A-Z_]+=\S+ )*(?:python tools/|tools/\S+\.sh\b|make [a-z]|\S*mmpanoptic )")
+COMMAND = re.compile(
+    r"(?:[A-Z_]+=\S+ )*(?:python tools/|tools/\S+\.sh\b|make [a-z]|\S*mmpanoptic )"
+)
 SCRIPTS = {
     "tools/dist_train.sh": ("train.py", ["config", "processes"]),
     "tools/dist_test.sh": ("test.py", ["config", "checkpoint", "processes"]),
