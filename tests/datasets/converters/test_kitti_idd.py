@@ -274,9 +274,9 @@ def test_idd_in_another_size(idd, tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"imgHeight": 10, "objects": []}, "lacks the field 'imgWidth'"),
+        ({"imgHeight": 10, "objects": []}, "the polygon file lacks imgWidth"),
         ({"imgHeight": 10, "imgWidth": 20, "objects": [box("tram", 0, 0, 3, 3)]}, "label 'tram'"),
-        ({"imgHeight": 9, "imgWidth": 20, "objects": OBJECTS}, "the annotation is 20 x 9"),
+        ({"imgHeight": 9, "imgWidth": 20, "objects": OBJECTS}, "the annotation says 20 x 9"),
     ],
 )
 def test_idd_says_what_is_wrong(idd, content, words):
