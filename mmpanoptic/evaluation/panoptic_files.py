@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmpanoptic.utils import read_json
+from mmpanoptic.utils.files import is_inside
 from mmpanoptic.utils.format_errors import (
     FormatProblem,
     PanopticFormatError,
@@ -227,6 +228,8 @@ def _join(
     needed = ("id", "category_id") if fill_missing else ("id", "category_id", "area", "iscrowd")
     jobs, seen = [], set()
     unlisted: dict[Any, None] = {}
+    if not gt["annotations"]:
+        gt_problems.suspect("empty_annotation", "the ground truth lists no annotations")
     for image_id, annotation in _by_image(gt["annotations"], gt_problems):
         problems = gt_problems.at(gt_problems.file, image_id)
         if image_id in seen:
@@ -267,8 +270,12 @@ def _has_files(annotation: Mapping[str, Any], needed: Iterable[str], problems: P
     if lacking:
         problems.error("missing_field", f"the annotation lacks {', '.join(lacking)}")
         return False
-    if not isinstance(annotation["file_name"], str):
-        problems.error("bad_field", "file_name must be text")
+    name = annotation["file_name"]
+    if not isinstance(name, str) or not name:
+        problems.error("bad_field", f"file_name must be text, got {name!r}")
+        return False
+    if not is_inside(name):
+        problems.error("unsafe_path", f"file_name {name!r} leads out of its folder")
         return False
     return usable_segments(annotation["segments_info"], tuple(needed), problems)
 
@@ -289,9 +296,16 @@ def _unlisted(
 ) -> dict[Any, None]:
     """Find the annotation's categories that ``categories`` lacks, in order."""
     found: dict[Any, None] = {}
+    as_text = {str(key): key for key in categories.position}
     for segment in annotation["segments_info"]:
         if segment["category_id"] not in categories.position:
             found[segment["category_id"]] = None
+            twin = as_text.get(str(segment["category_id"]))
+            if twin is not None:
+                detail = f"category_id {segment['category_id']!r} is not among the categories, but "
+                detail += f"{twin!r} is: the types differ (number and text)"
+                problems.error("unknown_category", detail, [segment["id"]])
+                continue
             detail = (
                 f"category_id {segment['category_id']!r} is not among the categories; its "
                 "segments are counted, but not averaged"
@@ -303,6 +317,8 @@ def _unlisted(
 def _evaluate_image(
     job: _Job, categories: Categories, folders: tuple[Path, Path]
 ) -> ImageMatch | None:
+    if job.problems.errors:
+        return None
     paths = (folders[0] / job.gt["file_name"], folders[1] / job.pred["file_name"])
     gt_problems, pred_problems = (
         job.problems.at(str(path), job.problems.image_id) for path in paths

@@ -166,3 +166,34 @@ def test_import_needs_neither_pycocotools_nor_panopticapi_nor_pyplot():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_empty_ground_truth_is_no_ground_truth(files):
+    edit(files, "gt", lambda content: content.update(annotations=[]))
+    error = problems(files)
+    assert [(p.kind, os.path.basename(p.file)) for p in error.problems] == [
+        ("empty_annotation", "gt.json")
+    ]
+
+
+@pytest.mark.parametrize("which", ["gt", "pred"])
+@pytest.mark.parametrize("name", ["../gt/000000.png", "/etc/passwd", "..\\gt\\000000.png", ""])
+def test_pngs_stay_in_their_folder(files, which, name):
+    edit(files, which, lambda content: content["annotations"][0].update(file_name=name))
+    error = problems(files)
+    kinds = {(p.kind, os.path.basename(p.file), p.image_id) for p in error.problems}
+    kind = "unsafe_path" if name else "bad_field"
+    assert kinds == {(kind, f"{which}.json", 100)}
+
+
+def test_category_ids_of_another_type_are_the_ground_truths_fault(files):
+    def change(content):
+        for category in content["categories"]:
+            category["id"] = str(category["id"])
+
+    edit(files, "gt", change)
+    error = problems(files)
+    assert {(p.kind, os.path.basename(p.file)) for p in error.problems} == {
+        ("unknown_category", "gt.json")
+    }
+    assert "the types differ (number and text)" in str(error)
