@@ -77,10 +77,11 @@ def fetch(args: argparse.Namespace) -> Iterator[str]:
     """Download and yield the files."""
     from mmpanoptic.apis import get_config
     from mmpanoptic.checkpoints.weights import SCHEME, addresses_in, is_address, locate
+    from mmpanoptic.engine.config import resolve_variables
 
     names = [name if is_address(name) else SCHEME + name for name in args.names]
     if args.config:
-        found = addresses_in(get_config(args.config))
+        found = addresses_in(resolve_variables(get_config(args.config)))
         names += [address for address in found if is_address(address)]
         for path in found:
             if not is_address(path):

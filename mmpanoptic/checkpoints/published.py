@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from .cops_keys import CopsKeyMap
 from .download import check_cached
 from .efficientps_keys import EfficientPSKeyMap
 from .errors import CheckpointError, CheckpointMismatchError, DamagedCheckpointError
-from .foreign_weights import unwrap
+from .foreign_weights import read_foreign_weights, unwrap
 from .key_map import KeyMap
 from .loading import PathLike, load_checkpoint
 from .panoptic_deeplab_keys import PanopticDeepLabKeyMap
@@ -133,8 +133,8 @@ def install_safe_loading() -> None:
 class CheckedPretrainedInit(PretrainedInit):
     """Initialise a module from a checkpoint that :func:`load_for_model` reads.
 
-    A module that reads published files in a way of its own has a method ``read_pretrained(path)``,
-    which returns a state dict.
+    A module that reads published tensors in a way of its own has a method
+    ``read_pretrained(tensors by published name)``, which returns a state dict.
 
     Args:
         checkpoint (str): Path or address.
@@ -154,7 +154,7 @@ class CheckedPretrainedInit(PretrainedInit):
         print_log(f"load model from: {self.checkpoint}", "current")
         read: Any = getattr(module, "read_pretrained", None)
         if read is not None:
-            content = {"state_dict": read(locate(self.checkpoint).path)}
+            content = {"state_dict": _read_by(read, self.checkpoint)}
         else:
             content = load_for_model(
                 module, self.checkpoint, training=True, map_location=self.map_location
@@ -163,6 +163,13 @@ class CheckedPretrainedInit(PretrainedInit):
         load_state_dict(module, weights, strict=False, logger="current")
         if hasattr(module, "_params_init_info"):
             update_init_info(module, init_info=self._get_init_info())
+
+
+def _read_by(read: Callable[[Mapping[str, Any]], dict[str, Any]], checkpoint: str) -> Any:
+    try:
+        return read(read_foreign_weights(checkpoint))
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint}: {error}") from error
 
 
 def _read(filename: str, map_location: Any = None, *_: Any, **__: Any) -> dict[str, Any]:

@@ -229,7 +229,7 @@ def addresses_in(node: Any) -> list[str]:
 
     Returns:
         list[str]: Addresses and paths: ``load_from``, ``initial_weights``, and the checkpoints
-        that parts of the model are initialised from.
+        that parts of the model are initialised from; of backbones of timm ``timm://MODEL``.
     """
     if isinstance(node, Config):
         return addresses_in(node._cfg_dict)
@@ -240,6 +240,8 @@ def addresses_in(node: Any) -> list[str]:
     named = [node.get("load_from"), node.get("initial_weights")]
     if node.get("type") == "Pretrained":
         named.append(node.get("checkpoint"))
+    if str(node.get("type")).endswith("TIMMBackbone") and node.get("pretrained"):
+        named.append(f"timm://{node.get('model_name')}")
     own = [value for value in named if isinstance(value, str)]
     return own + [found for value in node.values() for found in addresses_in(value)]
 
