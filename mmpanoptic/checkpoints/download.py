@@ -97,7 +97,7 @@ def fetch(remote: RemoteFile, again: bool = False) -> Path:
         return remote.path
     if not remote.urls or os.environ.get("MMPANOPTIC_OFFLINE", "0") not in ("", "0"):
         raise CheckpointError(_ask_for_hand(remote))
-    with _lock(remote):
+    with lock(remote.path, f"downloads {remote.name}"):
         if remote.path.exists() and not again:  # another process was faster
             check_cached(remote)
             return remote.path
@@ -412,19 +412,27 @@ def _check_room(path: Path, needed: int) -> None:
 
 
 @contextmanager
-def _lock(remote: RemoteFile) -> Iterator[None]:
-    """Let one process after the other work on a file of the cache."""
-    path = remote.path.with_name(f"{remote.path.name}.lock")
-    lock: BaseFileLock = FileLock(path)
+def lock(file: Path, doing: str) -> Iterator[None]:
+    """Let one process after the other work on a file of the cache.
+
+    Args:
+        file (Path): The file.
+        doing (str): What a process that holds the lock does, for messages.
+
+    Raises:
+        CheckpointError: If the folder cannot be written.
+    """
+    path = file.with_name(f"{file.name}.lock")
+    held: BaseFileLock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
+        held.acquire(blocking=False)
     except NotImplementedError:  # a network file system without locks
-        lock = SoftFileLock(path)
-        lock.acquire()
+        held = SoftFileLock(path)
+        held.acquire()
     except TimeoutError:
-        print_log(f"waiting for another process that downloads {remote.name}", "current")
-        lock.acquire()
+        print_log(f"waiting for another process that {doing}", "current")
+        held.acquire()
     except OSError as error:
         raise CheckpointError(
             f"cannot write to {path.parent}: {error.strerror}; name another folder in "
@@ -433,7 +441,7 @@ def _lock(remote: RemoteFile) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        held.release()
 
 
 def _ask_for_hand(remote: RemoteFile) -> str:

@@ -22,7 +22,7 @@ from .auto_panoptic_keys import AutoPanopticKeyMap, SearchedBackboneKeyMap
 from .backbone_keys import BackboneKeyMap
 from .conversion import convert_published
 from .cops_keys import CopsKeyMap
-from .download import check_cached
+from .download import check_cached, lock
 from .efficientps_keys import EfficientPSKeyMap
 from .errors import CheckpointError, CheckpointMismatchError, DamagedCheckpointError
 from .foreign_weights import read_foreign_weights, unwrap
@@ -226,18 +226,22 @@ def _converted(
     made_of += [key_map.published, {name: list(shape) for name, shape in key_map.shapes.items()}]
     mark = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
     target = source.with_name(f"{source.stem}.converted-{mark}.pth")
-    if target.exists():
-        with suppress(DamagedCheckpointError):  # made anew
+    with suppress(DamagedCheckpointError):  # made anew
+        if target.exists():
             return load_checkpoint(target, map_location)
-    report = convert_published(
-        source,
-        target,
-        key_map,
-        normalisation=_normalisation(holder),
-        new_classes=new_classes,
-        initial=initial,
-        meta={"converted": entry.address, "source_sha256": digest},
-    )
+    with lock(target, f"converts {entry.address}"):
+        with suppress(DamagedCheckpointError):
+            if target.exists():  # another process was faster
+                return load_checkpoint(target, map_location)
+        report = convert_published(
+            source,
+            target,
+            key_map,
+            normalisation=_normalisation(holder),
+            new_classes=new_classes,
+            initial=initial,
+            meta={"converted": entry.address, "source_sha256": digest},
+        )
     print_log(report.report(), "current")
     return load_checkpoint(target, map_location)
 

@@ -32,7 +32,8 @@ def measure_feature_maps(backbone: Mapping[str, Any]) -> dict[str, list[int]]:
         settings["pretrained"] = False if settings["pretrained"] is True else None
     init_default_scope("mmpanoptic")
     with torch.random.fork_rng(devices=()), torch.no_grad():
-        module = MODELS.build(settings).eval()
+        module = MODELS.build(settings)
+        module.eval()  # mmdet's return nothing here
         maps = module(torch.zeros(1, 3, _HEIGHT, _WIDTH))
     if isinstance(maps, torch.Tensor):
         maps = (maps,)

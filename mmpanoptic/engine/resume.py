@@ -124,6 +124,13 @@ class ResumeMixin:
         path = cfg.get("load_from")
         if not path or needs_model(path):
             return None
+        stage = re.match(r"work_dirs/([^/]+)/", str(path))
+        if stage and not Path(path).exists():
+            raise CheckpointError(
+                f"there is no checkpoint {path}, which the config starts from: it is what "
+                f"{stage[1]} writes. Train that first, or name other weights with --cfg-options "
+                "load_from=FILE"
+            )
         return path, load_checkpoint(path, trust=bool(cfg.get("trust_checkpoint", False)))
 
     def load_or_resume(self: Any) -> None:

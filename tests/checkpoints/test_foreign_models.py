@@ -99,6 +99,7 @@ def test_names_and_shapes_of_timm_fit_without_timm(name):
     assert maps[-1].std() > 0
 
 
+@pytest.mark.optional
 @pytest.mark.parametrize("name", FEATURES)
 def test_backbones_of_timm_give_the_same_features(name):
     timm = pytest.importorskip("timm")
@@ -113,6 +114,7 @@ def test_backbones_of_timm_give_the_same_features(name):
         assert torch.allclose(ours(image)[-1], expected, atol=1e-5 * float(expected.abs().max()))
 
 
+@pytest.mark.optional
 def test_hrnet_of_timm_drops_its_classifier():
     """Sums of its branches are enlarged otherwise there, the layers are the same."""
     timm = pytest.importorskip("timm")
@@ -129,6 +131,7 @@ def test_hrnet_of_timm_drops_its_classifier():
         )
 
 
+@pytest.mark.optional
 def test_efficientnet_of_timm_loses_squeeze_and_excitation():
     timm = pytest.importorskip("timm")
     theirs = made_up(timm.create_model("tf_efficientnet_b0", pretrained=False))

@@ -2,10 +2,13 @@
 
 import dataclasses
 import logging
+import multiprocessing
 import pickle
+import time
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.model import BaseModule
 from torch import nn
 
@@ -15,6 +18,7 @@ from mmpanoptic.checkpoints import published as module
 from mmpanoptic.checkpoints.panoptic_deeplab_keys import PanopticDeepLabKeyMap
 from mmpanoptic.checkpoints.published import install_safe_loading, load_for_model
 from mmpanoptic.checkpoints.weights import manifest
+from mmpanoptic.engine.resume import ResumeMixin
 from mmpanoptic.registry import MODELS
 from tests.apis.tiny_model import CONFIG
 
@@ -218,3 +222,35 @@ def test_our_own_checkpoints_stay_as_they_are(tmp_path, model):
     content = load_for_model(model, tmp_path / "b.pth")
     assert content["meta"] == {"iter": 3}
     assert content["state_dict"].keys() == wrapped.keys()
+
+
+def load_in_a_process(address):
+    torch.set_num_threads(1)
+    return load_for_model(init_model(CONFIG, device="cpu", cfg_options=NO_DATA), address)["meta"]
+
+
+def test_of_several_processes_one_downloads_and_converts(
+    publish, server, model, monkeypatch, tmp_path
+):
+    convert, log = module.convert_published, tmp_path / "conversions"
+
+    def slow(*args, **settings):
+        time.sleep(0.5)
+        with log.open("a") as file:
+            file.write("x")
+        return convert(*args, **settings)
+
+    monkeypatch.setattr(module, "convert_published", slow)
+    address = publish("test/model", released(model))
+    server.slow = 0.001
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        first, second = pool.map(load_in_a_process, [address] * 2)
+    assert first == second
+    assert len(server.requests) == 1
+    assert log.read_text() == "x"
+
+
+def test_a_missing_stage_of_ours_says_what_to_train():
+    cfg = Config({"load_from": "work_dirs/cops_r52_pretrain_4xb12-50k/iter_50000.pth"})
+    with pytest.raises(CheckpointError, match=r"what cops_r52_pretrain_4xb12-50k writes\. Train"):
+        ResumeMixin._load_ahead(cfg)

@@ -20,6 +20,7 @@ from mmpanoptic.checkpoints.weights import (
     published,
     remote_file,
 )
+from mmpanoptic.engine.config import resolve_variables
 
 ROOT = Path(__file__).parents[2]
 ENTRIES = [pytest.param(entry, id=entry.id) for entry in manifest().values()]
@@ -78,9 +79,11 @@ def test_wrong_entries_are_named(monkeypatch, tmp_path, change, message):
 
 @pytest.mark.parametrize("path", REAL)
 def test_configs_start_from_an_id_or_a_stage_of_ours(path):
-    found = addresses_in(Config.fromfile(path))
+    found = addresses_in(resolve_variables(Config.fromfile(path)))
     for address in found:
-        if address.startswith("work_dirs/"):
+        if address.startswith("timm://"):
+            assert remote_file(address)
+        elif address.startswith("work_dirs/"):
             stage = Path(address).parent.name
             assert stage in list_configs()
         else:
