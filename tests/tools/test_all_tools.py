@@ -18,8 +18,14 @@ NAMES = sorted(
 )
 each_tool = pytest.mark.parametrize("name", NAMES)
 
-READ_NOTHING = {"dataset_converters/shapes.py", "dev/demo.py", "dev/search_demo.py"}
+READ_NOTHING = {
+    "dataset_converters/shapes.py",
+    "dev/demo.py",
+    "dev/search_demo.py",
+    "dev/weights_page.py",
+}
 READ_ON_REQUEST = {
+    "weights.py": ["missing"],
     "analysis_tools/benchmark_parts.py": ["missing"],
     "analysis_tools/draw_amwc.py": ["--costs", "missing"],
     "infer.py": ["missing", "missing"],
