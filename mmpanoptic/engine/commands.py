@@ -17,11 +17,16 @@ from mmpanoptic.registry import ConfigError
 
 from ..utils.cfg_options import ConfigOptions
 from ..utils.format_errors import PanopticFormatError
+from ..utils.locks import FolderInUseError
 from .config_keys import apply_options, check_keys
 from .distributed import close_process_group
 from .non_finite import NonFiniteLossError
+from .rank_watch import LostRankError
 
-_FORESEEABLE = (CheckpointError, ConfigError, NonFiniteLossError, PanopticFormatError, OSError)
+_FORESEEABLE = (
+    *(CheckpointError, ConfigError, FolderInUseError, LostRankError, NonFiniteLossError),
+    *(PanopticFormatError, OSError),
+)
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 
 

@@ -148,13 +148,15 @@ class ResumeMixin:
         """Validate; a checkpoint without all of the model's weights is an error."""
         self._must_be_whole = True
         self.keep_config(replace=False)
-        return super().val()  # type: ignore[misc]
+        with self._watched():
+            return super().val()  # type: ignore[misc]
 
     def test(self: Any) -> dict[str, Any]:
         """Test; a checkpoint without all of the model's weights is an error."""
         self._must_be_whole = True
         self.keep_config(replace=False)
-        return super().test()  # type: ignore[misc]
+        with self._watched():
+            return super().test()  # type: ignore[misc]
 
     def _newest_checkpoint(self: Any) -> str | None:
         """Let the first process choose, so that all processes agree."""

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import mmengine
@@ -50,9 +50,10 @@ from .config import (
     stored_label_table,
 )
 from .config_keys import check_keys, read_names
-from .distributed import init_cpu_process_group
+from .distributed import init_cpu_process_group, start_watch
 from .non_finite import refuse_non_finite
 from .random_state import capture_random_state, isolated_random_state
+from .rank_watch import DEFAULT_TIMEOUT, SLACK, RankWatch, RankWatchHook
 from .resume import ResumeMixin
 from .run_seed import give_seed
 from .schedules import without_empty_warmups
@@ -88,6 +89,8 @@ class PanopticRunner(ResumeMixin, Runner):
     """Training's random state while validation runs."""
     _batch_note: str | None = None
     """What :func:`.auto_scale.scale_to_batch` said."""
+    rank_watch: RankWatch | None = None
+    """Finds lost processes, where there are several."""
     _source: Config | None = None
     """The config with its placeholders."""
     label_table: LabelTable | None = None
@@ -128,7 +131,7 @@ class PanopticRunner(ResumeMixin, Runner):
         if self._batch_note:
             scaled = self._batch_note.startswith("auto_scale_lr")
             self.logger.log(logging.INFO if scaled else logging.WARNING, self._batch_note)
-        with self._own_work_dir(), explained_build_errors():
+        with self._watched(), self._own_work_dir(), explained_build_errors():
             self.keep_config(replace=True)
             try:
                 return super().train()
@@ -136,6 +139,10 @@ class PanopticRunner(ResumeMixin, Runner):
                 for hook in self.hooks:
                     if isinstance(hook, StopSignalHook):
                         hook.release()
+
+    def _watched(self) -> AbstractContextManager[None]:
+        """Name the process that is lost, where there are several."""
+        return nullcontext() if self.rank_watch is None else self.rank_watch.watch()
 
     @contextmanager
     def _own_work_dir(self) -> Iterator[None]:
@@ -177,9 +184,20 @@ class PanopticRunner(ResumeMixin, Runner):
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Set up processes and the process group; gloo where there is no GPU."""
+        settings = env_cfg.get("dist_cfg", {})
+        timeout = settings.get("timeout", DEFAULT_TIMEOUT)
+        settings = {**settings, "timeout": timeout + SLACK}
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
-            init_cpu_process_group(self.launcher, **env_cfg.get("dist_cfg", {}))
-        super().setup_env(env_cfg)
+            init_cpu_process_group(self.launcher, **settings)
+        super().setup_env({**env_cfg, "dist_cfg": settings})
+        if self.world_size > 1:
+            self.rank_watch = start_watch(timeout)
+
+    def register_hooks(self, *args: Any, **kwargs: Any) -> None:
+        """Register the hooks; and, where there are several processes, that of the watch."""
+        super().register_hooks(*args, **kwargs)
+        if self.rank_watch is not None:
+            self.register_hook(RankWatchHook(self.rank_watch))
 
     def set_randomness(
         self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False
