@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 TEST_WORKERS ?= 2
 
-.PHONY: help venv test-venv demo search-demo test lint docs clean
+.PHONY: help venv test-venv demo search-demo test test-parity measure-rounding lint docs clean
 
 help: ## Show the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/:/'
@@ -23,6 +23,14 @@ test: test-venv ## Lint, type check and run the tests
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile
+
+test-parity: test-venv ## The parity tests alone; SETTING=NAME rounds as another processor does
+	@setting=$$($(PY) -m tests.parity.settings $(SETTING)) && OMP_NUM_THREADS=1 env $$setting \
+		$(PY) -m pytest tests/parity tests/ops/test_parity.py -n $(TEST_WORKERS) --dist loadfile
+
+measure-rounding: test-venv ## Measure the tolerances of the parity tests anew (hours)
+	@$(PY) -m tests.parity.make_fixtures work_dirs/fixtures
+	@$(PY) -m tests.parity.measure_rounding --fixtures work_dirs/fixtures
 
 lint: test-venv ## Mend what ruff can mend
 	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format .

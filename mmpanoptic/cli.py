@@ -1,8 +1,8 @@
 """The one way a command reads its arguments, shows progress, reports an error and exits.
 
-A tool is three functions: ``build_parser()`` says what it takes, ``run(args)`` does the work and
-yields the lines to print, ``main(argv)`` is ``cli.main(build_parser(), run, argv)``. What ``run``
-needs it imports itself, so that ``--help`` and wrong arguments are answered at once.
+A tool is two functions, ``build_parser()``, which says what it takes, and ``run(args)``, which does
+the work and yields the lines to print; ``main = cli.Command(build_parser, run)`` joins them. What
+``run`` needs it imports itself, so that ``--help`` and wrong arguments are answered at once.
 
 Exit status: 0 done, 1 something went wrong, 2 wrong arguments, 130 stopped by Ctrl-C.
 """
@@ -22,14 +22,16 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
-from .utils import jobs
+from .utils import jobs, write_json
 from .utils.cfg_options import ConfigOptions
 
 if TYPE_CHECKING:
     from mmengine.config import Config
     from torch import nn
+
+    from .checkpoints.key_map import KeyMap
 
 Item = TypeVar("Item")
 
@@ -115,12 +117,42 @@ COMMON = {
         choices=("none", "pytorch", "slurm", "mpi"),
         default="none",
     ),
+    "source": _argument("source", "published weights (.pkl or .pth)", metavar="SOURCE"),
+    "weights_out": _argument("out", "the .pth file to write", metavar="OUT"),
+    "drop": _argument(
+        "--drop",
+        "drop tensors whose names begin like this; each is listed",
+        nargs="+",
+        default=[],
+        metavar="REGEX",
+    ),
+    "variant": _argument(
+        "--config", "config of the same variant: a file or a shipped name", required=True
+    ),
+    "new_classes": _argument(
+        "--new-classes",
+        "the config has other classes: leave out what depends on them (fine-tuning)",
+        action="store_true",
+    ),
+    "to_published": _argument(
+        "--to-published", "the other way: SOURCE is ours", action="store_true"
+    ),
     # torch.distributed.launch passes it; torchrun sets the variable instead.
     "local_rank": _argument("--local_rank", argparse.SUPPRESS, type=int),
 }
 """Arguments that mean the same in every tool: name and settings, see :meth:`Parser.take`."""
 RUN_ARGUMENTS = ("work_dir", "cfg_options", "launcher", "trust", "local_rank")
 """What a tool with a runner takes, see :func:`read_run_config`."""
+CONVERSION_ARGUMENTS = (
+    "source",
+    "weights_out",
+    "variant",
+    "drop",
+    "new_classes",
+    "to_published",
+    "cfg_options",
+)
+"""What a converter of whole models takes, see :func:`convert_model`."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -242,6 +274,22 @@ def main(
     return DONE
 
 
+class Command(NamedTuple):
+    """A tool that can be called with its arguments.
+
+    Attributes:
+        build_parser (Callable): Says what it takes.
+        run (Callable): Does the work, see :func:`main`.
+    """
+
+    build_parser: Callable[[], Parser]
+    run: Callable[[argparse.Namespace], Iterable[object] | None]
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run with these arguments, those of the process by default; return the exit status."""
+        return main(self.build_parser(), self.run, argv)
+
+
 def _describe(error: Exception, debug: bool) -> str:
     """Say what went wrong; an error that nobody foresaw keeps its traceback in a file."""
     if debug:
@@ -318,6 +366,40 @@ def load_model(args: argparse.Namespace, device: str | None = None) -> nn.Module
     )
 
 
+def save_json(args: argparse.Namespace, content: Any) -> None:
+    """Write figures where ``--json`` says, if it says so."""
+    if args.json is not None:
+        write_json(args.json, content, indent=1)
+
+
+def convert_model(args: argparse.Namespace, key_map: type[KeyMap]) -> Iterator[str]:
+    """Convert weights as :data:`CONVERSION_ARGUMENTS`, with or without ``--initial``, say.
+
+    Args:
+        args (argparse.Namespace): The arguments.
+        key_map (type[KeyMap]): The system's map of names.
+
+    Yields:
+        str: What was done.
+    """
+    from .apis import conversion
+    from .checkpoints.conversion import restore_published
+
+    initial = getattr(args, "initial", False)
+    if args.to_published:
+        if args.new_classes or args.drop or initial:
+            raise UsageError(
+                "--to-published converts whole models; no --new-classes, --drop or --initial"
+            )
+        model = conversion.model_of_config(args.config, args.cfg_options)[0]
+        yield restore_published(args.source, args.out, key_map(model)).report()
+        return
+    options = {"drop": args.drop, "new_classes": args.new_classes, "initial": initial}
+    yield conversion.convert_model(
+        args.source, args.config, args.out, key_map, args.cfg_options, **options
+    ).report()
+
+
 def call_tool(name: str, *arguments: object, folder: Path | None = None) -> float:
     """Run another tool in a process of its own; return its seconds.
 
@@ -344,15 +426,28 @@ def _console(args: argparse.Namespace) -> Iterator[None]:
     """Give warnings one line each, jobs a progress bar and loggers their level."""
     if getattr(args, "threads", None):
         _set_threads(args.threads)
-    if args.log_level:
-        from mmengine.logging import MMLogger
-
-        MMLogger.get_current_instance().setLevel(args.log_level.upper())
-    with warnings.catch_warnings(), jobs.shown_by(track):
+    with warnings.catch_warnings(), jobs.shown_by(track), _logging(args.log_level):
         warnings.showwarning = _show_warning
         if args.log_level == "error":
             warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def _logging(level: str | None) -> Iterator[None]:
+    """Give mmengine's logger a level, and its own back in the end."""
+    if level is None:
+        yield
+        return
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    before = logger.level
+    logger.setLevel(level.upper())
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

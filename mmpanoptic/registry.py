@@ -181,7 +181,7 @@ METRICS = _child(
     "evaluation.coco_metric",
     "evaluation.class_metric",
 )
-EVALUATOR = _child("EVALUATOR")
+EVALUATOR = _child("EVALUATOR", "evaluation.separate_evaluator")
 VISUALIZERS = _child("VISUALIZERS", "visualization")
 VISBACKENDS = _child("VISBACKENDS", "visualization")
 INFERENCERS = _child("INFERENCERS", "apis")

@@ -195,10 +195,10 @@ def test_the_level_reaches_the_logger():
     from mmengine.logging import MMLogger
 
     logger = MMLogger.get_current_instance()
-    before = logger.level
-    assert status_of(lambda args: [logger.level], "--log-level", "warning") == 0
-    assert logger.level == 30
-    logger.setLevel(before)
+    before, seen = logger.level, []
+    assert status_of(lambda args: seen.append(logger.level), "--log-level", "warning") == 0
+    assert seen == [30]
+    assert logger.level == before
 
 
 def test_jobs_show_their_progress_on_the_standard_error(capsys):

@@ -1,26 +1,28 @@
 #!/usr/bin/env python
-"""Segment an image or all images of a folder: panoptic PNGs, COCO-panoptic JSON, overlays."""
+"""Segment images, folders of images and videos: panoptic PNGs, COCO-panoptic JSON, overlays."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmpanoptic.apis import PanopticInferencer, PanopticResult
-from mmpanoptic.checkpoints.loading import CheckpointError
-from mmpanoptic.utils.cfg_options import ConfigOptions
-from mmpanoptic.utils.format_errors import PanopticFormatError
-from mmpanoptic.visualization import DrawStyle
+from mmpanoptic import cli
 
-EXAMPLES = """examples:
+if TYPE_CHECKING:
+    from mmpanoptic.apis import PanopticResult
+    from mmpanoptic.utils.format_errors import PanopticFormatError
+
+EXAMPLES = """
   %(prog)s street.jpg work_dirs/demo/config.py work_dirs/demo/last.pth
   %(prog)s photos/ CONFIG CHECKPOINT --out-dir out --no-overlay --batch-size 4
 
 CONFIG is a file or the name of a shipped config. It is Python and gets executed: use only those
 you trust. The classes come from the checkpoint; no dataset is needed.
+
+A frame of street.mp4 is called street/000001.
 
 written: OUT/panoptic.json and OUT/panoptic/NAME.png (ids, R + 256 G + 65536 B, 0 = void),
          OUT/overlay/NAME.png; with --heads OUT/heads/NAME_center.png and NAME_offset.png, or of
@@ -30,53 +32,39 @@ written: OUT/panoptic.json and OUT/panoptic/NAME.png (ids, R + 256 G + 65536 B, 
 """
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("image", metavar="IMAGE_OR_FOLDER", help="an image, or a folder (with sub-folders)")
-    add("config", metavar="CONFIG", help="config file, or name of a shipped config")
-    add("checkpoint", metavar="CHECKPOINT", help="weights")
-    add("--out-dir", type=Path, default=Path("outputs"), help="default: outputs")
-    add("--device", help="cpu, cuda, cuda:N (default: cuda if there is one)")
-    add("--batch-size", type=int, default=1, help="images to run at once (default 1)")
-    add("--no-overlay", action="store_true", help="do not draw")
-    add(
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.add("image", metavar="INPUT", help="an image, a video, or a folder (with sub-folders)")
+    parser.take("config", "checkpoint", "device", "batch_size")
+    parser.add("--out-dir", type=Path, default=Path("outputs"), help="default: outputs")
+    parser.add("--no-overlay", action="store_true", help="do not draw")
+    parser.add(
         "--heads",
         action="store_true",
         help="also draw centre heatmap and offsets (Panoptic-DeepLab; the hue is the direction to "
         "the centre, the saturation the distance) or costs, cuts and components (COPS; blue edges "
         "attract, red ones repel)",
     )
-    add("--alpha", type=float, default=DrawStyle.alpha, help="weight of the overlay's fill, 0 to 1")
-    add("--cfg-options", nargs="+", action=ConfigOptions, help="KEY=VALUE, replaces config values")
-    add("--trust", action="store_true", help="accept checkpoints of mmengine, mmdet and mmseg")
-    return parser.parse_args(argv)
+    parser.add("--alpha", type=cli.at_least(0, float), help="weight of the overlay's fill, 0 to 1")
+    parser.take("cfg_options", "trust")
+    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Segment, write, and say what was found; 1 if anything failed."""
-    args = parse_args(argv)
-    problems: list[PanopticFormatError] = []
-    try:
-        count = segment(args, problems)
-    except (CheckpointError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    for problem in problems:
-        print(f"left out: {problem}", file=sys.stderr)
-    print(f"{count} images done, {len(problems)} left out; results in {args.out_dir}")
-    return 1 if problems else 0
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Segment, write, and say what was found.
 
+    Raises:
+        Failure: If images were left out.
+    """
+    from mmpanoptic.apis import PanopticInferencer
+    from mmpanoptic.visualization import DrawStyle
 
-def segment(args: argparse.Namespace, problems: list[PanopticFormatError]) -> int:
-    """Run over the images; return how many there were."""
-    style = DrawStyle(alpha=args.alpha)
+    style = DrawStyle() if args.alpha is None else DrawStyle(alpha=args.alpha)
     inferencer = PanopticInferencer(
         args.config, args.checkpoint, args.device, args.cfg_options, args.trust, args.heads
     )
+    problems: list[PanopticFormatError] = []
     results = inferencer.iterate(
         args.image, args.batch_size, out_dir=args.out_dir, problems=problems
     )
@@ -86,9 +74,11 @@ def segment(args: argparse.Namespace, problems: list[PanopticFormatError]) -> in
             result.save_overlay(args.out_dir / "overlay" / f"{result.name}.png", style)
         if args.heads:
             result.save_heads(args.out_dir / "heads")
-        print(f"{describe(result)}  ({time.perf_counter() - start:.2f} s)")
+        yield f"{describe(result)}  ({time.perf_counter() - start:.2f} s)"
         count, start = count + 1, time.perf_counter()
-    return count
+    yield f"{count} images done, {len(problems)} left out; results in {args.out_dir}"
+    if problems:
+        raise cli.Failure("left out: " + "\nleft out: ".join(map(str, problems)))
 
 
 def describe(result: PanopticResult) -> str:
@@ -98,5 +88,7 @@ def describe(result: PanopticResult) -> str:
     return f"{result.name}: {', '.join(counts) or 'nothing found'}"
 
 
+main = cli.Command(build_parser, run)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

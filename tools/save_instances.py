@@ -4,15 +4,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 
-from mmpanoptic.apis.offline_fusion import save_instances
-from mmpanoptic.checkpoints.loading import CheckpointError
-from mmpanoptic.utils.cfg_options import ConfigOptions
-from mmpanoptic.utils.format_errors import PanopticFormatError
+from mmpanoptic import cli
 
-EXAMPLES = """examples:
+EXAMPLES = """
   %(prog)s solov2-light_r34_1xb2-60k_cityscapes CHECKPOINT instances/
   %(prog)s CONFIG CHECKPOINT instances/ --images photos/ --no-logits
 
@@ -21,47 +17,39 @@ tools/fuse_saved_instances.py fuses them with a semantic model.
 """
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("config", metavar="CONFIG", help="config file, or name of a shipped config")
-    add("checkpoint", metavar="CHECKPOINT", help="weights")
-    add("out", metavar="OUT", help="folder for the files")
-    add("--images", metavar="IMAGE_OR_FOLDER", help="default: the config's test dataset")
-    add(
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.take("config", "checkpoint")
+    parser.add("out", metavar="OUT", help="folder for the files")
+    parser.add("--images", metavar="IMAGE_OR_FOLDER", help="default: the config's test dataset")
+    parser.add(
         "--no-logits",
         action="store_true",
         help="leave the mask logits out: smaller files, and fusion can only use binary masks",
     )
-    add("--device", help="cpu, cuda, cuda:N (default: cuda if there is one)")
-    add("--cfg-options", nargs="+", action=ConfigOptions, help="KEY=VALUE, replaces config values")
-    add("--trust", action="store_true", help="accept checkpoints of mmengine, mmdet and mmseg")
-    return parser.parse_args(argv)
+    parser.take("device", "cfg_options", "trust")
+    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Save; return the exit status."""
-    args = parse_args(argv)
-    try:
-        count = save_instances(
-            args.config,
-            args.checkpoint,
-            args.out,
-            args.images,
-            not args.no_logits,
-            args.device,
-            args.cfg_options,
-            args.trust,
-        )
-    except (CheckpointError, PanopticFormatError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"instances of {count} images saved in {args.out}")
-    return 0
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Save the instances of every image."""
+    from mmpanoptic.apis.offline_fusion import save_instances
 
+    count = save_instances(
+        args.config,
+        args.checkpoint,
+        args.out,
+        args.images,
+        not args.no_logits,
+        args.device,
+        args.cfg_options,
+        args.trust,
+    )
+    yield f"instances of {count} images saved in {args.out}"
+
+
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -7,96 +7,71 @@ Several processes: tools/dist_test.sh CONFIG CHECKPOINT NUMBER. Slurm: tools/slu
 from __future__ import annotations
 
 import argparse
-import sys
 
-from mmengine.config import Config
+from mmpanoptic import cli
 
-from mmpanoptic.apis import find_config
-from mmpanoptic.engine.commands import (
-    add_common_arguments,
-    build_runner,
-    read_config,
-    run_command,
-    set_predictions_folder,
-    use_test_time_augmentation,
-)
-
-EXAMPLES = """examples:
+EXAMPLES = """
   %(prog)s CONFIG work_dirs/NAME/iter_2000.pth --show-dir pictures
-  %(prog)s CONFIG CHECKPOINT --out predictions   JSON and PNGs in COCO-panoptic format
+  %(prog)s CONFIG CHECKPOINT --out-dir predictions   JSON and PNGs in COCO-panoptic format
   tools/analysis_tools/eval_panoptic.py evaluates such predictions again.
 """
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", metavar="CONFIG", help="config file, or name of a shipped config")
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="weights")
-    parser.add_argument(
-        "--out",
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.take("config", "checkpoint")
+    parser.add(
+        "--out-dir",
+        old=["--out"],
         metavar="FOLDER",
         help="write the predictions of every metric that can here: predictions.panoptic.json and "
         "predictions.panoptic/*.png (PQ), predictions.semantic/ and predictions.instance/ "
         "(Cityscapes' benchmark), predictions.bbox.json and predictions.segm.json (COCO's)",
     )
-    parser.add_argument(
+    parser.add(
         "--format-only",
         action="store_true",
-        help="write the files of --out for a test server and compute nothing; images need no "
+        help="write the files of --out-dir for a test server and compute nothing; images need no "
         "annotation",
     )
-    parser.add_argument(
+    parser.add(
         "--tta",
         action="store_true",
         help="average over scales and flips, as tta_pipeline and tta_model of the config say "
         "(default: the image and its mirror image)",
     )
-    parser.add_argument("--show-dir", metavar="FOLDER", help="write pictures here")
-    parser.add_argument("--show", action="store_true", help="show pictures in a window")
-    parser.add_argument(
-        "--wait-time", type=float, default=2, help="seconds per picture (default 2)"
+    parser.add("--show-dir", metavar="FOLDER", help="write pictures here")
+    parser.add("--show", action="store_true", help="show pictures in a window")
+    parser.add(
+        "--wait-time",
+        type=cli.at_least(0, float),
+        default=2.0,
+        help="seconds per picture (default 2)",
     )
-    add_common_arguments(parser)
-    args = parser.parse_args(argv)
-    if args.format_only and not args.out:
-        parser.error("--format-only writes files; say where with --out FOLDER")
-    return args
+    parser.take(*cli.RUN_ARGUMENTS)
+    return parser
 
 
-def adapt_config(cfg: Config, args: argparse.Namespace) -> None:
-    """Apply the arguments of testing to the config."""
+def run(args: argparse.Namespace) -> None:
+    """Test as the arguments say."""
+    if args.format_only and not args.out_dir:
+        raise cli.UsageError("--format-only writes files; say where with --out-dir FOLDER")
+    from mmpanoptic.engine import testing
+    from mmpanoptic.registry import RUNNERS
+
+    cfg = cli.read_run_config(args)
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.tta:
-        use_test_time_augmentation(cfg)
-    if args.out:
-        set_predictions_folder(cfg, args.out, args.format_only)
+        testing.use_test_time_augmentation(cfg)
+    if args.out_dir:
+        testing.set_predictions_folder(cfg, args.out_dir, args.format_only)
     if args.show or args.show_dir:
-        hooks = dict(cfg.get("default_hooks", {}))
-        hooks["visualization"] = {
-            "type": "PanopticVisualizationHook",
-            "draw": True,
-            "show": args.show,
-            "wait_time": args.wait_time,
-            "out_dir": args.show_dir,
-        }
-        cfg.default_hooks = hooks
+        testing.draw_predictions(cfg, args.show_dir, args.show, args.wait_time)
+    RUNNERS.build(cfg).test()
 
 
-def test(args: argparse.Namespace) -> None:
-    """Test as the arguments say."""
-    cfg = read_config(find_config(args.config), args)
-    adapt_config(cfg, args)
-    build_runner(cfg).test()
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Test; return the exit status."""
-    args = parse_args(argv)
-    return run_command(lambda: test(args))
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

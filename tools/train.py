@@ -7,14 +7,14 @@ Several processes: tools/dist_train.sh CONFIG NUMBER. Slurm: tools/slurm_train.s
 from __future__ import annotations
 
 import argparse
-import sys
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config
+from mmpanoptic import cli
 
-from mmpanoptic.apis import find_config
-from mmpanoptic.engine.commands import add_common_arguments, build_runner, read_config, run_command
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
-EXAMPLES = """examples:
+EXAMPLES = """
   %(prog)s panoptic-deeplab_r18-tiny_1xb8-500_shapes --work-dir work_dirs/tiny
   %(prog)s CONFIG --resume                       go on with the newest whole checkpoint, if any
   %(prog)s CONFIG --cfg-options data_root=/data/coco max_iters=1000
@@ -24,35 +24,33 @@ weights, bit by bit, as one that was never stopped.
 """
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", metavar="CONFIG", help="config file, or name of a shipped config")
-    parser.add_argument(
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.take("config")
+    parser.add(
         "--resume",
         nargs="?",
         const="auto",
         metavar="FILE",
         help="go on from FILE, or from the newest whole checkpoint of the work folder",
     )
-    parser.add_argument("--amp", action="store_true", help="mixed precision: bfloat16 or float16")
-    parser.add_argument("--no-validate", action="store_true", help="train without validation")
-    parser.add_argument(
+    parser.add("--amp", action="store_true", help="mixed precision: bfloat16 or float16")
+    parser.add("--no-validate", action="store_true", help="train without validation")
+    parser.add(
         "--auto-scale-lr", action="store_true", help="scale the learning rate by the batch size"
     )
-    parser.add_argument("--seed", type=int, help="seed of the run (default: the config's)")
-    parser.add_argument("--deterministic", action="store_true", help="deterministic algorithms")
-    add_common_arguments(parser)
-    return parser.parse_args(argv)
+    parser.add("--seed", type=cli.at_least(0), help="seed of the run (default: the config's)")
+    parser.add("--deterministic", action="store_true", help="deterministic algorithms")
+    parser.take(*cli.RUN_ARGUMENTS)
+    return parser
 
 
 def adapt_config(cfg: Config, args: argparse.Namespace) -> None:
     """Apply the arguments of training to the config.
 
     Raises:
-        SystemExit: If the config lacks what an argument needs.
+        UsageError: If the config lacks what an argument needs.
     """
     if args.amp:
         cfg.optim_wrapper.type = "AutocastOptimWrapper"
@@ -60,9 +58,9 @@ def adapt_config(cfg: Config, args: argparse.Namespace) -> None:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.auto_scale_lr:
         if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
-            raise SystemExit(
-                "error: --auto-scale-lr needs auto_scale_lr=dict(base_batch_size=N) in the config, "
-                "N being the total batch size for which the learning rate was chosen"
+            raise cli.UsageError(
+                "--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=N) in the config, N "
+                "being the total batch size for which the learning rate was chosen"
             )
         cfg.auto_scale_lr.enable = True
     if args.resume == "auto":
@@ -79,18 +77,16 @@ def adapt_config(cfg: Config, args: argparse.Namespace) -> None:
         cfg.randomness = randomness
 
 
-def train(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     """Train as the arguments say."""
-    cfg = read_config(find_config(args.config), args)
+    from mmpanoptic.registry import RUNNERS
+
+    cfg = cli.read_run_config(args)
     adapt_config(cfg, args)
-    build_runner(cfg).train()
+    RUNNERS.build(cfg).train()
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Train; return the exit status."""
-    args = parse_args(argv)
-    return run_command(lambda: train(args))
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

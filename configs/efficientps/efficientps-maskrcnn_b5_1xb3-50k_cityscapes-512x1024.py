@@ -20,7 +20,6 @@ _base_ = [
 # From tools/model_converters/efficientnet.py; None trains from random weights.
 load_from = "checkpoints/imagenet_efficientnet_b5.pth"
 batch_size = 3
-with_instances = True
 
 # Adam whose rate falls to a tenth when PQ has not risen for 3 epochs, down to 1e-4; training ends when
 # it has not risen for 5, or after 50 epochs.

@@ -66,10 +66,10 @@ def find_config(name: str | os.PathLike[str]) -> Path:
     stem = path.name.removesuffix(".py")
     if stem in shipped:
         return shipped[stem]
-    alike = difflib.get_close_matches(stem, shipped, n=3, cutoff=0.4) or sorted(shipped)
+    alike = ", ".join(difflib.get_close_matches(stem, shipped, n=3, cutoff=0.4))
     raise FileNotFoundError(
         f"there is no config file {str(name)!r} and none of this name comes with mmpanoptic; "
-        f"alike: {', '.join(alike)}"
+        + (f"alike: {alike}" if alike else f"{config_root()} holds those that do")
     )
 
 

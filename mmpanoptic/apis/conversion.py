@@ -1,10 +1,8 @@
-"""Conversion of published weights for the model of a config; commands of tools/model_converters."""
+"""Conversion of published weights for the model of a config."""
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,15 +10,13 @@ import torch
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-from mmpanoptic.checkpoints.conversion import Conversion, convert_published, restore_published
+from mmpanoptic.checkpoints.conversion import Conversion, convert_published
 from mmpanoptic.checkpoints.foreign_weights import read_foreign_weights
-from mmpanoptic.checkpoints.key_map import CheckpointMismatchError, KeyMap
-from mmpanoptic.checkpoints.loading import CheckpointError
+from mmpanoptic.checkpoints.key_map import KeyMap
 from mmpanoptic.checkpoints.panoptic_deeplab_keys import PanopticDeepLabKeyMap
 from mmpanoptic.engine.config import label_table_of, resolve_config
 from mmpanoptic.models.segmentors.image_classifier import ImageClassifier
 from mmpanoptic.registry import MODELS
-from mmpanoptic.utils.cfg_options import ConfigOptions
 
 from .configs import get_config
 
@@ -46,6 +42,7 @@ def convert_backbone(
     Returns:
         Conversion: What was done.
     """
+    init_default_scope("mmpanoptic")
     config = make_config(read_foreign_weights(source))
     with torch.device("meta"):
         model = nn.ModuleDict({"backbone": MODELS.build(config)})
@@ -102,102 +99,3 @@ def model_of_config(
     init_default_scope("mmpanoptic")
     with torch.device("meta"):
         return MODELS.build(cfg.model), cfg
-
-
-def conversion_parser(description: str | None, examples: str) -> argparse.ArgumentParser:
-    """Make a parser with the arguments that every converter has.
-
-    Args:
-        description: The command's docstring.
-        examples: Lines for the end of ``--help``.
-
-    Returns:
-        argparse.ArgumentParser: With ``source``, ``out`` and ``--drop``.
-    """
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog=f"examples:{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("source", metavar="SOURCE", help="published weights (.pkl or .pth)")
-    parser.add_argument("out", metavar="OUT", help="the .pth file to write")
-    parser.add_argument(
-        "--drop",
-        nargs="+",
-        default=[],
-        metavar="REGEX",
-        help="drop tensors whose names begin like this; each is listed",
-    )
-    return parser
-
-
-def model_parser(description: str | None, examples: str) -> argparse.ArgumentParser:
-    """Make a parser for the conversion of whole models, read by :func:`convert_model_command`.
-
-    Args:
-        description: The command's docstring.
-        examples: Lines for the end of ``--help``.
-
-    Returns:
-        argparse.ArgumentParser: That of :func:`conversion_parser` with the config and its options.
-    """
-    parser = conversion_parser(description, examples)
-    add = parser.add_argument
-    add("--config", required=True, help="config of the same variant: a file or a shipped name")
-    add(
-        "--new-classes",
-        action="store_true",
-        help="the config has other classes: leave out what depends on them (fine-tuning)",
-    )
-    add("--to-published", action="store_true", help="the other way: SOURCE is ours")
-    add("--cfg-options", nargs="+", action=ConfigOptions, help="KEY=VALUE, replaces config values")
-    return parser
-
-
-def convert_model_command(
-    parser: argparse.ArgumentParser, argv: Sequence[str] | None, key_map: type[KeyMap]
-) -> int:
-    """Convert as the arguments of :func:`model_parser` say.
-
-    Args:
-        parser: From :func:`model_parser`; ``--initial`` may have been added.
-        argv: Arguments; those of the process by default.
-        key_map (type[KeyMap]): The system's map of names.
-
-    Returns:
-        int: The exit status.
-    """
-    args = parser.parse_args(argv)
-    initial = getattr(args, "initial", False)
-    if args.to_published:
-        if args.new_classes or args.drop or initial:
-            parser.error(
-                "--to-published converts whole models; it takes no --new-classes and --drop, "
-                "and no --initial"
-            )
-        return run_conversion(
-            lambda: restore_published(
-                args.source, args.out, key_map(model_of_config(args.config, args.cfg_options)[0])
-            )
-        )
-    options = {"drop": args.drop, "new_classes": args.new_classes, "initial": initial}
-    return run_conversion(
-        lambda: convert_model(
-            args.source, args.config, args.out, key_map, args.cfg_options, **options
-        )
-    )
-
-
-def run_conversion(convert: Callable[[], Conversion]) -> int:
-    """Convert and print the report, or the error.
-
-    Returns:
-        int: The exit status.
-    """
-    init_default_scope("mmpanoptic")
-    try:
-        print(convert().report())  # noqa: T201
-    except (CheckpointError, CheckpointMismatchError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 1
-    return 0

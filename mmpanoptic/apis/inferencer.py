@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -16,12 +18,16 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmpanoptic.registry import INFERENCERS, TRANSFORMS
 from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils import write_json
-from mmpanoptic.utils.format_errors import PanopticFormatError
+from mmpanoptic.utils.format_errors import PanopticFormatError, format_error
 
 from .model import init_model
 from .panoptic_result import PanopticResult
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+VIDEO_SUFFIXES = frozenset(
+    {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
+)
 
 ImageInput = str | os.PathLike[str] | np.ndarray
 
@@ -63,11 +69,12 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     return found
 
 
-def iter_sources(inputs: ImageInput | Sequence[ImageInput]) -> Iterator[ImageSource]:
+def iter_sources(inputs: ImageInput | Iterable[ImageInput]) -> Iterator[ImageSource]:
     """Turn any input into single images with unique names.
 
     Args:
-        inputs: A file, a folder, an array, or a sequence of them.
+        inputs: A file, a video, a folder, an array, or any iterable of them; a generator of frames
+            is read one by one.
 
     Yields:
         ImageSource: In order; of a folder, sorted by path.
@@ -77,8 +84,8 @@ def iter_sources(inputs: ImageInput | Sequence[ImageInput]) -> Iterator[ImageSou
         TypeError: If an input is something else.
         ValueError: If a folder holds no image.
     """
-    used: set[str] = set()
-    several = isinstance(inputs, Sequence) and not isinstance(inputs, str)
+    used: dict[str, int] = {}
+    several = isinstance(inputs, Iterable) and not isinstance(inputs, str | np.ndarray)
     for item in inputs if several else [inputs]:  # type: ignore[union-attr]
         for name, path, image in _expand(item):
             yield ImageSource(_unique(name, used), path, image)
@@ -90,26 +97,59 @@ def _expand(item: Any) -> Iterator[tuple[str, str | None, np.ndarray | None]]:
         return
     if not isinstance(item, str | os.PathLike):
         raise TypeError(
-            "expected an image as path, as folder or as uint8 array (H, W, 3) in BGR order, or a "
-            f"list of them, got {type(item).__name__}"
+            "expected an image as path, as folder or as uint8 array (H, W, 3) in BGR order, or "
+            f"several of them, got {type(item).__name__}"
         )
     path = Path(item).expanduser()
     if path.is_dir():
         for file in list_images(path):
             yield file.relative_to(path).with_suffix("").as_posix(), str(file), None
+    elif path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
+        for number, frame in enumerate(read_frames(path), 1):
+            yield f"{path.stem}/{number:06d}", None, frame
     elif path.is_file():
         yield path.stem, str(path), None
     else:
         raise FileNotFoundError(f"there is no image or folder {str(item)!r}")
 
 
-def _unique(name: str, used: set[str]) -> str:
+def read_frames(path: Path) -> Iterator[np.ndarray]:
+    """Decode a video frame by frame.
+
+    Args:
+        path (Path): The video.
+
+    Yields:
+        np.ndarray: uint8 BGR ``(H, W, 3)``.
+
+    Raises:
+        PanopticFormatError: If nothing can be decoded.
+    """
+    video = cv2.VideoCapture(str(path))
+    try:
+        promised, count = int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 0
+        while True:
+            done, frame = video.read()
+            if not done:
+                break
+            count += 1
+            yield frame
+    finally:
+        video.release()
+    if not count:
+        raise format_error("corrupt_image", "cannot decode the video: no frame in it", path)
+    if count < promised:
+        warnings.warn(f"{path} has {promised} frames, of which {count} were decoded", stacklevel=2)
+
+
+def _unique(name: str, used: dict[str, int]) -> str:
     """Number names that were used before: ``a``, ``a_2``, ``a_3``."""
-    candidate, number = name, 1
+    candidate, number = name, used.get(name, 1)
     while candidate in used:
         number += 1
         candidate = f"{name}_{number}"
-    used.add(candidate)
+    used[name] = number
+    used.setdefault(candidate, 1)
     return candidate
 
 
@@ -118,7 +158,7 @@ _Loaded = tuple[ImageSource, dict[str, Any]]
 
 @INFERENCERS.register_module()
 class PanopticInferencer:
-    """Segment images: a path, an array, a folder, or a list of them.
+    """Segment images: a path, an array, a folder, a video, or any of them in a row.
 
     The class list comes from the checkpoint; no dataset and no annotation is needed.
 
@@ -166,7 +206,7 @@ class PanopticInferencer:
 
     def __call__(
         self,
-        inputs: ImageInput | Sequence[ImageInput],
+        inputs: ImageInput | Iterable[ImageInput],
         batch_size: int = 1,
         show_dir: str | os.PathLike[str] | None = None,
         out_dir: str | os.PathLike[str] | None = None,
@@ -174,8 +214,8 @@ class PanopticInferencer:
         """Segment images.
 
         Args:
-            inputs: A file, a folder (with sub-folders), a uint8 BGR array ``(H, W, 3)``, or a
-                sequence of them.
+            inputs: A file, a video, a folder (with sub-folders), a uint8 BGR array
+                ``(H, W, 3)``, or an iterable of them, such as a generator of frames.
             batch_size (int): Images to run at once. Only neighbours whose prepared images have
                 one size share a batch, so the result does not depend on it.
             show_dir: Write drawings here, ``NAME.png``.
@@ -189,7 +229,7 @@ class PanopticInferencer:
 
     def iterate(
         self,
-        inputs: ImageInput | Sequence[ImageInput],
+        inputs: ImageInput | Iterable[ImageInput],
         batch_size: int = 1,
         show_dir: str | os.PathLike[str] | None = None,
         out_dir: str | os.PathLike[str] | None = None,
@@ -227,7 +267,7 @@ class PanopticInferencer:
 
     def _load(
         self,
-        inputs: ImageInput | Sequence[ImageInput],
+        inputs: ImageInput | Iterable[ImageInput],
         problems: list[PanopticFormatError] | None,
     ) -> Iterator[_Loaded]:
         for source in iter_sources(inputs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -10,9 +11,18 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmpanoptic.evaluation.relation_truth import RelationTruth, match_detections, read_truth
 from mmpanoptic.models.fusion_heads.ordered_fusion import meeting_pairs, select_by_score
-from mmpanoptic.models.postprocess.painting import NearestRule, Numbers, OccluderRule, Painting
-from mmpanoptic.structures import BoxedMasks
+from mmpanoptic.models.postprocess.painting import (
+    NearestRule,
+    Numbers,
+    OccluderRule,
+    Painting,
+    paint_in_order,
+)
+from mmpanoptic.registry import DATASETS
+from mmpanoptic.structures import BoxedMasks, LabelTable
+from mmpanoptic.utils import read_json
 
 
 @torch.no_grad()
@@ -223,3 +233,64 @@ def _compare_occluder(rule: OccluderRule, k: int, met: Numbers, painting: Painti
     others = [j for j, pixels in enumerate(met.tolist()) if pixels]
     asked = int(rule.asks(k, met, painting).sum())
     return _Compared(others, rule.occludes[k][others].tolist(), asked)
+
+
+def order_report(
+    model: Any, instances: str | os.PathLike[str], iou_thr: float = 0.5, track: Any = iter
+) -> OrderReport:
+    """Count how often a model orders the instances of its test dataset rightly.
+
+    Args:
+        model (nn.Module): From ``init_model``, with a relation- or occlusion-ordered fusion head.
+        instances: Instance JSON of the test images with the field ``overlap``.
+        iou_thr (float): Of matches.
+        track (Callable): Shows progress; takes and yields the positions of the images.
+
+    Returns:
+        OrderReport: Over all images.
+
+    Raises:
+        ValueError: If the fusion head orders by score alone.
+    """
+    table = LabelTable.from_metainfo(model.dataset_meta)
+    category = torch.tensor([table[label].dataset_id for label in table.thing_labels])
+    by_image: dict[Any, list[dict[str, Any]]] = {}
+    for annotation in read_json(instances)["annotations"]:
+        by_image.setdefault(annotation["image_id"], []).append(annotation)
+    dataset = DATASETS.build(model.cfg.test_dataloader.dataset)
+    total = OrderReport()
+    for index in track(range(len(dataset))):
+        item = dataset[index]
+        truth = read_truth(by_image.get(item["data_samples"].img_id, []))
+        total.add(_order_report_of_image(model, item, truth, category, iou_thr))
+    return total
+
+
+def _order_report_of_image(
+    model: Any,
+    item: Mapping[str, Any],
+    truth: RelationTruth,
+    category: Tensor,
+    iou_thr: float,
+) -> OrderReport:
+    """Count the pairs of one image; ``category`` is the id of each class of the detector."""
+    found, masks = detect_instances(model, item)
+    head = model.fusion_head
+    rule = head.make_rule(found, masks)
+    if not isinstance(rule, NearestRule | OccluderRule):
+        raise ValueError(
+            f"{type(head).__name__} orders by score alone; choose a config with "
+            "RelationFusionHead or OcclusionFusionHead"
+        )
+    labels = found.labels.cpu()
+    targets = match_detections(found.bboxes.cpu(), category[labels], truth, iou_thr)
+    counting = CountingRule(rule, targets, truth.fronts)
+    paint_in_order(masks, counting, head.paint_order(found, masks))
+    place = {target: k for k, target in enumerate(targets) if target >= 0}
+    both = [(place[a], place[b]) for a, b in truth.pairs if a in place and b in place]
+    report = OrderReport(annotated=len(truth.pairs), detected=len(both), fusion=counting.counts)
+    if both:
+        pairs = torch.tensor(both, device=found.scores.device)
+        report.right_by_head = int(is_in_front(found, pairs).sum())
+        report.right_by_score = int((found.scores[pairs[:, 0]] > found.scores[pairs[:, 1]]).sum())
+    return report

@@ -31,8 +31,6 @@ class ImageFolderDataset(BaseDataset):
         pipeline (Sequence[dict]): Transforms.
         seed (int): Seed of the augmentations.
         indices (int | Sequence[int] | None): As in mmengine: use a part of the images.
-        test_mode (bool): As in mmengine.
-        lazy_init (bool): List the images later.
 
     Raises:
         FileNotFoundError: If a folder is missing or holds no image.
@@ -49,8 +47,6 @@ class ImageFolderDataset(BaseDataset):
         pipeline: Sequence[Mapping[str, Any] | Callable] = (),
         seed: int = 0,
         indices: int | Sequence[int] | None = None,
-        test_mode: bool = False,
-        lazy_init: bool = False,
     ) -> None:
         self.folder = folder
         self.seed = seed
@@ -62,12 +58,10 @@ class ImageFolderDataset(BaseDataset):
             data_root=data_root,
             data_prefix={"img_path": folder},
             indices=indices,
-            test_mode=test_mode,
             lazy_init=True,
         )
         self.pipeline = Compose([TRANSFORMS.build(step) for step in pipeline])
-        if not lazy_init:
-            self.full_init()
+        self.full_init()
 
     @classmethod
     def read_table(cls, dataset_cfg: Mapping[str, Any]) -> LabelTable:

@@ -124,6 +124,9 @@ class PanopticDataset(BaseDataset):
         self.seed = seed
         self.errors: DataErrorCounter | None = None
         self._label_table: LabelTable | None = None
+        self.first_position = 0
+        """Position of the first image among those of all datasets that are evaluated together."""
+        self.num_annotated = 0
         if instances_file and data_root and not is_abs(instances_file):
             instances_file = join_path(data_root, instances_file)
         self.instances_file = instances_file
@@ -191,7 +194,10 @@ class PanopticDataset(BaseDataset):
                 record["instances"] = instances.get(record["img_id"], [])
             if self.fill_missing:
                 _fill_areas(record)
+        self.num_annotated = len(records)
         self._check_empty(records)
+        if not self.test_mode:
+            self._warn_of_one_class(records)
         if self.use_cache and annotated:
             paths = [record["seg_map_path"] for record in records]
             listed = [[segment["id"] for segment in r["segments_info"]] for r in records]
@@ -257,10 +263,10 @@ class PanopticDataset(BaseDataset):
 
         Returns:
             dict: See :meth:`load_data_list`; ``sample_idx`` is the position in the annotation
-            file, also in a subset of the dataset.
+            file, also in a subset of the dataset, behind ``first_position``.
         """
         info = super().get_data_info(idx)
-        info["sample_idx"] = info.pop("annotation_index")
+        info["sample_idx"] = self.first_position + info.pop("annotation_index")
         return info
 
     def get_cat_ids(self, idx: int) -> list[int]:
@@ -375,6 +381,21 @@ class PanopticDataset(BaseDataset):
             )
             raise PanopticFormatError([FormatProblem("missing_image", detail, self.instances_file)])
         return instances
+
+    def _warn_of_one_class(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Say that a single class leaves the semantic branch nothing to learn."""
+        if len(self.label_table) != 1:
+            return
+        sized = [r for r in records if all("area" in s for s in r["segments_info"])]
+        pixels = sum(record["height"] * record["width"] for record in sized)
+        labelled = sum(segment["area"] for r in sized for segment in r["segments_info"])
+        void = f", and void covers {1 - labelled / pixels:.0%}" if pixels else ""
+        text = (
+            f"{self.ann_file} has only one class ({self.label_table[0].name}){void}: a semantic "
+            "head cannot learn where the class is not, and every pixel becomes part of it. Add a "
+            "stuff class for the background"
+        )
+        print_log(text, "current", logging.WARNING)
 
     def _check_empty(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Report images without segments at the start instead of after hours of training."""

@@ -7,13 +7,18 @@ from itertools import count
 from typing import Any, TypedDict
 
 import torch
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size
 from torch.utils.data import BatchSampler, DataLoader
+
+from mmpanoptic.registry import ConfigError
 
 from ..datasets.batch_samplers import AspectRatioBatchSampler
 from ..datasets.samplers import InfiniteSeededSampler, SeededSampler
 from ..datasets.seeding import derive_seed
 from .random_state import isolated_random_state
+
+_ENDLESS = (InfiniteSeededSampler, InfiniteSampler)
 
 
 class DataPosition(TypedDict):
@@ -71,6 +76,30 @@ def endless_batches(loader: DataLoader, samples: int) -> tuple[Iterator[Any], in
         sampler.set_position(remainder * batch_size_of(loader))
         done = 0
     return _passes(loader, sampler, first), done
+
+
+def refuse_endless(loader: DataLoader) -> None:
+    """Refuse data without an end, which an epoch would wait for.
+
+    Args:
+        loader (DataLoader): Of a loop over epochs.
+
+    Raises:
+        ConfigError: If the sampler, or that of the batch sampler, is an endless one.
+    """
+    grouping = loader.batch_sampler
+    for sampler in (loader.sampler, grouping, getattr(grouping, "sampler", None)):
+        if isinstance(sampler, _ENDLESS):
+            raise endless_error(sampler)
+
+
+def endless_error(sampler: Any) -> ConfigError:
+    """Make the error of a sampler whose epoch does not end."""
+    return ConfigError(
+        f"{type(sampler).__name__} never ends, and neither would an epoch of training, validation "
+        "or testing: write sampler=dict(type='SeededSampler') in the dataloader, or train with "
+        "train_cfg=dict(type='IterTrainLoop', max_iters=N)"
+    )
 
 
 def epoch_batches(loader: DataLoader, epoch: int, samples: int) -> tuple[Iterator[Any], int]:

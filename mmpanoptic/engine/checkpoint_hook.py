@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmengine.dist import is_main_process, master_only
+from mmengine.evaluator import Evaluator
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 
 from mmpanoptic.checkpoints.loading import POINTER, load_checkpoint, save_checkpoint
-from mmpanoptic.registry import HOOKS
+from mmpanoptic.registry import HOOKS, ConfigError
 
 from ..utils.files import atomic_write
 
@@ -28,6 +29,61 @@ INTERRUPTED = "interrupted_iter_{}.pth"
 """Name of the checkpoint that a stopped run leaves."""
 
 _REMAINS = re.compile(r"^\.(epoch|iter|best|interrupted)_.*\.pth$")
+
+
+_GREATER = re.compile(r"(PQ|SQ|RQ|m?AP|AR|m?IoU|[am]?Acc|top)(_|@|\d|$|/)", re.IGNORECASE)
+
+
+def rule_of(metric: str) -> str | None:
+    """Tell whether a metric is better when greater, by its name without prefix.
+
+    Args:
+        metric (str): Such as ``PQ``, ``coco_panoptic/PQ_th`` or ``coco_panoptic/PQ/person``.
+
+    Returns:
+        str | None: ``greater`` or ``less``; None if the name does not tell.
+    """
+    if any(_GREATER.match(part) for part in metric.split("/")):
+        return "greater"
+    return "less" if "loss" in metric.lower() else None
+
+
+def find_metric(name: str, metrics: Iterable[str]) -> str:
+    """Find a metric by its name with or without prefix.
+
+    Args:
+        name (str): ``PQ`` or ``coco_panoptic/PQ``.
+        metrics (Iterable[str]): Whole names.
+
+    Returns:
+        str: The whole name.
+
+    Raises:
+        ConfigError: If there is none, or several have that name.
+    """
+    names = list(metrics)
+    found = [name] if name in names else [one for one in names if one.endswith(f"/{name}")]
+    if len(found) == 1:
+        return found[0]
+    what = "several metrics are called" if found else "validation gives no metric"
+    raise ConfigError(f"{what} {name!r}; there are: {', '.join(found or names)}")
+
+
+def known_metrics(evaluator: Any) -> list[str] | None:
+    """List the names of an evaluator's results before there are any.
+
+    Args:
+        evaluator: mmengine's ``Evaluator``.
+
+    Returns:
+        list[str] | None: None if a metric does not tell in advance (attribute ``result_names``).
+    """
+    names: list[str] = []
+    for metric in getattr(evaluator, "metrics", ()):
+        if type(evaluator) is not Evaluator or not hasattr(metric, "result_names"):
+            return None
+        names += [f"{metric.prefix}/{n}" if metric.prefix else n for n in metric.result_names]
+    return names
 
 
 class _PatientBackend(LocalBackend):
@@ -59,7 +115,8 @@ class AtomicCheckpointHook(CheckpointHook):
     ``last_checkpoint`` is written atomically; old and formerly best checkpoints are removed after
     the new ones are written, not before; two checkpoints are kept by default, so that a damaged
     newest one has a predecessor; published files are named by the SHA-256 of their content, as
-    ``torch.hub`` checks it; ``save_best`` knows that PQ, SQ and RQ are better when greater.
+    ``torch.hub`` checks it; ``save_best`` takes names without their prefix (``PQ``), knows which
+    metrics are better when greater, and starts anew where a resumed run asks for another metric.
 
     Args:
         interval (int): Epochs or iterations between checkpoints; -1 for none.
@@ -73,8 +130,6 @@ class AtomicCheckpointHook(CheckpointHook):
         TypeError: If there is no such argument.
     """
 
-    _default_greater_keys = [*CheckpointHook._default_greater_keys, "PQ", "SQ", "RQ"]
-
     def __init__(
         self, interval: int = -1, by_epoch: bool = True, max_keep_ckpts: int = 2, **kwargs: Any
     ) -> None:
@@ -86,6 +141,12 @@ class AtomicCheckpointHook(CheckpointHook):
                 f"{', '.join(name for name in known if name not in ('self', 'kwargs'))}"
             )
         super().__init__(interval, by_epoch, max_keep_ckpts=max_keep_ckpts, **kwargs)
+
+    def _init_rule(self, rules: list[str | None], key_indicators: list[str]) -> None:
+        """Choose what is better for each metric where the config does not say."""
+        rules = rules * len(key_indicators) if len(rules) == 1 else rules
+        named = zip(rules, key_indicators, strict=True)
+        super()._init_rule([rule or rule_of(name) for rule, name in named], key_indicators)
 
     def before_train(self, runner: PanopticRunner) -> None:
         """Take over what earlier runs kept, and clear away half-written files of killed ones.
@@ -100,6 +161,8 @@ class AtomicCheckpointHook(CheckpointHook):
         info = runner.message_hub.runtime_info
         kept = info.get("keep_ckpt_ids", []) if self.max_keep_ckpts > 0 else []
         self.keep_ckpt_ids = deque(kept[-self.max_keep_ckpts :], max(self.max_keep_ckpts, 0))
+        if self.save_best:
+            self._check_best(runner)
         if self.save_best and len(self.key_indicators) == 1:
             self.best_ckpt_path = info.get("best_ckpt")
         elif self.save_best:
@@ -108,6 +171,34 @@ class AtomicCheckpointHook(CheckpointHook):
         if is_main_process():
             outdated = (self._path_of(step) for step in kept[: -self.max_keep_ckpts])
             self._clear_away(outdated)
+
+    def _check_best(self, runner: PanopticRunner) -> None:
+        """Look whether validation can tell what is best, and what an earlier run called so."""
+        info = runner.message_hub.runtime_info
+        if info.get("best_keys", self.save_best) != self.save_best:
+            for name in [name for name in info if name.startswith(("best_score", "best_ckpt"))]:
+                info.pop(name)
+        runner.message_hub.update_info("best_keys", self.save_best)
+        if runner.val_loop is None:
+            runner.logger.warning(f"save_best={self.save_best} does nothing: nothing is validated")
+            return
+        known = known_metrics(runner.val_loop.evaluator)
+        if known is not None and self.save_best != ["auto"]:
+            for name in self.save_best:
+                find_metric(name, known)
+
+    def after_train(self, runner: PanopticRunner) -> None:
+        """Save the last state of a run that has ended early.
+
+        Args:
+            runner (PanopticRunner): The runner.
+        """
+        step = runner.epoch if self.by_epoch else runner.iter
+        ended_early = runner.iter < runner.max_iters and runner.train_loop.stop_training
+        if ended_early and self.last_ckpt != str(self._path_of(step)):
+            meta = {"epoch": runner.epoch, "iter": runner.iter}
+            self._save_checkpoint_with_step(runner, step, meta)
+        super().after_train(runner)
 
     def _path_of(self, step: int) -> Path:
         return Path(self.out_dir, self.filename_tmpl.format(step))
@@ -160,6 +251,9 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner: PanopticRunner, metrics: dict[str, Any]) -> None:
         """Write the best checkpoint, then remove its predecessor."""
+        if self.save_best and self.save_best != ["auto"]:
+            asked = {name: metrics[find_metric(name, metrics)] for name in self.key_indicators}
+            metrics = {**metrics, **asked}
         super()._save_best_checkpoint(runner, metrics)
         self._flush()
 

@@ -27,7 +27,7 @@ RUNNER_KEYS = frozenset(_RUNNER_KEYS.split())
 
 INNER_KEYS = {
     "env_cfg": {"cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"},
-    "auto_scale_lr": {"enable", "base_batch_size"},
+    "auto_scale_lr": {"enable", "base_batch_size", "accumulative_counts"},
 }
 """Names below a top-level one of which mmengine reads no others, without saying so."""
 

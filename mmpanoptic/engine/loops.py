@@ -17,7 +17,9 @@ from .batches import (
     DataPosition,
     batch_size_of,
     endless_batches,
+    endless_error,
     epoch_batches,
+    refuse_endless,
     samples_per_process,
 )
 from .stop_hooks import StopSignalHook, ValidationStopped
@@ -150,7 +152,14 @@ class EpochTrainLoop(_ExactResume, EpochBasedTrainLoop):
         val_interval (int): Epochs between two validations.
         dynamic_intervals (Sequence | None): ``(epoch, val_interval)`` pairs, each valid from
             that epoch on.
+
+    Raises:
+        ConfigError: If the sampler of the data has no end.
     """
+
+    def __init__(self, runner: PanopticRunner, dataloader: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(runner, dataloader, *args, **kwargs)
+        refuse_endless(self.dataloader)
 
     def run(self) -> nn.Module:
         """Train.
@@ -178,6 +187,8 @@ class EpochTrainLoop(_ExactResume, EpochBasedTrainLoop):
         self._discard(batches, discard)
         self.runner.resume_random_state()
         for index, batch in enumerate(batches, start=samples // batch_size_of(self.dataloader)):
+            if index >= len(self.dataloader):  # a sampler of another package
+                raise endless_error(self.dataloader.sampler)
             self.run_iter(index, batch)
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1

@@ -29,11 +29,12 @@ from .checkpoint_state import (
     reopen_window,
     to_plain,
 )
-from .config import stored_label_table
+from .config import explained_build_errors, stored_label_table
 from .non_finite import refuse_non_finite
 from .random_state import restore_random_state
 from .run_seed import change_seed
 from .schedules import follow_config, note_schedules
+from .workers import clear_worker_errors
 
 VALIDATED = "last_validation"
 """File in a run's folder that holds the iteration of its last whole validation."""
@@ -148,14 +149,14 @@ class ResumeMixin:
         """Validate; a checkpoint without all of the model's weights is an error."""
         self._must_be_whole = True
         self.keep_config(replace=False)
-        with self._watched():
+        with self._watched(), explained_build_errors(), clear_worker_errors():
             return super().val()  # type: ignore[misc]
 
     def test(self: Any) -> dict[str, Any]:
         """Test; a checkpoint without all of the model's weights is an error."""
         self._must_be_whole = True
         self.keep_config(replace=False)
-        with self._watched():
+        with self._watched(), explained_build_errors(), clear_worker_errors():
             return super().test()  # type: ignore[misc]
 
     def _newest_checkpoint(self: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""Give the run's seed to the data."""
+"""What the data of a run are told: its seed, and their place among other datasets."""
 
 from __future__ import annotations
 
@@ -45,6 +45,43 @@ def change_seed(loader: DataLoader, old: int, new: int) -> None:
     for part in (*samplers, *_datasets(loader.dataset)):
         if getattr(part, "seed", None) == old:
             part.seed = new
+
+
+def give_positions(dataset: Any) -> None:
+    """Number the images of concatenated datasets through, for metrics.
+
+    Each panoptic dataset counts its images by itself, so those of several would be taken for the
+    same ones. The meta information of the concatenation gets ``cumulative_sizes``, as mmdet's has,
+    and ``first_positions``. Data of training stay.
+
+    Args:
+        dataset: A built dataset, or a wrapper around some.
+    """
+    _number(dataset, 0)
+
+
+def _number(dataset: Any, first: int) -> int:
+    """Number from ``first`` on; return the number behind the last one."""
+    parts = getattr(dataset, "datasets", None)
+    if isinstance(parts, list | tuple):
+        starts = []
+        for part in parts:
+            starts.append(first)
+            first = _number(part, first)
+        meta = getattr(dataset, "_metainfo", None)
+        evaluated = starts and first > starts[0]
+        if evaluated and isinstance(meta, dict) and hasattr(dataset, "cumulative_sizes"):
+            meta["cumulative_sizes"] = list(dataset.cumulative_sizes)
+            meta["first_positions"] = starts
+        return first
+    inner = getattr(dataset, "dataset", None)
+    if inner is not None:
+        return _number(inner, first)
+    if getattr(dataset, "test_mode", False) and hasattr(dataset, "first_position"):
+        dataset.full_init()
+        dataset.first_position = first
+        return first + dataset.num_annotated
+    return first
 
 
 def _datasets(dataset: Any) -> Iterator[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import os
 import time
@@ -22,6 +23,7 @@ from mmengine.dist import (
     is_main_process,
     master_only,
 )
+from mmengine.hooks import EarlyStoppingHook
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import BaseLoop, Runner
@@ -36,6 +38,7 @@ from ..structures import LabelTable
 from ..utils.files import WriteError, atomic_write
 from ..utils.locks import FolderInUseError, exclusive_folder
 from .auto_scale import count_processes, scale_to_batch
+from .batches import refuse_endless
 from .checkpoint_state import (
     bare_model,
     message_hub_to_plain,
@@ -55,14 +58,24 @@ from .non_finite import refuse_non_finite
 from .random_state import capture_random_state, isolated_random_state
 from .rank_watch import DEFAULT_TIMEOUT, SLACK, RankWatch, RankWatchHook
 from .resume import ResumeMixin
-from .run_seed import give_seed
+from .run_seed import give_positions, give_seed
 from .schedules import without_empty_warmups
 from .stop_hooks import StopSignalHook
-from .workers import GuardedWorker
+from .workers import GuardedWorker, clear_worker_errors
 
 install_safe_loading()
 
 _EXACT_LOOPS = {"EpochBasedTrainLoop": "EpochTrainLoop", "IterBasedTrainLoop": "IterTrainLoop"}
+
+
+def _own_stop_hook(hook: Any) -> Any:
+    """Let ours take the place of mmengine's hook for early stopping."""
+    names = ("EarlyStoppingHook", EarlyStoppingHook)
+    if not isinstance(hook, dict) or hook.get("type") not in names:
+        return hook
+    defaults = {"min_delta": inspect.signature(EarlyStoppingHook).parameters["min_delta"].default}
+    given = {name: value for name, value in hook.items() if name != "strict"}
+    return {**defaults, **given, "type": "PatienceStopHook"}
 
 
 @RUNNERS.register_module()
@@ -131,7 +144,12 @@ class PanopticRunner(ResumeMixin, Runner):
         if self._batch_note:
             scaled = self._batch_note.startswith("auto_scale_lr")
             self.logger.log(logging.INFO if scaled else logging.WARNING, self._batch_note)
-        with self._watched(), self._own_work_dir(), explained_build_errors():
+        with (
+            self._watched(),
+            self._own_work_dir(),
+            explained_build_errors(),
+            clear_worker_errors(),
+        ):
             self.keep_config(replace=True)
             try:
                 return super().train()
@@ -158,6 +176,18 @@ class PanopticRunner(ResumeMixin, Runner):
             if error[0] is not None:
                 raise error[0]
             yield
+
+    def build_val_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
+        """Build the loop of validation, whose data must have an end."""
+        built = super().build_val_loop(loop)
+        refuse_endless(built.dataloader)
+        return built
+
+    def build_test_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
+        """Build the loop of testing, whose data must have an end."""
+        built = super().build_test_loop(loop)
+        refuse_endless(built.dataloader)
+        return built
 
     def dump_config(self) -> None:
         """Do nothing: mmengine calls this in the constructor, where nobody knows what will run."""
@@ -192,12 +222,6 @@ class PanopticRunner(ResumeMixin, Runner):
         super().setup_env({**env_cfg, "dist_cfg": settings})
         if self.world_size > 1:
             self.rank_watch = start_watch(timeout)
-
-    def register_hooks(self, *args: Any, **kwargs: Any) -> None:
-        """Register the hooks; and, where there are several processes, that of the watch."""
-        super().register_hooks(*args, **kwargs)
-        if self.rank_watch is not None:
-            self.register_hook(RankWatchHook(self.rank_watch))
 
     def set_randomness(
         self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False
@@ -260,6 +284,7 @@ class PanopticRunner(ResumeMixin, Runner):
             seed = seed - get_rank() if diff_rank_seed else seed
             give_seed(dataloader["dataset"], seed)
         loader = Runner.build_dataloader(dataloader, seed=seed)
+        give_positions(loader.dataset)
         loader.worker_init_fn = GuardedWorker(loader.worker_init_fn)
         return loader
 
@@ -275,6 +300,20 @@ class PanopticRunner(ResumeMixin, Runner):
     def build_param_scheduler(self, scheduler: Any) -> Any:
         """Build the schedulers; a warm-up over no iterations is left out."""
         return super().build_param_scheduler(without_empty_warmups(scheduler))
+
+    def register_hooks(
+        self, default_hooks: dict[str, Any] | None = None, custom_hooks: list[Any] | None = None
+    ) -> None:
+        """Register the hooks; a run that stops early keeps its best state, ranks are watched."""
+        custom = [_own_stop_hook(hook) for hook in custom_hooks or []]
+        stops = [h for h in custom if isinstance(h, dict) and h["type"] == "PatienceStopHook"]
+        checkpoint = (default_hooks or {}).get("checkpoint", {"type": "AtomicCheckpointHook"})
+        if stops and isinstance(checkpoint, dict) and not checkpoint.get("save_best"):
+            best = {"save_best": stops[0]["monitor"], "rule": stops[0].get("rule")}
+            default_hooks = {**(default_hooks or {}), "checkpoint": {**checkpoint, **best}}
+        super().register_hooks(default_hooks, custom)
+        if self.rank_watch is not None:
+            self.register_hook(RankWatchHook(self.rank_watch))
 
     def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
         """Register the default hooks; the one for checkpoints writes atomically."""

@@ -13,7 +13,7 @@ from mmengine.hooks import EarlyStoppingHook, EMAHook, Hook
 
 from mmpanoptic.registry import HOOKS
 
-from .checkpoint_hook import AtomicCheckpointHook
+from .checkpoint_hook import AtomicCheckpointHook, find_metric, known_metrics, rule_of
 
 if TYPE_CHECKING:
     from .runner import PanopticRunner
@@ -151,26 +151,60 @@ class StopSignalHook(Hook):
 class PatienceStopHook(EarlyStoppingHook):
     """Stop training when a metric has not improved for some validations.
 
+    It takes the place of mmengine's ``EarlyStoppingHook``. The best state so far is kept:
+    where the checkpoint hook saves no best one, it saves that of this metric.
+
     Differences from the original (``mmengine.hooks.EarlyStoppingHook``): checkpoints hold the best
     value and how long it has stood, so a resumed run stops where an undisturbed one does; a metric
-    that no validation gives is an error.
+    that no validation gives is an error; names without prefix (``PQ``) are understood, and it is
+    known which metrics are better when greater; every improvement counts.
 
     Args:
-        monitor (str): Name of the metric, ``coco_panoptic/PQ`` for instance.
+        monitor (str): Name of the metric, ``PQ`` or ``coco_panoptic/PQ`` for instance.
         patience (int): Validations without improvement after which training ends.
         min_delta (float): Smallest difference that counts as an improvement.
-        rule (str): ``greater`` or ``less``: what is better.
+        rule (str | None): ``greater`` or ``less``: what is better; None goes by the name.
 
     Raises:
-        ValueError: If ``rule`` is neither.
+        ValueError: If ``rule`` is neither, or the name does not tell.
     """
 
     priority = "LOW"  # like the schedulers before checkpoints, which hold what both decided
 
     def __init__(
-        self, monitor: str, patience: int = 5, min_delta: float = 0.0, rule: str = "greater"
+        self,
+        monitor: str,
+        patience: int = 5,
+        min_delta: float = 0.0,
+        rule: str | None = None,
     ) -> None:
+        rule = rule or rule_of(monitor)
         super().__init__(monitor, rule, min_delta, strict=True, patience=patience)
+
+    def before_train(self, runner: PanopticRunner) -> None:
+        """Look whether validation gives the metric.
+
+        Args:
+            runner (PanopticRunner): The runner.
+        """
+        if runner.val_loop is None:
+            runner.logger.warning("early stopping does nothing: nothing is validated")
+            return
+        known = known_metrics(runner.val_loop.evaluator)
+        if known is not None:
+            find_metric(self.monitor, known)
+
+    def after_val_epoch(
+        self, runner: PanopticRunner, metrics: dict[str, float] | None = None
+    ) -> None:
+        """Decide whether to stop.
+
+        Args:
+            runner (PanopticRunner): The runner.
+            metrics (dict | None): Results of the validation.
+        """
+        metrics = metrics or {}
+        super().after_val_epoch(runner, {self.monitor: metrics[find_metric(self.monitor, metrics)]})
 
     def before_save_checkpoint(self, runner: PanopticRunner, checkpoint: dict[str, Any]) -> None:
         """Add the best value and the validations since.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         summarize,
     )
     from .semantic_metric import SemanticIoUMetric
+    from .separate_evaluator import SeparateEvaluator
 
 # Metrics need torch and mmengine; the evaluation of files does not.
 __getattr__ = lazy_names(
@@ -42,6 +43,7 @@ __getattr__ = lazy_names(
             "match_segments summarize"
         ),
         "semantic_metric": "SemanticIoUMetric",
+        "separate_evaluator": "SeparateEvaluator",
     },
 )
 
@@ -52,6 +54,7 @@ __all__ = [
     "CocoInstanceMetric",
     "IndexedMetric",
     "SemanticIoUMetric",
+    "SeparateEvaluator",
     "FormatProblem",
     "PanopticFormatError",
     "PanopticFormatWarning",

@@ -51,12 +51,10 @@ class _CityscapesMetric(IndexedMetric):
         gt_root: str | os.PathLike[str] | None = None,
         format_only: bool = False,
         outfile_prefix: str | os.PathLike[str] | None = None,
-        collect_device: str = "cpu",
-        prefix: str | None = None,
-        collect_dir: str | None = None,
         data_root: str = "",
+        **options: Any,
     ) -> None:
-        super().__init__(format_only, outfile_prefix, collect_device, prefix, collect_dir)
+        super().__init__(format_only, outfile_prefix, **options)
         self.gt_root = None if gt_root is None else os.path.join(data_root, gt_root)
 
     def _folder(self, kind: str) -> Path:
@@ -82,10 +80,8 @@ class CityscapesPixelMetric(_CityscapesMetric):
         format_only (bool): Write files for the benchmark's server and compute nothing.
         outfile_prefix (str | None): Label ids go to ``<outfile_prefix>.semantic/<id>_pred_
             labelIds.png``.
-        collect_device (str): As in mmengine.
-        prefix (str | None): As in mmengine.
-        collect_dir (str | None): As in mmengine.
         data_root (str): Folder in front of ``gt_root`` where that is relative.
+        **options: Arguments of :class:`IndexedMetric`.
     """
 
     default_prefix = "cityscapes_pixel"
@@ -134,10 +130,8 @@ class CityscapesInstanceMetric(_CityscapesMetric):
         format_only (bool): Write files for the benchmark's server and compute nothing.
         outfile_prefix (str | None): Predictions go to ``<outfile_prefix>.instance/``: a text file
             per image and the masks.
-        collect_device (str): As in mmengine.
-        prefix (str | None): As in mmengine.
-        collect_dir (str | None): As in mmengine.
         data_root (str): Folder in front of ``gt_root`` where that is relative.
+        **options: Arguments of :class:`IndexedMetric`.
 
     Raises:
         ValueError: If there is no such source.
@@ -151,14 +145,10 @@ class CityscapesInstanceMetric(_CityscapesMetric):
         gt_root: str | os.PathLike[str] | None = None,
         format_only: bool = False,
         outfile_prefix: str | os.PathLike[str] | None = None,
-        collect_device: str = "cpu",
-        prefix: str | None = None,
-        collect_dir: str | None = None,
         data_root: str = "",
+        **options: Any,
     ) -> None:
-        super().__init__(
-            gt_root, format_only, outfile_prefix, collect_device, prefix, collect_dir, data_root
-        )
+        super().__init__(gt_root, format_only, outfile_prefix, data_root, **options)
         self.source = check_source(source)
 
     def make_record(self, sample: Mapping[str, Any]) -> InstanceCounts | None:

@@ -16,9 +16,7 @@ class ClassAccuracyMetric(IndexedMetric):
 
     Args:
         topk (Sequence[int]): Values of k.
-        collect_device (str): As in mmengine.
-        prefix (str | None): As in mmengine.
-        collect_dir (str | None): As in mmengine.
+        **options: Arguments of :class:`IndexedMetric`.
     """
 
     default_prefix = "accuracy"
@@ -26,11 +24,9 @@ class ClassAccuracyMetric(IndexedMetric):
     def __init__(
         self,
         topk: Sequence[int] = (1, 5),
-        collect_device: str = "cpu",
-        prefix: str | None = None,
-        collect_dir: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(False, None, collect_device, prefix, collect_dir)
+        super().__init__(False, None, **options)  # it writes no files
         self.topk = tuple(topk)
 
     def make_record(self, sample: Mapping[str, Any]) -> int:

@@ -63,10 +63,8 @@ class CocoInstanceMetric(IndexedMetric):
         format_only (bool): Write the result files and compute nothing.
         outfile_prefix (str | None): Detections go to ``<outfile_prefix>.bbox.json`` and
             ``<outfile_prefix>.segm.json``.
-        collect_device (str): As in mmengine.
-        prefix (str | None): As in mmengine.
-        collect_dir (str | None): As in mmengine.
         data_root (str | None): Folder that a relative ``ann_file`` lies in.
+        **options: Arguments of :class:`IndexedMetric`.
 
     Raises:
         ValueError: If an argument is unknown or ``ann_file`` is missing.
@@ -83,12 +81,10 @@ class CocoInstanceMetric(IndexedMetric):
         backend: str = "pycocotools",
         format_only: bool = False,
         outfile_prefix: str | os.PathLike[str] | None = None,
-        collect_device: str = "cpu",
-        prefix: str | None = None,
-        collect_dir: str | None = None,
         data_root: str | os.PathLike[str] | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(format_only, outfile_prefix, collect_device, prefix, collect_dir)
+        super().__init__(format_only, outfile_prefix, **options)
         self.iou_types = [metric] if isinstance(metric, str) else list(metric)
         if not self.iou_types or set(self.iou_types) - set(IOU_TYPES):
             raise ValueError(f"metric must be of {', '.join(IOU_TYPES)}, got {metric!r}")
@@ -165,8 +161,15 @@ class CocoInstanceMetric(IndexedMetric):
         categories = _category_ids(table, truth, self.ann_file)
         images = None if truth is None else _ImageIndex(truth["images"], str(self.ann_file))
         key, detections, image_ids = _SHAPE_KEYS[iou_type], [], []
+        seen: set[Any] = set()
         for record in records:
             image_id = record.img_id if images is None else images.find(record)
+            if image_id in seen:
+                raise ValueError(
+                    f"two images have the id {image_id!r}, and their detections would be mixed; "
+                    "evaluate concatenated datasets one by one (SeparateEvaluator)"
+                )
+            seen.add(image_id)
             image_ids.append(image_id)
             shapes = record.boxes if iou_type == "bbox" else record.masks
             for label, score, shape in zip(record.labels, record.scores, shapes, strict=True):

@@ -29,9 +29,8 @@ class IndexedMetric(BaseMetric):
     Args:
         format_only (bool): Write files for a test server and compute nothing.
         outfile_prefix (str | None): Where files go; None writes none. Needed by ``format_only``.
-        collect_device (str): As in mmengine.
-        prefix (str | None): As in mmengine.
-        collect_dir (str | None): As in mmengine.
+        **options: Arguments of mmengine's ``BaseMetric``: ``collect_device``, ``prefix``,
+            ``collect_dir``.
 
     Raises:
         ValueError: If ``format_only`` is set without ``outfile_prefix``.
@@ -41,16 +40,14 @@ class IndexedMetric(BaseMetric):
         self,
         format_only: bool = False,
         outfile_prefix: str | os.PathLike[str] | None = None,
-        collect_device: str = "cpu",
-        prefix: str | None = None,
-        collect_dir: str | None = None,
+        **options: Any,
     ) -> None:
         if format_only and outfile_prefix is None:
             raise ValueError(
                 f"{type(self).__name__}: format_only=True writes files only; say where with "
                 "outfile_prefix='work_dirs/submission/name'"
             )
-        super().__init__(collect_device, prefix, collect_dir)
+        super().__init__(**options)
         self.format_only = format_only
         self._table: tuple[Any, LabelTable] | None = None
         self.outfile_prefix = None if outfile_prefix is None else os.fspath(outfile_prefix)

@@ -35,7 +35,7 @@ from .panoptic_quality import (
     match_segments,
     summarize,
 )
-from .panoptic_tables import class_table, group_table, metric_values
+from .panoptic_tables import METRIC_NAMES, class_table, group_table, metric_values
 from .predictions import read_prediction
 
 
@@ -137,9 +137,7 @@ class PanopticQualityMetric(IndexedMetric):
         format_only (bool): Write files for a test server and compute nothing.
         outfile_prefix (str | None): ``a/b`` writes ``a/b.panoptic/*.png`` and
             ``a/b.panoptic.json``.
-        collect_device (str): As in mmengine.
-        prefix (str | None): As in mmengine.
-        collect_dir (str | None): As in mmengine.
+        **options: Arguments of :class:`IndexedMetric`.
 
     Attributes:
         quality (PanopticQuality | None): The last result, on the first process.
@@ -155,11 +153,9 @@ class PanopticQualityMetric(IndexedMetric):
         cache_mb: float = 512,
         format_only: bool = False,
         outfile_prefix: str | os.PathLike[str] | None = None,
-        collect_device: str = "cpu",
-        prefix: str | None = None,
-        collect_dir: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(format_only, outfile_prefix, collect_device, prefix, collect_dir)
+        super().__init__(format_only, outfile_prefix, **options)
         self.strict = strict
         self.classwise = classwise
         self.class_metrics = class_metrics
@@ -179,6 +175,14 @@ class PanopticQualityMetric(IndexedMetric):
         self._dataset_meta = dataset_meta
         self._tables = None
         self.cache.clear()
+
+    @property
+    def result_names(self) -> list[str]:
+        """Names of the results without prefix, known before there are any."""
+        names = METRIC_NAMES
+        if self.class_metrics:
+            names = [*names, *(f"PQ/{name}" for name in self._label_tables()[1].names)]
+        return names
 
     def make_record(self, sample: Mapping[str, Any]) -> ImageRecord:
         """Match one prediction with its ground truth, and write it if asked.

@@ -9,6 +9,8 @@ from .panoptic_quality import Categories, PanopticQuality
 from .tables import render_table
 
 _GROUPS = {"All": "", "Things": "_th", "Stuff": "_st"}
+METRIC_NAMES = [key + suffix for suffix in _GROUPS.values() for key in ("PQ", "SQ", "RQ")]
+"""What :func:`metric_values` names."""
 
 
 def metric_values(quality: PanopticQuality) -> dict[str, float]:

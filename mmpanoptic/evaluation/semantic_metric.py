@@ -34,9 +34,7 @@ class SemanticIoUMetric(IndexedMetric):
         definitions (Sequence[str] | str): Keys of
             :data:`mmpanoptic.evaluation.semantic_iou.DEFINITIONS`. The first one gives ``mIoU``,
             ``fwIoU``, ``mAcc`` and ``aAcc``, the others ``mIoU_<definition>``.
-        collect_device (str): As in mmengine.
-        prefix (str | None): As in mmengine.
-        collect_dir (str | None): As in mmengine.
+        **options: Arguments of :class:`IndexedMetric`.
 
     Raises:
         ValueError: If there is no such definition.
@@ -47,11 +45,9 @@ class SemanticIoUMetric(IndexedMetric):
     def __init__(
         self,
         definitions: Sequence[str] | str = "mmseg",
-        collect_device: str = "cpu",
-        prefix: str | None = None,
-        collect_dir: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
+        super().__init__(False, None, **options)  # it writes no files
         self.definitions = [definitions] if isinstance(definitions, str) else list(definitions)
         check_definitions(self.definitions)
 

@@ -1,16 +1,12 @@
-"""Tables for logs and terminals."""
+"""Tables for logs and terminals, as users of mmdet know them."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
+from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
-_WIDTH = 200  # wide enough for every table here; a log has no terminal to ask
+from terminaltables import AsciiTable
 
 
 def render_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -25,14 +21,28 @@ def render_table(title: str, header: Sequence[str], rows: Sequence[Sequence[obje
     Returns:
         str: Several lines.
     """
-    table = Table(title=title, title_justify="left", title_style="", box=box.ASCII2)
-    for index, name in enumerate(header):
-        table.add_column(name, justify="right" if index else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*(_format(value) for value in row))
-    buffer = io.StringIO()
-    Console(file=buffer, width=_WIDTH, color_system=None, markup=False).print(table)
-    return buffer.getvalue().rstrip("\n")
+    table = AsciiTable([list(header), *([_format(value) for value in row] for row in rows)])
+    table.justify_columns = dict.fromkeys(range(1, len(header)), "right")
+    # AsciiTable leaves a title out that is wider than the table.
+    return "\n".join([title, table.table] if title else [table.table])
+
+
+def to_percent(numbers: Any) -> Any:
+    """Turn fractions into percentages, floats only, and nan into None, which JSON has.
+
+    Args:
+        numbers: Nested dicts and lists.
+
+    Returns:
+        Any: The same, in percent.
+    """
+    if isinstance(numbers, dict):
+        return {str(key): to_percent(value) for key, value in numbers.items()}
+    if isinstance(numbers, Sequence) and not isinstance(numbers, str):
+        return [to_percent(value) for value in numbers]
+    if isinstance(numbers, float):
+        return None if math.isnan(numbers) else 100 * numbers
+    return numbers
 
 
 def _format(value: object) -> str:

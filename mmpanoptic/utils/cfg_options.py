@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -106,6 +107,8 @@ def _parse_brackets(text: str) -> Any:
     if first in "([" and last == _BRACKETS[first] and not set("{}='\"") & set(text):
         values = [parse_value(part.strip()) for part in _split(text.strip()[1:-1])]  # [a/b,c-d]
         return tuple(values) if first == "(" else values
+    if re.match(r"\{\w+\}.", text):  # a name with a place for a variable, such as {id}.png
+        return text
     raise ValueError(
         f"cannot read {text!r}; write lists and dicts as in Python, with quotes around texts "
         "(\"[dict(type='A', n=1)]\"), or put a text that begins with a bracket into quotes"

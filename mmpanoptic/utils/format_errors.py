@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -95,7 +96,8 @@ class PanopticFormatError(ValueError):
     """Panoptic files or maps break the format.
 
     Args:
-        problems (Iterable[FormatProblem]): All problems found, at least one.
+        problems (Iterable[FormatProblem] | str): All problems found, at least one; or the text of
+            such an error, from which torch makes the errors of worker processes again.
 
     Attributes:
         problems (tuple[FormatProblem, ...]): In the order in which they were found.
@@ -106,14 +108,24 @@ class PanopticFormatError(ValueError):
     MAX_SHOWN = 20
     """Problems that the message spells out; all are in ``problems``."""
 
-    def __init__(self, problems: Iterable[FormatProblem]) -> None:
-        self.problems = tuple(problems)
+    def __init__(self, problems: Iterable[FormatProblem] | str) -> None:
+        self.problems = tuple(_read(problems) if isinstance(problems, str) else problems)
         super().__init__(self.problems)
         self.kind = self.problems[0].kind
         self.kinds = sorted({problem.kind for problem in self.problems})
 
     def __str__(self) -> str:
         return describe_problems(self.problems, self.MAX_SHOWN)
+
+
+def _read(text: str) -> list[FormatProblem]:
+    """Read the problems in a text of :func:`describe_problems`; the details stay as they are."""
+    lines = text.rpartition(f"{PanopticFormatError.__name__}: ")[2].splitlines()
+    found = [re.fullmatch(r"  \[(\w+)\] (.*)", line) for line in lines]
+    problems = [FormatProblem(match[1], match[2]) for match in found if match is not None]
+    if not problems:
+        raise TypeError("a PanopticFormatError is made of problems")
+    return problems
 
 
 def format_error(

@@ -33,7 +33,6 @@ class PanopticVisualizer(Visualizer):
 
     Args:
         name (str): Name of the instance.
-        image (np.ndarray | None): As in mmengine.
         vis_backends (list | None): As in mmengine.
         save_dir (str | None): As in mmengine.
         alpha (float): Weight of the fill in ``[0, 1]``.
@@ -46,13 +45,12 @@ class PanopticVisualizer(Visualizer):
     def __init__(
         self,
         name: str = "visualizer",
-        image: np.ndarray | None = None,
         vis_backends: list[Any] | None = None,
         save_dir: str | None = None,
         alpha: float = DrawStyle.alpha,
         min_side: int = 384,
     ) -> None:
-        super().__init__(name=name, image=image, vis_backends=vis_backends, save_dir=save_dir)
+        super().__init__(name=name, vis_backends=vis_backends, save_dir=save_dir)
         self.style = DrawStyle(alpha=alpha)
         self.min_side = min_side
 

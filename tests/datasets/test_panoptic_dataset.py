@@ -81,14 +81,20 @@ def test_a_static_table_is_compared_with_the_json(root):
     with pytest.raises(PanopticFormatError, match="cow"):
         CocoPanopticDataset(**dataset_args(root))
     more = LabelTable.from_categories([*CATEGORIES, {"id": 90, "name": "bat", "isthing": 1}])
+    messages = logged(lambda: PanopticDataset(**dataset_args(root), metainfo=more.to_metainfo()))
+    assert any("no category for: bat" in message for message in messages)
+
+
+def logged(action):
+    """Messages of mmengine's logger during an action."""
     messages = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())
     logger = MMLogger.get_current_instance()
     logger.addHandler(handler)
-    PanopticDataset(**dataset_args(root), metainfo=more.to_metainfo())
+    action()
     logger.removeHandler(handler)
-    assert any("no category for: bat" in message for message in messages)
+    return messages
 
 
 def test_files_are_those_that_the_json_names_and_order_is_that_of_annotations(root):
@@ -362,6 +368,19 @@ def test_images_of_a_test_server_have_no_annotations(root):
     assert dataset[2]["seg_map_path"] is None
     with pytest.raises(PanopticFormatError, match="no list 'annotations'"):
         PanopticDataset(**dataset_args(root))
+
+
+def test_a_single_class_is_warned_of_in_training(root):
+    content = json.loads((root / "panoptic.json").read_text())
+    content["categories"] = [{"id": 0, "name": "cow", "isthing": 1}]
+    for annotation in content["annotations"]:
+        annotation["segments_info"] = [
+            segment for segment in annotation["segments_info"] if segment["category_id"] == 0
+        ]
+    write_json(root, content)
+    for test_mode in (True, False):
+        text = "".join(logged(lambda: PanopticDataset(**dataset_args(root), test_mode=test_mode)))  # noqa: B023
+        assert ("only one class (cow), and void covers" in text) == (not test_mode)
 
 
 def test_the_label_table_of_a_config_is_read_without_building(root):

@@ -219,5 +219,5 @@ def test_a_run_that_ends_for_want_of_improvement_ends_there_after_a_resume(tmp_p
 
 def test_a_metric_that_is_not_there_is_an_error(tmp_path):
     hook = {"type": "PatienceStopHook", "monitor": "coco_panoptic/PQ"}
-    with pytest.raises(RuntimeError, match="coco_panoptic/PQ"):
+    with pytest.raises(ValueError, match="coco_panoptic/PQ"):
         train(toy_config(tmp_path, custom_hooks=[hook]))

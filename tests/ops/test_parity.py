@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from mmpanoptic.ops import pytorch_only
 from tests.ops.cases import RUNNERS, load_case, provided_operators
+from tests.tolerances import check
 
 FIXTURES = sorted((Path(__file__).parents[1] / "data" / "golden" / "ops").glob("*.npz"))
 
@@ -24,4 +24,4 @@ def test_operator_equals_mmcv(path):
         got = RUNNERS[operator](params, inputs)
     assert got.keys() == expected.keys()
     for name, value in expected.items():
-        np.testing.assert_allclose(got[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
+        check(f"ops.{operator}", got[name], value, f"{path.name}: {name}")

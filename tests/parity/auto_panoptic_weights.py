@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
 from torch import nn
@@ -55,13 +54,6 @@ def block_name(op: str, name: str) -> str:
     return f"block.{folder}.{layer_name}.{leaf}"
 
 
-def relative(actual, expected) -> float:
-    """Largest difference by the largest expected value."""
-    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
-    assert actual.shape == expected.shape
-    return float(np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-30))
-
-
 SUPERNET = Path(__file__).parents[2] / "configs" / "auto_panoptic" / "auto-panoptic.py"
 COCO_3_8G = {
     "backbone": "3202132013133001001023221013122112020230",
@@ -93,6 +85,12 @@ def model_config(choices: dict[str, str] | None = None) -> ConfigDict:
         cfg.model.neck.in_channels = list(WIDTHS_3_8G[1:])
     variables = {f"${key}": value for key, value in cfg.items()} | CLASS_COUNTS
     return _fill(cfg.model, variables)
+
+
+def decisions() -> list[str]:
+    """Names of all decisions in the order of the published codes."""
+    groups = Config.fromfile(SUPERNET).search_space
+    return [f"{group['name']}.{number}" for group in groups for number in range(group["size"])]
 
 
 def _fill(node: Any, values: dict[str, Any]) -> Any:

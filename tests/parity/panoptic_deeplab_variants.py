@@ -11,7 +11,7 @@ import torch
 from mmpanoptic.checkpoints.panoptic_deeplab_keys import PanopticDeepLabKeyMap
 from mmpanoptic.registry import MODELS
 from tests.data.golden.panoptic_deeplab import crafted_inputs, synthetic_checkpoint
-from tests.golden import golden_dir
+from tests.golden import layout_file
 
 SYSTEM = "panoptic_deeplab"
 CITYSCAPES_THINGS = crafted_inputs.CITYSCAPES_THINGS
@@ -117,7 +117,7 @@ FEATURES = {
 
 
 def build(variant: str, crop) -> tuple:
-    manifest = json.loads((golden_dir(SYSTEM) / f"manifest_{variant}.json").read_text())
+    manifest = json.loads(layout_file(SYSTEM, f"manifest_{variant}.json").read_text())
     model = MODELS.build(VARIANTS[variant](None if crop is None else tuple(map(int, crop))))
     key_map = PanopticDeepLabKeyMap(model)
     weights = synthetic_checkpoint.synthetic_state_dict(manifest)

@@ -17,7 +17,7 @@ from mmpanoptic.datasets.label_sets import COCO_PANOPTIC
 from mmpanoptic.engine.config import resolve_config
 from mmpanoptic.registry import MODELS
 from tests.data.golden.panoptic_deeplab.synthetic_checkpoint import synthetic_tensor
-from tests.golden import golden_dir
+from tests.golden import layout_file
 
 SYSTEM = "rap"
 CONFIGS = Path(__file__).parents[2] / "configs" / "rap"
@@ -55,12 +55,13 @@ def model_config(variant: str) -> Config:
 @cache
 def manifest(variant: str) -> dict:
     """Names and shapes of a released checkpoint."""
-    return json.loads((golden_dir(SYSTEM) / f"manifest_{variant}.json").read_text())
+    return json.loads(layout_file(SYSTEM, f"manifest_{variant}.json").read_text())
 
 
 def weights(variant: str, scaled: bool = True, prefix: str = "") -> dict[str, torch.Tensor]:
     """Made-up weights of a variant in the published naming."""
-    rules = json.loads((golden_dir(SYSTEM) / "weight_scaling.json").read_text()) if scaled else []
+    path = layout_file(SYSTEM, "weight_scaling.json")
+    rules = json.loads(path.read_text()) if scaled else []
     state = {}
     for name, shape in manifest(variant).items():
         if name.startswith(prefix) and not name.startswith(CELL_ANCHORS):

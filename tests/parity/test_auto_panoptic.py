@@ -19,30 +19,20 @@ from mmpanoptic.checkpoints.auto_panoptic_keys import AutoPanopticKeyMap
 from mmpanoptic.models.layers import set_path
 from mmpanoptic.registry import MODELS
 from tests.data.golden.panoptic_deeplab import synthetic_checkpoint
-from tests.golden import golden_files
-from tests.parity.auto_panoptic_weights import COCO_3_8G, SYSTEM, model_config, relative
+from tests.golden import Golden, golden_cases, layout_file
+from tests.parity.auto_panoptic_weights import COCO_3_8G, SYSTEM, decisions, model_config
 from tests.reference import auto_panoptic as plain
+from tests.tolerances import Detections
 
 SEARCHED, SUPERNET = "manifest_coco_3.8g.json", "manifest_supernet_1.3g.json"
-GROUPS = ("backbone", "mask", "semantic", "f2b", "b2f")
-SIZES = (40, 4, 3, 4, 5)
-
-
-def files(pattern: str) -> list:
-    return [pytest.param(path, id=path.stem) for path in golden_files(SYSTEM, pattern)]
-
-
-def load(path) -> dict:
-    with np.load(path) as data:
-        return {key: data[key] for key in data.files}
 
 
 @lru_cache(maxsize=1)  # the supernet is large; its tests come last
 def model_of(manifest: str):
     init_default_scope("mmpanoptic")
     model = MODELS.build(model_config(COCO_3_8G if manifest == SEARCHED else None))
-    (path,) = golden_files(SYSTEM, manifest)
-    weights = synthetic_checkpoint.synthetic_state_dict(json.loads(path.read_text()))
+    layout = json.loads(layout_file(SYSTEM, manifest).read_text())
+    weights = synthetic_checkpoint.synthetic_state_dict(layout)
     model.load_state_dict(AutoPanopticKeyMap(model).to_ours(weights))
     return model.eval().requires_grad_(False)
 
@@ -56,7 +46,7 @@ def inputs_of(model, meta) -> torch.Tensor:
 
 def stat(x: torch.Tensor) -> np.ndarray:
     x = x.double()
-    return np.array([x.mean(), x.std(correction=0), x.abs().max()])
+    return np.array([x.mean(), x.std(), x.abs().max()])
 
 
 def run(model, x: torch.Tensor, form: str) -> dict:
@@ -71,34 +61,33 @@ def run(model, x: torch.Tensor, form: str) -> dict:
     return {"body": body, "fpn": fpn, **attention, "fused": fused, "score": score}
 
 
-def check_features(out: dict, data: dict, step: int, prefix: str = "") -> None:
+def check_features(out: dict, data: Golden, step: int) -> None:
     for name in ("body", "fpn", "segfeat", "fused"):
         for i, x in enumerate(out[name]):
-            key = f"{prefix}{name}{i}"
-            assert relative(x[:, ::step], data[key]) < 1e-5, key
-            assert relative(stat(x), data[f"{key}_stat"]) < 1e-3, key
+            data.close(f"auto_panoptic.{name}", f"{name}{i}", x[:, ::step])
+            data.close(f"auto_panoptic.{name}_stat", f"{name}{i}_stat", stat(x))
     for name in ("f2b_attention", "b2f_attention"):
-        assert relative(torch.stack(out[name]), data[prefix + name]) < 1e-5
+        data.close("auto_panoptic.attention", name, torch.stack(out[name]))
 
 
 FORMS = pytest.mark.parametrize("form", ["rewritten", "plain"])
 
 
 @FORMS
-@pytest.mark.parametrize("path", files("searched_coco_forward*.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "searched_coco_forward*.npz"))
 def test_searched_network(path, form):
-    data, model = load(path), model_of(SEARCHED)
+    data, model = Golden(path), model_of(SEARCHED)
     x = inputs_of(model, data["meta"])
     out = run(model, x, form)
     check_features(out, data, 8)
-    assert relative(out["score"], data["score"]) < 1e-5
+    data.close("auto_panoptic.score", "score", out["score"])
     full = plain.enlarge(out["score"], x.shape[2:])
-    assert relative(full[:, ::9, ::2, ::2], data["logits_sub"]) < 1e-5
-    assert (full.argmax(1).numpy() == data["sem_argmax"]).mean() > 0.999
+    data.close("auto_panoptic.score", "logits_sub", full[:, ::9, ::2, ::2])
+    data.classes("auto_panoptic.score", "sem_argmax", full.transpose(0, 1))
     objectness, deltas = model.rpn_head(out["fused"])
     for i in range(len(objectness)):
-        assert relative(objectness[i], data[f"rpn_obj{i}"]) < 1e-5
-        assert relative(deltas[i], data[f"rpn_reg{i}"]) < 1e-5
+        data.close("auto_panoptic.rpn", f"rpn_obj{i}", objectness[i])
+        data.close("auto_panoptic.rpn", f"rpn_reg{i}", deltas[i])
 
 
 def publish_classes(x: torch.Tensor, per_class: int = 1) -> torch.Tensor:
@@ -106,56 +95,51 @@ def publish_classes(x: torch.Tensor, per_class: int = 1) -> torch.Tensor:
     return x.roll(per_class, 1)
 
 
-def detections_agree(result, boxes, scores, labels, tolerance: float) -> None:
-    """Compare sets of boxes: each by class, score and place."""
-    assert len(result.scores) == len(scores)
-    close = np.abs(result.bboxes.numpy()[:, None] - boxes[None]).max(2) < tolerance
-    close &= np.abs(result.scores.numpy()[:, None] - scores[None]) < 1e-4
-    close &= result.labels.numpy()[:, None] == labels[None]
-    assert close.any(0).all()
-    assert close.any(1).all()
+def detections(result) -> Detections:
+    return Detections(result.bboxes, result.scores, result.labels + 1)
 
 
-@pytest.mark.parametrize("path", files("searched_coco_heads*.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "searched_coco_heads*.npz"))
 def test_heads(path):
-    data, model = load(path), model_of(SEARCHED)
+    data, model = Golden(path), model_of(SEARCHED)
     x = inputs_of(model, data["meta"])
     feats, _ = model.exchange(model.extract_feat(x))
     head = model.roi_head
     given = torch.from_numpy(data["boxes"])  # (images, K, 4)
     image = torch.arange(len(given)).repeat_interleave(given.shape[1])
     rois = torch.cat([image[:, None].float(), given.flatten(0, 1)], 1)
-    np.testing.assert_array_equal(
-        head.bbox_roi_extractor.map_roi_levels(rois, 4), data["levels"].astype(int)
-    )
+    extractor = head.bbox_roi_extractor
+    data.equal("levels", extractor.map_roi_levels(rois, extractor.num_inputs))
     boxes = head._bbox_forward(feats, rois)
-    assert relative(boxes["bbox_feats"][:, ::32], data["box_pool"]) < 1e-5
+    data.close("auto_panoptic.roi", "box_pool", boxes["bbox_feats"][:, ::32])
     vectors = boxes["bbox_feats"].flatten(1)
     for layer in head.bbox_head.shared_fcs:
         vectors = layer(vectors).relu()
-    assert relative(vectors[:, ::4], data["box_feat"]) < 1e-5
-    assert relative(publish_classes(boxes["cls_score"]), data["cls_logits"]) < 1e-5
-    assert relative(boxes["bbox_pred"], data["bbox_deltas"][:, 4:]) < 1e-5
+    data.close("auto_panoptic.roi_head", "box_feat", vectors[:, ::4])
+    data.close("auto_panoptic.roi_head", "cls_logits", publish_classes(boxes["cls_score"]))
+    data.close("auto_panoptic.roi_head", "bbox_deltas", boxes["bbox_pred"], np.s_[:, 4:])
     masks = head._mask_forward(feats, rois)
-    assert relative(masks["mask_feats"][:4, ::32], data["mask_pool"]) < 1e-5
+    first = len(data["mask_pool"])
+    data.close("auto_panoptic.roi", "mask_pool", masks["mask_feats"][:first, ::32])
     layers = masks["mask_feats"]
     for layer in head.mask_head.convs:
         layers = layer(layers)
-    assert relative(layers[:4, ::16], data["mask_feat"]) < 1e-5
-    classes = data["mask_logits"].shape[1]
-    ours = masks["mask_preds"][:3, 15::16]  # published channel 16 is our class 15
-    assert relative(ours, data["mask_logits"][:, 1:classes]) < 1e-5
+    first = len(data["mask_feat"])
+    data.close("auto_panoptic.roi_head", "mask_feat", layers[:first, ::16])
+    first = len(data["mask_logits"])
+    ours = masks["mask_preds"][:first, 15::16]  # published channel 16 is our class 15
+    data.close("auto_panoptic.roi_head", "mask_logits", ours, np.s_[:, 1:])
     metas = [{"img_shape": tuple(x.shape[2:])} for _ in given]
     proposals = [InstanceData(bboxes=boxes) for boxes in given]
     results = head.predict_bbox(feats, metas, proposals, head.test_cfg, False)
     for i, result in enumerate(results):
-        expected = [data[f"det_{name}{i}"] for name in ("boxes", "scores", "labels")]
-        detections_agree(result, expected[0], expected[1], expected[2] - 1, 1e-2)
+        keys = [f"det_{name}{i}" for name in ("boxes", "scores", "labels")]
+        data.detections("auto_panoptic.roi_head", keys, detections(result))
 
 
-@pytest.mark.parametrize("path", files("searched_coco_detect*.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "searched_coco_detect*.npz"))
 def test_end_to_end(path):
-    data, model = load(path), model_of(SEARCHED)
+    data, model = Golden(path), model_of(SEARCHED)
     x = inputs_of(model, data["meta"])
     samples = [
         DetDataSample(metainfo={"img_shape": tuple(x.shape[2:]), "ori_shape": tuple(out_size)})
@@ -165,68 +149,69 @@ def test_end_to_end(path):
     proposals = model.propose(feats, [sample.metainfo for sample in samples])
     results = model.roi_head.predict(feats, proposals, samples, rescale=False)
     for i, sample in enumerate(samples):
-        check_proposals(proposals[i], data[f"proposals{i}"], data[f"objectness{i}"])
+        keys = [f"proposals{i}", f"objectness{i}"]
+        ours = Detections(proposals[i].bboxes, proposals[i].scores)
+        data.detections("auto_panoptic.proposals", keys, ours)
         check_detections(results[i], data, i)
         channels = model.fusion_head.semantic_channels(semantic[i], sample.metainfo)
-        assert (channels.numpy() == data[f"stuff_map{i}"]).mean() > 0.999
+        data.alike(f"stuff_map{i}", channels, 0.999)
 
 
-def check_proposals(found, boxes, objectness) -> None:
-    assert len(found) == len(boxes)
-    np.testing.assert_allclose(found.bboxes, boxes, rtol=0, atol=2e-3)
-    np.testing.assert_allclose(found.scores, objectness, rtol=0, atol=1e-5)
+def check_detections(result, data: Golden, i: int) -> None:
+    keys = [f"{name}{i}" for name in ("boxes", "scores", "labels")]
+    partner = data.detections("auto_panoptic.detections", keys, detections(result))
+    partner = partner[: len(data[f"mask_prob{i}"])]
+    known = partner >= 0
+    assert known.any()
+    masks = result.mask_logits[partner[known]].sigmoid()
+    data.close("auto_panoptic.detections_masks", f"mask_prob{i}", masks, np.s_[known, 0])
 
 
-def check_detections(result, data: dict, i: int) -> None:
-    boxes, masks = data[f"boxes{i}"], data[f"mask_prob{i}"]
-    detections_agree(result, boxes, data[f"scores{i}"], data[f"labels{i}"] - 1, 1e-2)
-    order = [
-        int(np.abs(result.bboxes.numpy() - box).max(1).argmin()) for box in boxes[: len(masks)]
-    ]
-    assert relative(result.mask_logits[order].sigmoid(), masks[:, 0]) < 1e-3
-
-
-@pytest.mark.parametrize("path", files("seg_loss*.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "seg_loss*.npz"))
 def test_semantic_loss(path):
-    data = load(path)
-    head = model_of(SEARCHED).semantic_head
+    data, model = Golden(path), model_of(SEARCHED)
+    head = model.semantic_head
     rng = np.random.RandomState(int(data["seed"][0]))
-    sizes = [tuple(map(int, size)) for size in data["sizes"]]
-    shape = (2, 128, 16, 16)
-    levels = [torch.from_numpy(rng.standard_normal(shape).astype(np.float32)) for _ in range(4)]
+    padded = [2 * side for side in data["logits_sub"].shape[2:]]  # every second pixel is kept
+    shape = (len(data["sizes"]), data["attention"].shape[2], *(s // head.stride for s in padded))
+    count = len(data["attention"])
+    levels = [torch.from_numpy(rng.standard_normal(shape).astype(np.float32)) for _ in range(count)]
     outputs = head.classify(levels, list(torch.from_numpy(data["attention"])))
-    full = plain.enlarge(outputs, (shape[2] * head.stride, shape[3] * head.stride))
-    assert relative(full[:, ::9, ::2, ::2], data["logits_sub"]) < 1e-5
-    label_of_channel = np.append(0, np.arange(80, 80 + 175))
+    full = plain.enlarge(outputs, tuple(padded))
+    data.close("auto_panoptic.semantic", "logits_sub", full[:, ::9, ::2, ::2])
+    things, channels = model.roi_head.bbox_head.num_classes, full.shape[1]
+    label_of_channel = np.append(0, np.arange(things, things + channels - 1))
     samples = []
-    for i, (height, width) in enumerate(sizes):
+    for i, (height, width) in enumerate(data["sizes"].tolist()):
         target = data[f"target{i}"].astype(np.int64)
-        label = np.full((1, *full.shape[2:]), 255)
-        label[0, :height, :width] = np.where(target == 255, 255, label_of_channel[target % 176])
+        label = np.full((1, *padded), 255)
+        label[0, :height, :width] = np.where(target == 255, 255, label_of_channel[target % 255])
         sample = DetDataSample(metainfo={"img_shape": (height, width)})
         sample.gt_sem_seg = PixelData(sem_seg=torch.from_numpy(label))
         samples.append(sample)
     loss = head.loss_by_feat(outputs, samples)["loss_semantic"]
-    assert loss.item() == pytest.approx(head.loss_weight * float(data["loss"][0]), rel=1e-5)
+    data.close("auto_panoptic.loss", "loss", [loss.item() / head.loss_weight])
 
 
 @FORMS
-@pytest.mark.parametrize("path", files("supernet_paths*.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "supernet_paths*.npz"))
 def test_paths_of_the_supernet(path, form):
-    data, model = load(path), model_of(SUPERNET)
+    data, model = Golden(path), model_of(SUPERNET)
     x = inputs_of(model, data["meta"])
     rng = np.random.RandomState(int(data["roi_feature_seed"][0]))
-    pooled = torch.from_numpy(rng.standard_normal((2, 256, 14, 14)).astype(np.float32))
-    names = [f"{name}.{i}" for name, n in zip(GROUPS, SIZES, strict=True) for i in range(n)]
+    count, _, height, width = data["path0_mask_feat"].shape
+    shape = (count, model.roi_head.mask_roi_extractor.out_channels, height, width)
+    pooled = torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
+    names = decisions()
     for number, choices in enumerate(data["paths"].tolist()):
         set_path(model, dict(zip(names, choices, strict=True)))
-        prefix = f"path{number}_"
+        part = data.case(f"path{number}")
         out = run(model, x, form)
-        check_features(out, data, 32, prefix)
-        assert relative(out["score"][:, ::3], data[f"{prefix}score"]) < 1e-5
+        check_features(out, part, 32)
+        part.close("auto_panoptic.score", "score", out["score"][:, ::3])
         full = plain.enlarge(out["score"], x.shape[2:])
-        assert (full.argmax(1).numpy() == data[f"{prefix}sem_argmax"]).mean() > 0.999
+        part.classes("auto_panoptic.score", "sem_argmax", full.transpose(0, 1))
         layers = pooled
         for layer in model.roi_head.mask_head.convs:
             layers = layer(layers)
-        assert relative(layers[:, ::16], data[f"{prefix}mask_feat"]) < 1e-5
+        part.close("auto_panoptic.mask_layers", "mask_feat", layers[:, ::16])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,12 +13,12 @@ from mmpanoptic.models.backbones.shufflenet_v2_plus import BLOCK_OPS, ShuffleBlo
 from mmpanoptic.models.layers.head_ops import HEAD_OPS, HeadOp
 from mmpanoptic.models.segmentors.auto_panoptic import PUBLISHED_REDUCTIONS, AttentionUnit
 from mmpanoptic.ops import pytorch_only
-from tests.golden import golden_files
+from tests.golden import Golden, golden_cases
 from tests.ops.cases import provided_operators
-from tests.parity.auto_panoptic_weights import SYSTEM, block_name, fill, head_op_name, relative
+from tests.parity.auto_panoptic_weights import SYSTEM, block_name, fill, head_op_name
 
 UNITS = dict(zip(("Inter-r4", "Inter-r8", "Inter-r16"), PUBLISHED_REDUCTIONS, strict=True))
-FILES = [pytest.param(path, id=path.stem) for path in golden_files(SYSTEM, "ops*.npz")]
+FILES = golden_cases(SYSTEM, "ops*.npz")
 
 
 @contextlib.contextmanager
@@ -32,41 +31,36 @@ def pure_pytorch():
 OPERATORS = {"installed": contextlib.nullcontext, "pytorch": pure_pytorch}
 
 
-def load(path) -> dict:
-    with np.load(path) as data:
-        return {key: torch.from_numpy(data[key]) for key in data.files}
-
-
 @pytest.mark.parametrize("operators", OPERATORS)
 @pytest.mark.parametrize("op", HEAD_OPS)
 @pytest.mark.parametrize("path", FILES)
 def test_head_operation(path, op, operators):
-    data = load(path)
-    x, expected = data["head_in"], data[f"head_{op}"]
+    data = Golden(path)
+    x, expected = torch.from_numpy(data["head_in"]), data[f"head_{op}"]
     norm_cfg = {"type": "GN", "num_groups": 32}
     module = fill(
         HeadOp(op, x.shape[1], expected.shape[1], norm_cfg), lambda name: head_op_name(op, name)
     )
     with OPERATORS[operators](), torch.no_grad():
-        assert relative(module(x), expected) < 1e-5
+        data.close("auto_panoptic.head_operation", f"head_{op}", module(x))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("op", BLOCK_OPS)
 @pytest.mark.parametrize("path", FILES)
 def test_backbone_block(path, op, stride):
-    data = load(path)
-    x, expected = data["block_in"], data[f"block_{op}_s{stride}"]
+    data = Golden(path)
+    x, expected = torch.from_numpy(data["block_in"]), data[f"block_{op}_s{stride}"]
     block = ShuffleBlock(op, x.shape[1], expected.shape[1], stride, {"type": "BN"})
     fill(block, lambda name: block_name(op, name))
     with torch.no_grad():
-        assert relative(block(x), expected) < 1e-5
+        data.close("auto_panoptic.block", f"block_{op}_s{stride}", block(x))
 
 
 @pytest.mark.parametrize("path", FILES)
 def test_stem(path):
-    data = load(path)
-    x, expected = data["block_in"], data["stem"]
+    data = Golden(path)
+    x, expected = torch.from_numpy(data["block_in"]), data["stem"]
     conv = nn.Conv2d(x.shape[1], expected.shape[1], 3, 2, 1)
     stem = nn.Module()
     stem.conv, stem.bn = conv, nn.BatchNorm2d(expected.shape[1])
@@ -78,16 +72,16 @@ def test_stem(path):
     backbone.stem, backbone.stem_bn = stem.conv, stem.bn
     backbone.blocks[0] = nn.Identity()
     with torch.no_grad():
-        assert relative(backbone.eval()(x)[0], expected) < 1e-5
+        data.close("auto_panoptic.stem", "stem", backbone.eval()(x)[0])
 
 
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("path", FILES)
 def test_attention_unit(path, unit):
-    data = load(path)
-    x, expected = data["se_in"], data[f"se_{unit}"]
+    data = Golden(path)
+    x, expected = torch.from_numpy(data["se_in"]), data[f"se_{unit}"]
     module = AttentionUnit(x.shape[1], expected.shape[1], UNITS[unit])
-    assert module.fc[0].out_features == int(data[f"se_{unit}_hidden"])
+    assert module.fc[0].out_features == data[f"se_{unit}_hidden"].item()
     fill(module, lambda name: f"inter.{unit}.{name}")
     with torch.no_grad():
-        assert relative(module(x), expected) < 1e-5
+        data.close("auto_panoptic.attention_unit", f"se_{unit}", module(x))

@@ -16,24 +16,14 @@ from mmpanoptic.datasets.transforms import ResizeShortestEdge
 from mmpanoptic.registry import MODELS, TASK_UTILS
 from mmpanoptic.structures import BoxedMasks
 from tests.data.golden.panoptic_deeplab import synthetic_checkpoint
-from tests.golden import golden_files
+from tests.golden import Golden, golden_cases, layout_file
 from tests.parity.auto_panoptic_weights import (
     COCO_3_8G,
     SYSTEM,
     WIDTHS_3_8G,
     model_config,
-    relative,
 )
 from tests.reference import auto_panoptic as plain
-
-
-def files(pattern: str) -> list:
-    return [pytest.param(path, id=path.stem) for path in golden_files(SYSTEM, pattern)]
-
-
-def load(path) -> dict:
-    with np.load(path) as data:
-        return {key: data[key] for key in data.files}
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +31,7 @@ def scope():
     init_default_scope("mmpanoptic")
 
 
-@pytest.mark.parametrize("path", files("resize_sizes*.json"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "resize_sizes*.json"))
 def test_sizes_of_resized_images(path):
     resize = ResizeShortestEdge(800, 1333, size_rule="detectron")
     for case in json.loads(path.read_text()):
@@ -49,9 +39,10 @@ def test_sizes_of_resized_images(path):
         assert list(found) == case["out_height_width"]
 
 
-@pytest.mark.parametrize("path", files("legacy_boxes*.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "legacy_boxes*.npz"))
 def test_boxes(path):
-    data = {key: torch.from_numpy(value) for key, value in load(path).items()}
+    golden = Golden(path)
+    data = {key: torch.from_numpy(value) for key, value in golden.items()}
     cfg = model_config(COCO_3_8G)
     anchors = TASK_UTILS.build(cfg.rpn_head.anchor_generator).base_anchors
     assert torch.equal(torch.stack(anchors), data["cell_anchors"])
@@ -63,8 +54,10 @@ def test_boxes(path):
     for name, coder_cfg in coders.items():
         coder = TASK_UTILS.build(coder_cfg)
         boxes = data["coder_boxes"]
-        assert relative(coder.decode(boxes, data["coder_deltas"]), data[f"{name}_decoded"]) < 1e-6
-        assert relative(coder.encode(boxes, data["coder_gt"]), data[f"{name}_encoded"]) < 1e-5
+        decoded = coder.decode(boxes, data["coder_deltas"])
+        golden.close("auto_panoptic.decoded_boxes", f"{name}_decoded", decoded)
+        encoded = coder.encode(boxes, data["coder_gt"])
+        golden.close("auto_panoptic.encoded_boxes", f"{name}_encoded", encoded)
 
 
 def fuse(masks, scores, labels, semantic, **options):
@@ -92,9 +85,9 @@ def merge_inputs(data: dict):
     return masks, data["scores"], data["labels"], data["semantic"]
 
 
-@pytest.mark.parametrize("path", files("panoptic_merge*.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "panoptic_merge*.npz"))
 def test_merge(path):
-    data = load(path)
+    data = Golden(path)
     index_map, segments = fuse(*merge_inputs(data))
     np.testing.assert_array_equal(index_map, data["segment_map"])
     stuff_ids = [label.dataset_id for label in COCO_PANOPTIC if not label.isthing]
@@ -143,7 +136,7 @@ def released(path) -> dict:
     return {name.removeprefix("module."): value for name, value in weights.items()}
 
 
-@pytest.mark.parametrize("path", files("manifest_*.json"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "manifest_*.json"))
 def test_every_tensor_is_placed_or_dropped(path):
     model = build(path.stem.removeprefix("manifest_"))
     key_map = AutoPanopticKeyMap(model)
@@ -157,7 +150,7 @@ def test_every_tensor_is_placed_or_dropped(path):
     assert all("fpn_inner1" in n or "fpn_layer1" in n or "cell_anchors" in n for n in dropped)
 
 
-@pytest.mark.parametrize("path", files("manifest_imagenet_*.json"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "manifest_imagenet_*.json"))
 def test_classifiers_give_detectors_their_backbone(path):
     model = build(path.stem.removeprefix("manifest_").removeprefix("imagenet_"))
     key_map = AutoPanopticKeyMap(model)
@@ -169,8 +162,7 @@ def test_classifiers_give_detectors_their_backbone(path):
 
 
 def test_classes_change_from_background_first_to_last():
-    (path,) = golden_files(SYSTEM, "manifest_coco_3.8g.json")
-    weights = released(path)
+    weights = released(layout_file(SYSTEM, "manifest_coco_3.8g.json"))
     ours = AutoPanopticKeyMap(build("coco_3.8g")).to_ours(weights)
     head, predictor = "roi_head.bbox_head.", "roi_heads.box.predictor."
     scores = weights[f"{predictor}cls_score.weight"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 
 import numpy as np
@@ -22,19 +23,21 @@ from mmpanoptic.nas.scoring import best_architectures, rank_scores
 from mmpanoptic.nas.space import SearchSpace
 from mmpanoptic.registry import MODELS, OPTIM_WRAPPERS, PARAM_SCHEDULERS
 from tests.data.golden.panoptic_deeplab import synthetic_checkpoint
-from tests.golden import golden_files
-from tests.parity.auto_panoptic_weights import SUPERNET, SYSTEM, model_config, relative
+from tests.golden import Golden, golden_cases, layout_file
+from tests.parity.auto_panoptic_weights import SUPERNET, SYSTEM, decisions, model_config
 
 WIDTHS = {
     "300M": (16, 64, 160, 320, 640),
     "1.3G": (48, 96, 240, 480, 960),
     "3.8G": (72, 172, 432, 864, 1728),
 }
-SIZES = {"macs": (224, 224), "macs_800x1344": (800, 1344)}
+CLASSIFIER_WIDTHS = {"1.3G": 1024, "3.8G": 1728}  # before the last layer
 
 
-def files(pattern: str) -> list:
-    return [pytest.param(path, id=path.stem) for path in golden_files(SYSTEM, pattern)]
+def size_in(name: str) -> tuple[int, int]:
+    """The image size that a name of the golden file states, as ``224`` or ``800x1344``."""
+    height, width = re.search(r"_(\d+)(?:x(\d+))?(?:_|$)", name).groups()
+    return int(height), int(width or height)
 
 
 def read(path):
@@ -60,7 +63,7 @@ def model_at(width: str):
     return cfg
 
 
-@pytest.mark.parametrize("path", files("encodings*.json"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "encodings*.json"))
 def test_codes_of_architectures(path, space):
     for case in read(path).values():
         arch = space.parse(case["compact"])
@@ -77,7 +80,7 @@ def test_codes_of_architectures(path, space):
             assert [f"Inter-{name}" for name in names[group]] == case["decoded"][group]
 
 
-@pytest.mark.parametrize("path", files("sampler_tables*.json"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "sampler_tables*.json"))
 def test_fair_tables(path, space):
     for case in read(path):
         table = fair_table(space, np.random.RandomState(case["np_seed"]))
@@ -85,7 +88,7 @@ def test_fair_tables(path, space):
         np.testing.assert_array_equal(table.T, columns)
 
 
-@pytest.mark.parametrize("path", files("trainer_windows*.json"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "trainer_windows*.json"))
 def test_the_published_windows_are_one_iteration_late_and_ours_are_not(path, space):
     content = read(path)
     late, ours = FairPaths(space, 0, strict_legacy_windows=True), FairPaths(space, 0)
@@ -100,7 +103,7 @@ def test_the_published_windows_are_one_iteration_late_and_ours_are_not(path, spa
         assert (ours.locate(row["iteration"] - 1)[1] == space.window - 1) == row["step"]
 
 
-@pytest.mark.parametrize("path", files("search_trace*.json"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "search_trace*.json"))
 def test_complete_searches(path, space):
     for trace in read(path):
         own = space if trace["search_backbone"] else heads_only(space)
@@ -124,18 +127,20 @@ def test_complete_searches(path, space):
         assert best_architectures(own, scores)[0] == models[0]
 
 
-@pytest.mark.parametrize("path", files("complexity*.json"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "complexity*.json"))
 def test_costs_of_backbones(path, space):
     content = read(path)
-    for case in content["backbone_224"].values():
+    ((group, cases),) = ((k, v) for k, v in content.items() if k.startswith("backbone_"))
+    for case in cases.values():
         arch = [*case["arch"], *[0] * (len(space) - len(case["arch"]))]
-        for key, size in SIZES.items():
+        for key in (key for key in case if key.startswith("macs")):
+            size = size_in(group if key == "macs" else key)
             cost = make_costs(space, model_at(case["width"]), size).cost(arch)
             assert cost["macs.backbone"] == case[key]
             assert cost["params.backbone"] == case["params"]
 
 
-@pytest.mark.parametrize("path", files("complexity*.json"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "complexity*.json"))
 def test_costs_of_operations(path):
     from mmpanoptic.models.layers.head_ops import head_op_macs
 
@@ -143,24 +148,25 @@ def test_costs_of_operations(path):
         assert head_op_macs(op, 256, 256) == macs
 
 
-@pytest.mark.parametrize("path", files("complexity*.json"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "complexity*.json"))
 def test_costs_of_classifiers(path, space):
     content = read(path)
-    coco = content["backbone_224"]["COCO_3.8G"]["arch"]
+    ((group, cases),) = ((k, v) for k, v in content.items() if k.startswith("imagenet_classifier"))
+    ((_, backbones),) = ((k, v) for k, v in content.items() if k.startswith("backbone_"))
+    coco = backbones["COCO_3.8G"]["arch"]
     backbone = SearchSpace([group for group in space.groups if group.name == "backbone"])
-    for width, channels in (("3.8G", 1728), ("1.3G", 1024)):
-        cfg = {
-            "backbone": model_at(width).backbone,
-            "head": {"in_channels": WIDTHS[width][-1], "channels": channels, "num_labels": 1000},
-        }
-        cost = make_costs(backbone, cfg, (224, 224)).cost(coco)
-        expected = content["imagenet_classifier_224"][width]
+    for width, expected in cases.items():
+        head = {"in_channels": WIDTHS[width][-1], "channels": CLASSIFIER_WIDTHS[width]}
+        cfg = {"backbone": model_at(width).backbone, "head": head | {"num_labels": 1000}}
+        cost = make_costs(backbone, cfg, size_in(group)).cost(coco)
         assert (cost["macs"], cost["params"]) == (expected["macs"], expected["params"])
 
 
-@pytest.mark.parametrize("path", files("complexity*.json"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "complexity*.json"))
 def test_costs_of_whole_detectors(path, space):
-    content, codes = read(path), read(golden_files(SYSTEM, "encodings*.json")[0])
+    content, codes = read(path), read(layout_file(SYSTEM, "encodings.json"))
+    ((group, cases),) = ((k, v) for k, v in content.items() if k.startswith("detector_macs_"))
+    counts = [int(n) for n in re.search(r"_(\d+)box_(\d+)mask", group).groups()]
     ours = {
         "body": "backbone",
         "fpn": "neck",
@@ -168,9 +174,9 @@ def test_costs_of_whole_detectors(path, space):
         "box_head": "bbox_head",
         "mask_head": "mask_head",
     }
-    for name, expected in content["detector_macs_800x1344_1000box_100mask"].items():
+    for name, expected in cases.items():
         cfg = model_at("3.8G" if "3.8G" in name else "1.3G")
-        costs = make_costs(space, cfg, (800, 1344), 1000, 100, background_rows=True)
+        costs = make_costs(space, cfg, size_in(group), *counts, background_rows=True)
         cost = costs.cost(codes[name]["flat"])
         assert cost["macs"] == expected["total"]
         for theirs, part in ours.items():
@@ -190,7 +196,7 @@ def supernet() -> nn.Module:
         return MODELS.build(model_config())
 
 
-@pytest.mark.parametrize("path", files("optimizer*.json"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "optimizer*.json"))
 def test_learning_rates_of_the_supernet(path, supernet):
     expected = {
         (round(group["lr"], 8), group["weight_decay"]): group["tensors"]
@@ -203,7 +209,7 @@ def test_learning_rates_of_the_supernet(path, supernet):
     assert Counter((round(lr, 8), decay) for lr, decay in settings) == expected
 
 
-@pytest.mark.parametrize("path", files("optimizer*.json"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "optimizer*.json"))
 def test_learning_rates_of_the_searched_model(path):
     init_default_scope("mmpanoptic")
     from tests.parity.auto_panoptic_weights import COCO_3_8G
@@ -226,7 +232,7 @@ def constructor(passes: int) -> SupernetOptimWrapperConstructor:
     )
 
 
-@pytest.mark.parametrize("path", files("optimizer*.json"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "optimizer*.json"))
 @pytest.mark.parametrize(
     ("config", "curve"),
     [("auto-panoptic_supernet-1.3g_8xb2-90k_coco-nas", "lr_supernet_cosine")],
@@ -263,11 +269,10 @@ def published_backbone_names(backbone: nn.Module) -> dict[str, str]:
     return {ours.removeprefix("backbone."): theirs for ours, theirs in names.items()}
 
 
-@pytest.mark.parametrize("path", files("bn_recalibration*.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "bn_recalibration*.npz"))
 def test_recalibration_of_batch_norms(path):
     init_default_scope("mmpanoptic")
-    with np.load(path) as data:
-        golden = {key: data[key] for key in data.files}
+    golden = Golden(path)
     cfg = model_config()
     backbone = MODELS.build({**cfg.backbone, "norm_cfg": {"type": "BN"}})
     names = published_backbone_names(backbone)
@@ -278,23 +283,34 @@ def test_recalibration_of_batch_norms(path):
         for ours, value in backbone.state_dict().items()
     }
     backbone.load_state_dict(state)
-    set_path(backbone, {f"backbone.{i}": int(c) for i, c in enumerate(golden["path"][:40])})
+    choices = zip(decisions(), golden["path"].tolist(), strict=True)
+    set_path(backbone, {name: c for name, c in choices if name.startswith("backbone.")})
     height, width, count = map(int, golden["meta"])
     norms = {v: k.rsplit(".", 1)[0] for k, v in names.items() if k.endswith("running_mean")}
     batches = [images(int(seed), height, width, count) for seed in golden["seeds"]]
     before = {k: v.clone() for k, v in backbone.state_dict().items()}
     with recalibrated_norms(backbone, backbone, batches, mode="ema") as touched, torch.no_grad():
-        assert touched == int(golden["n_touched"][0])
+        golden.equal("n_touched", [touched])
+        # Deep layers see few cells, so that the noise of float32 grows from stage to stage.
         for number, layer in enumerate(golden["layers"]):
-            norm = backbone.get_submodule(norms[f"{layer}.running_mean"])
-            # Deep layers see few cells, so that the noise of float32 grows with the depth.
-            assert relative(norm.running_mean, golden[f"std_mean{number}"]) < 1e-3
-            assert relative(norm.running_var, golden[f"std_var{number}"]) < 1e-3
-        for level, feature in enumerate(backbone(images(301, height, width, 1))):
-            expected = golden[f"std_body{level}"]
-            assert relative(feature[:, ::32], expected) < 1e-3
+            name = norms[f"{layer}.running_mean"]
+            norm = backbone.get_submodule(name)
+            quantity = f"auto_panoptic.recalibrated_norms_{stage_of(backbone, name)}"
+            golden.close(quantity, f"std_mean{number}", norm.running_mean)
+            golden.close(quantity, f"std_var{number}", norm.running_var)
+        for level, feature in enumerate(
+            backbone(images(int(golden["seeds"][0]), height, width, 1))
+        ):
+            quantity = f"auto_panoptic.recalibrated_body_{level}"
+            golden.close(quantity, f"std_body{level}", feature[:, ::32])
     after = backbone.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def stage_of(backbone: nn.Module, name: str) -> int:
+    """Stage of the block ``blocks.<number>...``."""
+    ends = np.cumsum(backbone.depths)
+    return int(np.searchsorted(ends, int(name.split(".")[1]), side="right"))
 
 
 def images(seed: int, height: int, width: int, count: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -26,26 +26,12 @@ from mmpanoptic.models.losses import HardPixelMiningLoss
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import BoxedMasks
 from tests.data.golden.panoptic_deeplab import synthetic_checkpoint
-from tests.golden import golden_dir, golden_files
+from tests.golden import Golden, golden_cases, layout_file
 
 SYSTEM = "efficientps_solov2"
 MEAN = (106.433, 116.617, 119.559)
 STD = (65.496, 67.6, 74.123)
 STRIDES = (4, 8, 16, 32)
-
-
-def files(pattern: str) -> list:
-    return [pytest.param(path, id=path.stem) for path in golden_files(SYSTEM, pattern)]
-
-
-def load(path: Path) -> dict:
-    with np.load(path) as data:
-        return {key: data[key] for key in data.files}
-
-
-def cases(data: dict, key: str) -> list[str]:
-    """Names of the cases of a file, each of which stores ``<name>_<key>``."""
-    return [name.removesuffix(f"_{key}") for name in data if name.endswith(f"_{key}")]
 
 
 def randn(seed: int, *shape: int) -> Tensor:
@@ -56,20 +42,8 @@ def shapes(height: int, width: int) -> list[tuple[int, int]]:
     return [(math.ceil(height / s), math.ceil(width / s)) for s in STRIDES]
 
 
-def rel(actual: Tensor, expected: np.ndarray) -> float:
-    assert tuple(actual.shape) == expected.shape
-    difference = np.abs(actual.detach().numpy().astype(np.float64) - expected).max()
-    return float(difference / max(np.abs(expected).max(), 1e-30))
-
-
-def close(actual: Tensor, expected: np.ndarray, tolerance: float) -> None:
-    assert tuple(actual.shape) == expected.shape
-    assert np.abs(actual.detach().numpy() - expected).max() <= tolerance
-
-
 def manifest() -> dict:
-    path = golden_dir(SYSTEM) / "manifest_efficientps_cityscapes.json"
-    return json.loads(path.read_text())
+    return json.loads(layout_file(SYSTEM, "manifest_efficientps_cityscapes.json").read_text())
 
 
 def published_weights(prefix: str, damped: bool = False) -> dict[str, Tensor]:
@@ -98,12 +72,22 @@ def backbone(damped: bool) -> nn.Module:
 
 
 def neck() -> nn.Module:
-    channels = (40, 64, 176, 2048)
-    return build("neck", {"type": "TwoWayFPN", "in_channels": channels, "separable_out": False})
+    cfg = {"type": "TwoWayFPN", "in_channels": pyramid_channels(), "separable_out": False}
+    return build("neck", cfg)
+
+
+def pyramid_channels() -> list[int]:
+    """Widths of the backbone's levels."""
+    convs = (f"neck.lateral_convs_top.{level}.conv.weight" for level in range(len(STRIDES)))
+    return [manifest()[name][1] for name in convs]
+
+
+def num_classes() -> int:
+    return manifest()["semantic_head.conv_logits.bias"][0]
 
 
 def semantic_head() -> nn.Module:
-    return build("semantic_head", {"type": "EfficientPSHead", "num_classes": 19})
+    return build("semantic_head", {"type": "EfficientPSHead", "num_classes": num_classes()})
 
 
 def image(seed: int, height: int, width: int) -> Tensor:
@@ -112,11 +96,11 @@ def image(seed: int, height: int, width: int) -> Tensor:
     return ((pixels - mean) / std)[None]
 
 
-@pytest.mark.parametrize("path", files("inplace_abn.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "inplace_abn*.npz"))
 def test_batch_norm_with_folded_scale_is_inplace_abn(path):
-    data = load(path)
-    for name in cases(data, "x"):
-        part = {k.removeprefix(f"{name}_"): v for k, v in data.items() if k.startswith(f"{name}_")}
+    data = Golden(path)
+    for name in data.cases("x"):
+        part = data.case(name)
         eps = float(f"1e-{name[-1]}")
         cfg = abn_norm(eps)
         norm = nn.BatchNorm2d(part["x"].shape[1], eps=cfg["eps"], momentum=cfg["momentum"])
@@ -127,28 +111,38 @@ def test_batch_norm_with_folded_scale_is_inplace_abn(path):
         norm.running_mean.copy_(torch.from_numpy(part["mean"]))
         norm.running_var.copy_(torch.from_numpy(part["var"]))
         x = torch.from_numpy(part["x"]).requires_grad_()
-        close(functional.leaky_relu(norm.eval()(x), slope), part["eval"], 1e-5)
+        part.close("efficientps.abn", "eval", functional.leaky_relu(norm.eval()(x), slope))
         out = functional.leaky_relu(norm.train()(x), slope)
-        close(out, part["train"], 1e-5)
+        part.close("efficientps.abn", "train", out)
         out.backward(torch.from_numpy(part["gout"]))
-        close(x.grad, part["gx"], 1e-5)
+        part.close("efficientps.abn", "gx", x.grad)
         sign = torch.where(raw < 0, -1.0, 1.0)
-        close(norm.weight.grad * sign, part["gweight"], 5e-4)
-        close(norm.bias.grad, part["gbias"], 1e-5)
-        close(norm.running_mean, part["mean_after"], 1e-5)
-        close(norm.running_var, part["var_after"], 1e-5)
+        part.close("efficientps.abn_scale_gradient", "gweight", norm.weight.grad * sign)
+        published = scale_gradient_of_output(out, norm.weight, norm.bias, part["gout"], slope)
+        part.close("efficientps.abn_scale_gradient", "gweight", published * sign)
+        part.close("efficientps.abn", "gbias", norm.bias.grad)
+        part.close("efficientps.abn", "mean_after", norm.running_mean)
+        part.close("efficientps.abn", "var_after", norm.running_var)
 
 
-@pytest.mark.parametrize("path", files("efficientnet_b5_stages.npz"))
+@torch.no_grad()
+def scale_gradient_of_output(out, weight, bias, grad, slope: float) -> Tensor:
+    """Compute the gradient as InPlaceABN does: from its output, divided by scales near zero."""
+    shape = (1, -1, 1, 1)
+    normalised = (torch.where(out < 0, out / slope, out) - bias.view(shape)) / weight.view(shape)
+    grad = torch.from_numpy(grad) * torch.where(out < 0, slope, 1.0)
+    return (grad * normalised).sum((0, 2, 3))
+
+
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "efficientnet_b5_stages*.npz"))
 def test_each_stage_of_the_backbone(path):
-    data = load(path)
+    data = Golden(path)
     model = backbone(damped=False)
-    blocks = [list(layer) for layer in model.layers[1:6]]
-    count = {4: 7, 5: 9}
-    stages = [*blocks[:3]]
-    for layer, length in count.items():
-        stages += [blocks[layer - 1][:length], blocks[layer - 1][length:]]
-    for stage, parts in enumerate(stages):
+    blocks = iter([block for layer in model.layers[1:6] for block in layer])
+    names = [name for name in manifest() if name.endswith(".conv_dw.weight")]
+    counts = Counter(int(name.split(".")[2]) for name in names)  # backbone.blocks.<stage>.<block>
+    for stage, count in sorted(counts.items()):
+        parts = [next(blocks) for _ in range(count)]
         channels = parts[0].depthwise_conv.in_channels
         if stage:
             channels = parts[0].expand_conv.in_channels
@@ -157,49 +151,47 @@ def test_each_stage_of_the_backbone(path):
             for block in parts:
                 x = block(x)
         step = max(1, x.shape[1] // 32)
-        assert x.abs().mean().item() == pytest.approx(float(data[f"stage{stage}_absmean"]), 1e-5)
-        assert rel(x[:, ::step], data[f"stage{stage}"]) < 1e-5
+        data.close("efficientps.stage_mean", f"stage{stage}_absmean", x.abs().mean())
+        data.close("efficientps.stage", f"stage{stage}", x[:, ::step])
 
 
-@pytest.mark.parametrize("path", files("efficientnet_b5_features.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "efficientnet_b5_features*.npz"))
 def test_backbone_features(path):
-    data = load(path)
+    golden = Golden(path)
     model = backbone(damped=True)
-    for name in cases(data, "seed_h_w"):
+    for data in map(golden.case, golden.cases("seed_h_w")):
         with torch.no_grad():
-            feats = model(image(*map(int, data[f"{name}_seed_h_w"])))
-        close(feats[0], data[f"{name}_f0"], 2e-5)
-        close(feats[1], data[f"{name}_f1"], 2e-5)
-        close(feats[2], data[f"{name}_f2"], 2e-5)
-        close(feats[3][:, ::4], data[f"{name}_f3"], 2e-5)
+            feats = model(image(*map(int, data["seed_h_w"])))
+        for level, (feat, step) in enumerate(zip(feats, (1, 1, 1, 4), strict=True)):
+            data.close("efficientps.backbone", f"f{level}", feat[:, ::step])
 
 
 def pyramid_inputs(seed: int, height: int, width: int, batch: int = 1) -> list[Tensor]:
     sizes = shapes(height, width)
-    channels = (40, 64, 176, 2048)
-    return [randn(seed + i, batch, c, *sizes[i]) for i, c in enumerate(channels)]
+    return [randn(seed + i, batch, c, *sizes[i]) for i, c in enumerate(pyramid_channels())]
 
 
-@pytest.mark.parametrize("path", files("two_way_fpn.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "two_way_fpn*.npz", but="*_train*"))
 def test_neck(path):
-    data = load(path)
+    golden = Golden(path)
     model = neck()
-    for name in cases(data, "seed_h_w"):
+    for data in map(golden.case, golden.cases("seed_h_w")):
         with torch.no_grad():
-            outs = model(pyramid_inputs(*map(int, data[f"{name}_seed_h_w"])))
+            outs = model(pyramid_inputs(*map(int, data["seed_h_w"])))
         for level, out in enumerate(outs):
-            close(out[:, ::8], data[f"{name}_p{level}"], 5e-5)
+            data.close("efficientps.neck", f"p{level}", out[:, ::8])
 
 
-@pytest.mark.parametrize("path", files("two_way_fpn_train.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "two_way_fpn_train*.npz"))
 def test_a_training_step_of_the_neck(path):
-    data = load(path)
+    data = Golden(path)
     model = neck().train()
-    inputs = [x.requires_grad_() for x in pyramid_inputs(*map(int, data["seed_h_w"]), batch=2)]
+    sizes = map(int, data["seed_h_w"])
+    inputs = [x.requires_grad_() for x in pyramid_inputs(*sizes, batch=len(data["grad_x0"]))]
     outs = model(inputs)
     loss = sum(out.square().mean() for out in outs)
     loss.backward()
-    assert loss.item() == pytest.approx(float(data["loss"]), rel=1e-4)
+    data.close("efficientps.neck_training", "loss", loss)
     weight = model.lateral_convs_bottom[0].conv.weight.grad
     norm = model.lateral_convs_top[0].bn
     found = {
@@ -208,21 +200,25 @@ def test_a_training_step_of_the_neck(path):
         "lateral_top0_running_mean": norm.running_mean,
         "lateral_top0_running_var": norm.running_var,
         "fpn3_running_var": model.fpn_convs[3].bn.running_var,
+    }
+    for name, value in found.items():
+        data.close("efficientps.neck_training", name, value)
+    gradients = {
         "grad_x0": inputs[0].grad[:, ::4],
         "grad_x3": inputs[3].grad[:, ::64],
         "grad_lateral_bottom0_weight": weight[::16, ::64, 0, 0],
         "grad_fpn0_bn_weight": model.fpn_convs[0].bn.weight.grad,
     }
-    for name, value in found.items():
-        assert rel(value, data[name]) < 1e-4, name
+    for name, value in gradients.items():
+        data.close("efficientps.neck_gradient", name, value)
 
 
-@pytest.mark.parametrize("path", files("semantic_head.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "semantic_head*.npz"))
 def test_semantic_head(path):
-    data = load(path)
+    golden = Golden(path)
     model = semantic_head()
-    for name in cases(data, "seed_h_w"):
-        seed, height, width = map(int, data[f"{name}_seed_h_w"])
+    for data in map(golden.case, golden.cases("seed_h_w")):
+        seed, height, width = map(int, data["seed_h_w"])
         sizes = shapes(height, width)
         feats = [randn(seed + i, 1, 256, *size) for i, size in enumerate(sizes)]
         with torch.no_grad():
@@ -230,11 +226,11 @@ def test_semantic_head(path):
             dpc = model.lateral_convs_ss[0](feats[3])
             lsfe = model.lateral_convs_ls[0](feats[1])
             aligned = model.aligning_convs[0](randn(seed + 9, 1, 128, *sizes[2]))
-        assert tuple(logits.shape) == tuple(data[f"{name}_shape"])
-        close(logits[..., ::2, ::2], data[f"{name}_logits"], 5e-5)
-        close(dpc[:, ::8], data[f"{name}_dpc0_p3"], 5e-5)
-        close(lsfe[:, ::8], data[f"{name}_lsfe0_p1"], 5e-5)
-        close(aligned[:, ::8], data[f"{name}_mc0"], 5e-5)
+        data.equal("shape", logits.shape)
+        data.close("efficientps.semantic_head", "logits", logits[..., ::2, ::2])
+        data.close("efficientps.semantic_head", "dpc0_p3", dpc[:, ::8])
+        data.close("efficientps.semantic_head", "lsfe0_p1", lsfe[:, ::8])
+        data.close("efficientps.semantic_head", "mc0", aligned[:, ::8])
 
 
 def upsampled(logits: Tensor) -> Tensor:
@@ -242,62 +238,60 @@ def upsampled(logits: Tensor) -> Tensor:
     return functional.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)
 
 
-@pytest.mark.parametrize("path", files("semantic_loss.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "semantic_loss*.npz"))
 def test_semantic_loss(path):
-    data = load(path)
+    data = Golden(path)
     labels = torch.from_numpy(data["labels"]).long()[:, 0]
-    shape = (len(labels), 19, *labels.shape[1:])
+    shape = (len(labels), num_classes(), *labels.shape[1:])
     logits = 2 * randn(int(data["seed"]), *shape)
     logits.requires_grad_()
     mining = HardPixelMiningLoss(0.25, mining="batch", round_up=True)
     loss = mining(logits, labels)
-    assert loss.item() == pytest.approx(float(data["loss_ohem25"]), rel=1e-5)
-    every = HardPixelMiningLoss(1.0)(logits, labels)
-    assert every.item() == pytest.approx(float(data["loss_no_ohem"]), rel=1e-5)
+    data.close("efficientps.loss", "loss_ohem25", loss)
+    data.close("efficientps.loss", "loss_no_ohem", HardPixelMiningLoss(1.0)(logits, labels))
     ignored = labels.clone()
     ignored[0] = 255
-    partly = mining(logits, ignored).item()
-    assert partly == pytest.approx(float(data["loss_ohem25_first_image_ignored"]), rel=1e-5)
+    data.close("efficientps.loss", "loss_ohem25_first_image_ignored", mining(logits, ignored))
     loss.backward()
-    assert rel(logits.grad[:, ::4], data["grad"]) < 1e-5
-    assert np.array_equal((logits.grad != 0).any(1).numpy(), data["grad_nonzero"])
+    data.close("efficientps.loss_gradient", "grad", logits.grad[:, ::4])
+    data.equal("grad_nonzero", (logits.grad != 0).any(1))
 
 
-@pytest.mark.parametrize("path", files("semantic_loss.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "semantic_loss*.npz"))
 def test_the_head_computes_the_mean_of_the_losses_of_single_images(path):
-    data = load(path)
+    data = Golden(path)
     labels = torch.from_numpy(data["labels"]).long()
     samples = []
     for label in labels:
         sample = DetDataSample()
         sample.gt_sem_seg = PixelData(sem_seg=label)
         samples.append(sample)
-    head = MODELS.build({"type": "EfficientPSHead", "num_classes": 19, "in_channels": 8})
+    head = MODELS.build({"type": "EfficientPSHead", "num_classes": num_classes(), "in_channels": 8})
     height, width = labels.shape[-2:]
-    logits = randn(int(data["seed"]), len(labels), 19, height // 4, width // 4)
+    logits = randn(int(data["seed"]), len(labels), num_classes(), height // 4, width // 4)
     whole = head.loss_by_feat(logits, samples)["loss_semantic"]
     parts = [head.loss_by_feat(logits[i : i + 1], samples[i : i + 1]) for i in range(len(labels))]
     mean = torch.stack([part["loss_semantic"] for part in parts]).mean()
     assert torch.allclose(whole, mean)
 
 
-@pytest.mark.parametrize("path", files("efficientps_semantic_e2e.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "efficientps_semantic_e2e*.npz"))
 def test_from_image_to_semantic_logits(path):
-    data = load(path)
+    data = Golden(path)
     with torch.no_grad():
         x = image(*map(int, data["seed_h_w"]))
         logits = upsampled(semantic_head()(neck()(backbone(damped=True)(x))))
-    close(logits[..., ::2, ::2], data["logits"], 2e-4)
-    assert np.array_equal(logits.argmax(1).numpy(), data["argmax"])
+    data.close("efficientps.semantic_logits", "logits", logits[..., ::2, ::2])
+    data.classes("efficientps.semantic_logits", "argmax", logits.transpose(0, 1))
 
 
 CITYSCAPES_THINGS = list(range(11, 19))
 
 
-def fuse(data: dict, case: str, instances: InstanceData, **options) -> tuple[np.ndarray, list[int]]:
+def fuse(data: Golden, instances: InstanceData, **options) -> tuple[np.ndarray, list[int]]:
     """Run the fusion of a crafted case: the id map, and the class of each id."""
-    lowres = torch.from_numpy(data[f"{case}_sem_lowres"])
-    height, width, stuff_area, overlap = data[f"{case}_hw_minarea_overlap"].tolist()
+    lowres = torch.from_numpy(data["sem_lowres"])
+    height, width, stuff_area, overlap = data["hw_minarea_overlap"].tolist()
     head = MODELS.build(
         {
             "type": "AdaptiveLogitFusionHead",
@@ -316,74 +310,75 @@ def fuse(data: dict, case: str, instances: InstanceData, **options) -> tuple[np.
     return result.index_map[0].numpy(), [255, *(info["label"] for info in result.segments_info)]
 
 
-def instances_of(data: dict, case: str, boxes: np.ndarray, scores, logits) -> InstanceData:
+def instances_of(data: Golden, boxes: np.ndarray, scores, logits) -> InstanceData:
     return InstanceData(
         bboxes=torch.from_numpy(boxes).view(-1, 4),
         scores=torch.from_numpy(scores),
-        labels=torch.from_numpy(data[f"{case}_labels"]).long(),
+        labels=torch.from_numpy(data["labels"]).long(),
         mask_logits=logits,
     )
 
 
-@pytest.mark.parametrize("path", files("fusion_maskrcnn.npz"))
+def detections_of(data: Golden) -> InstanceData:
+    """Boxes with masks of their class."""
+    detections = data["dets"].reshape(-1, 5)
+    values = torch.from_numpy(data["mask_logits_of_label"])
+    values = values if len(detections) else values.view(0, 1, 1)
+    boxes, scores = np.ascontiguousarray(detections[:, :4]), detections[:, 4].copy()
+    return instances_of(data, boxes, scores, values)
+
+
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "fusion_maskrcnn*.npz"))
 def test_fusion_of_masks_of_boxes(path):
-    data = load(path)
-    for case in cases(data, "sem_lowres"):
-        detections = data[f"{case}_dets"].reshape(-1, 5)
-        values = torch.from_numpy(data[f"{case}_mask_logits_of_label"])
-        values = values if len(detections) else values.view(0, 1, 1)
-        boxes, scores = np.ascontiguousarray(detections[:, :4]), detections[:, 4].copy()
-        found = instances_of(data, case, boxes, scores, values)
-        index_map, labels = fuse(data, case, found, legacy_zero_outside=True)
-        assert np.array_equal(index_map, data[f"{case}_pan"]), case
-        assert labels == data[f"{case}_cat"].tolist(), case
+    golden = Golden(path)
+    for data in map(golden.case, golden.cases("sem_lowres")):
+        index_map, labels = fuse(data, detections_of(data), legacy_zero_outside=True)
+        data.equal("pan", index_map)
+        data.equal("cat", labels)
 
 
-@pytest.mark.parametrize("path", files("fusion_fullres.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "fusion_fullres*.npz"))
 def test_fusion_of_masks_of_the_whole_image(path):
-    data = load(path)
-    for case in cases(data, "sem_lowres"):
-        values = torch.from_numpy(data[f"{case}_inst_logits"])
+    golden = Golden(path)
+    for data in map(golden.case, golden.cases("sem_lowres")):
+        values = torch.from_numpy(data["inst_logits"])
         count, height, width = values.shape
         windows = torch.tensor([[0, 0, width, height]]).repeat(count, 1)
         logits = BoxedMasks(windows, values.flatten(), (height, width))
-        found = instances_of(data, case, data[f"{case}_boxes"], data[f"{case}_scores"], logits)
-        index_map, labels = fuse(data, case, found, legacy_zero_outside=True)
-        assert np.array_equal(index_map, data[f"{case}_pan"]), case
-        assert labels == data[f"{case}_cat"].tolist(), case
+        found = instances_of(data, data["boxes"], data["scores"], logits)
+        index_map, labels = fuse(data, found, legacy_zero_outside=True)
+        data.equal("pan", index_map)
+        data.equal("cat", labels)
 
 
-@pytest.mark.parametrize("path", files("fusion_maskrcnn.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "fusion_maskrcnn*.npz"))
 def test_by_default_instances_win_nothing_outside_of_their_boxes(path):
-    data = load(path)
-    for case in cases(data, "sem_lowres"):
-        detections = data[f"{case}_dets"].reshape(-1, 5)
-        if not len(detections):
+    golden = Golden(path)
+    for data in map(golden.case, golden.cases("sem_lowres")):
+        found = detections_of(data)
+        if not len(found):
             continue
-        values = torch.from_numpy(data[f"{case}_mask_logits_of_label"])
-        boxes, scores = np.ascontiguousarray(detections[:, :4]), detections[:, 4].copy()
-        found = instances_of(data, case, boxes, scores, values)
-        index_map, labels = fuse(data, case, found)
+        index_map, labels = fuse(data, found)
         inside = np.zeros(index_map.shape, bool)
-        for x0, y0, x1, y1 in boxes:
+        for x0, y0, x1, y1 in found.bboxes.tolist():
             inside[max(int(y0), 0) : int(y1) + 1, max(int(x0), 0) : int(x1) + 1] = True
         is_thing = np.isin(np.array(labels), CITYSCAPES_THINGS)[index_map]
         assert not (is_thing & ~inside).any()
 
 
-@pytest.mark.parametrize("path", files("mask_head.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "mask_head*.npz"))
 def test_mask_head(path):
-    data = load(path)
-    count, classes = data["logits"].shape[:2]
+    data = Golden(path)
+    count, classes, height, width = data["logits"].shape
     head = MODELS.build({"type": "SeparableMaskHead", "num_classes": classes - 1})
     model = nn.ModuleDict({"roi_head": nn.ModuleDict({"mask_head": head})})
     model.load_state_dict(EfficientPSKeyMap(model).to_ours(published_weights("mask_head.")))
     with torch.no_grad():
-        logits = head.eval()(randn(int(data["seed"]), count, 256, 14, 14))
-    close(logits, data["logits"][:, 1:], 5e-5)
+        logits = head.eval()(randn(int(data["seed"]), count, 256, height // 2, width // 2))
+    data.close("efficientps.mask_head", "logits", logits, np.s_[:, 1:])
 
 
-@pytest.mark.parametrize("path", files("manifest_efficientps*.json"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "manifest_efficientps*.json"))
 def test_the_released_layout_fills_the_released_config(path):
     shapes_of = json.loads(path.read_text())
     zero = torch.zeros(())

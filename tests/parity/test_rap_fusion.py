@@ -21,7 +21,7 @@ from mmpanoptic.models.layers import PairQuery
 from mmpanoptic.models.postprocess import paste_masks
 from mmpanoptic.models.postprocess.painting import paint_in_order
 from mmpanoptic.structures import BoxedMasks
-from tests.golden import golden_files
+from tests.golden import Golden, golden_cases, golden_files
 
 SYSTEM = "rap"
 COCO_STUFF = [
@@ -41,9 +41,9 @@ def unpack(packed: np.ndarray, height: int, width: int) -> torch.Tensor:
     return torch.from_numpy(bits.reshape(-1, height, width).astype(bool))
 
 
-@pytest.mark.parametrize("path", golden_files(SYSTEM, "mask_paste*.npz"), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "mask_paste*.npz"))
 def test_masks_are_pasted_like_the_original(path):
-    data = np.load(path)
+    data = Golden(path)
     width, height = data["image_wh"].tolist()
     values, boxes = torch.from_numpy(data["mask_prob"]), torch.from_numpy(data["boxes"])
     expected = unpack(data["pasted_packed"], height, width)
@@ -59,7 +59,7 @@ HEADS = {
     "RAP": RelationFusionHead,
     "ocfusion": OcclusionFusionHead,
 }
-FUSIONS = golden_files(SYSTEM, "fusion_*.npz")
+FUSIONS = golden_cases(SYSTEM, "fusion_*.npz")
 
 
 def fusion_head(data, method: str, things: list[int]):
@@ -91,9 +91,9 @@ def instances_of(data, things: list[int]) -> InstanceData:
     return found
 
 
-@pytest.mark.parametrize("path", FUSIONS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", FUSIONS)
 def test_fusion_gives_the_map_of_the_original(path):
-    data = np.load(path)
+    data = Golden(path)
     things = sorted(set(data["category_ids"].tolist()))
     head = fusion_head(data, path.stem.rsplit("_", 1)[1], things)
     found = instances_of(data, things)
@@ -102,7 +102,7 @@ def test_fusion_gives_the_map_of_the_original(path):
     full = unpack(data["masks_packed"], *data["size"].tolist())
     masks = BoxedMasks.from_full(full).select(kept.number.tolist())
     index_map, segments = head.fuse(kept, masks, torch.from_numpy(data["semantic_argmax"]).long())
-    np.testing.assert_array_equal(index_map, data["segment_map"])
+    data.equal("segment_map", index_map)
     categories = [*things, *COCO_STUFF]
     assert [categories[s["label"]] for s in segments] == data["segment_category_ids"].tolist()
     assert [s["area"] for s in segments] == np.bincount(
@@ -118,7 +118,7 @@ def accuracy_cases():
 
 @pytest.mark.parametrize(("folder", "case"), accuracy_cases())
 def test_the_order_of_pairs_is_counted_like_in_the_original(folder, case):
-    data = np.load(folder / case["masks_from"])
+    data = Golden(folder / case["masks_from"])
     things = sorted(set(data["category_ids"].tolist()))
     head = fusion_head(data, case["masks_from"].removesuffix(".npz").rsplit("_", 1)[1], things)
     found = instances_of(data, things)

@@ -14,7 +14,8 @@ from mmpanoptic.models.roi_heads import OcclusionHead, RelationHead
 from mmpanoptic.models.roi_heads.relation_roi_head import stack_mask
 from mmpanoptic.structures import occluder_matrix, relation_matrix
 from tests.data.golden.panoptic_deeplab import synthetic_checkpoint
-from tests.golden import golden_files
+from tests.golden import Golden, golden_cases, golden_files, layout_file
+from tests.tolerances import check
 
 SYSTEM = "rap"
 PREFIX = "roi_heads.relation."
@@ -23,8 +24,7 @@ PREFIX = "roi_heads.relation."
 def published_heads(kind: str) -> dict[str, torch.Tensor]:
     """Synthetic weights of the published layout under our names; kind is "" or "oc_"."""
     name = {"": "RAP", "oc_": "ocfusion"}[kind]
-    (path, *_) = golden_files(SYSTEM, f"manifest_*_{name}.json")
-    manifest = json.loads(path.read_text())
+    manifest = json.loads(layout_file(SYSTEM, f"manifest_R_50_{name}.json").read_text())
     state = {}
     for published, shape in manifest.items():
         if not published.startswith(PREFIX):
@@ -46,20 +46,16 @@ def head_inputs(data) -> torch.Tensor:
     return stack_mask(torch.from_numpy(feats), torch.from_numpy(probability)[:, 0].logit())
 
 
-@pytest.mark.parametrize("path", golden_files(SYSTEM, "relation_head*.npz"), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "relation_head*.npz"))
 @torch.no_grad()
 def test_relation_values(path):
-    data = np.load(path)
+    data = Golden(path)
     head = RelationHead()
     head.load_state_dict(published_heads(""))
     x = head_inputs(data)
-    torch.testing.assert_close(
-        head(x), torch.from_numpy(data["relation_val"]), rtol=1e-4, atol=1e-4
-    )
+    data.close("rap.relation_values", "relation_val", head(x))
     hidden = head.fc(head.features(x)).relu()[:, ::8]
-    torch.testing.assert_close(
-        hidden, torch.from_numpy(data["fc1_every_8th"]), rtol=1e-4, atol=1e-4
-    )
+    data.close("rap.relation_features", "fc1_every_8th", hidden)
 
 
 def image_relations(target: dict) -> torch.Tensor:
@@ -82,7 +78,7 @@ def image_relations(target: dict) -> torch.Tensor:
 def relation_cases():
     for path in golden_files(SYSTEM, "relation_loss*.json"):
         for name, case in json.loads(path.read_text()).items():
-            yield pytest.param(case, id=name)
+            yield pytest.param(case, id=f"{path.stem}-{name}")
 
 
 @pytest.mark.parametrize("case", relation_cases())
@@ -98,13 +94,13 @@ def test_relation_loss_and_gradient(case):
     if not np.isfinite(expected):  # the original overflows
         gap = max(case["z"]) - min(case["z"])
         expected, expected_gradient = gap, torch.tensor([-1.0, 1.0])
-    assert loss.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
-    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-6)
+    check("rap.relation_loss", loss, expected)
+    check("rap.relation_loss_gradient", gradient, expected_gradient)
 
 
-@pytest.mark.parametrize("path", golden_files(SYSTEM, "ocfusion_head*.npz"), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "ocfusion_head*.npz"))
 def test_occlusion_probabilities_and_training(path):
-    data = np.load(path)
+    data = Golden(path)
     head = OcclusionHead()
     head.load_state_dict(published_heads("oc_"))
     x = head_inputs(data).requires_grad_()
@@ -112,9 +108,8 @@ def test_occlusion_probabilities_and_training(path):
     with torch.no_grad():
         pairs = torch.cartesian_prod(torch.arange(num), torch.arange(num))
         probability = head(x, pairs).view(num, num)
-    expected = torch.from_numpy(data["pair_prob"])
-    torch.testing.assert_close(probability, expected, rtol=1e-4, atol=1e-5)
-    assert torch.equal(probability > 0.5, torch.from_numpy(data["occlusion"]).bool())
+    data.close("rap.occlusion", "pair_prob", probability)
+    data.equal("occlusion", probability > 0.5)
 
     ids = torch.from_numpy(data["proposal_instance_ids"])
     relations = []
@@ -124,11 +119,7 @@ def test_occlusion_probabilities_and_training(path):
             front |= (owner[:, None] == first) & (owner[None] == second)
         relations.append(front)
     loss = head.loss(x[: len(ids)], relations)["loss_occlusion"]
-    assert loss.item() == pytest.approx(float(data["loss"]), rel=1e-4)
+    data.close("rap.occlusion_loss", "loss", loss)
     (gradient,) = torch.autograd.grad(loss, x)
-    torch.testing.assert_close(
-        gradient.abs().sum((1, 2, 3))[: len(ids)],
-        torch.from_numpy(data["input_grad_abs_sum"]),
-        rtol=1e-3,
-        atol=1e-3,
-    )
+    total = gradient.abs().sum((1, 2, 3))[: len(ids)]
+    data.close("rap.occlusion_gradient", "input_grad_abs_sum", total)

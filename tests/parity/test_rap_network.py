@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
-from mmengine.structures import InstanceData, PixelData
+from mmengine.structures import PixelData
 
 from mmpanoptic.checkpoints.rap_keys import RapKeyMap
 from mmpanoptic.models.layers import resize_bilinear
 from mmpanoptic.models.postprocess import resize_padded_logits
 from mmpanoptic.registry import MODELS, TASK_UTILS
-from tests.golden import golden_files
+from tests.golden import Golden, golden_cases
 from tests.parity.rap_variants import (
     CELL_ANCHORS,
     SYSTEM,
@@ -24,25 +22,13 @@ from tests.parity.rap_variants import (
     normalise,
     weights,
 )
+from tests.tolerances import Detections
 
 TRUNKS = {"r50": "R_50", "r101": "R_101", "x101": "X_101", "x152": "X_152", "x152dcn": "X_152_dcn"}
 
 
-def files(pattern: str) -> list:
-    return [pytest.param(path, id=path.stem) for path in golden_files(SYSTEM, pattern)]
-
-
-def load(path: Path) -> dict:
-    with np.load(path) as data:
-        return {key: data[key] for key in data.files}
-
-
-def tensors(path: Path) -> dict:
-    return {k: torch.from_numpy(v) for k, v in load(path).items() if v.ndim}
-
-
-def close(actual, expected, **tolerance) -> None:
-    np.testing.assert_allclose(actual, expected, **{"rtol": 1e-4, "atol": 1e-4, **tolerance})
+def tensors(golden: Golden) -> dict:
+    return {k: torch.from_numpy(v) for k, v in golden.items() if v.ndim}
 
 
 @pytest.fixture(scope="module")
@@ -50,57 +36,62 @@ def base_config():
     return model_config("R_50")
 
 
-@pytest.mark.parametrize("path", files("anchors.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "anchors*.npz"))
 def test_anchors(path, base_config):
-    data = load(path)
+    data = Golden(path)
     generator = TASK_UTILS.build(base_config.rpn_head.anchor_generator)
     anchors = generator.grid_priors(data["grid_sizes"].tolist(), device="cpu")
     height, width = data["image_hw"].tolist()
     for level, boxes in enumerate(anchors):
-        np.testing.assert_array_equal(boxes, data[f"anchors_{level}"])
+        data.equal(f"anchors_{level}", boxes)
         inside = (boxes[:, :2] >= 0).all(1) & (boxes[:, 2] < width) & (boxes[:, 3] < height)
-        np.testing.assert_array_equal(inside, data[f"inside_{level}"])
+        data.equal(f"inside_{level}", inside)
 
 
-@pytest.mark.parametrize("path", files("backbone_*.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "backbone_*.npz"))
 def test_backbone_and_neck(path):
-    data = load(path)
-    variant = TRUNKS[path.stem.removeprefix("backbone_")]
+    data = Golden(path)
+    variant = TRUNKS[path.stem.split("_")[1]]
     model = build_trunk(variant)
     with torch.no_grad():
         stages = model["backbone"](normalise(data["image_bgr_chw"], model_config(variant)))
         levels = model["neck"](stages)
     for number, feat in enumerate(stages, 2):
-        close(feat[0, ::16], data[f"c{number}_every_16th"], rtol=0, atol=2e-5)
+        data.close("rap.backbone", f"c{number}_every_16th", feat[0, ::16])
     for number, feat in enumerate(levels, 2):
-        close(feat[0, ::16], data[f"p{number}_every_16th"], rtol=0, atol=2e-5)
+        data.close("rap.neck", f"p{number}_every_16th", feat[0, ::16])
 
 
-@pytest.mark.parametrize("path", files("detector_ops.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "detector_ops*.npz"))
 def test_box_operations(path, base_config):
     from mmcv.ops import nms  # needs the operators that mmpanoptic provides
 
-    data = tensors(path)
+    golden = Golden(path)
+    data = tensors(golden)
     generator = TASK_UTILS.build(base_config.rpn_head.anchor_generator)
-    np.testing.assert_array_equal(torch.stack(generator.base_anchors), data["base_anchors"])
+    golden.equal("base_anchors", torch.stack(generator.base_anchors))
     rpn_coder = TASK_UTILS.build(base_config.rpn_head.bbox_coder)
     box_coder = TASK_UTILS.build(base_config.roi_head.bbox_head.bbox_coder)
     boxes, gt = data["boxes"], data["gt"]
     # The fixture was made with RPN deltas of this fraction of the box head's.
-    close(rpn_coder.decode(boxes, 0.3 * data["deltas"][:, :4]), data["rpn_decoded"])
-    close(box_coder.decode(boxes, data["deltas"]), data["box_decoded"])
-    close(box_coder.encode(boxes, gt), data["encoded"])
+    decoded = rpn_coder.decode(boxes, 0.3 * data["deltas"][:, :4])
+    golden.close("rap.decoded_boxes", "rpn_decoded", decoded)
+    golden.close("rap.decoded_boxes", "box_decoded", box_coder.decode(boxes, data["deltas"]))
+    golden.close("rap.encoded_boxes", "encoded", box_coder.encode(boxes, gt))
     overlaps = TASK_UTILS.build(base_config.train_cfg.rpn.assigner.iou_calculator)
-    close(overlaps(gt[: len(data["iou_gt7"])], boxes), data["iou_gt7"])
+    first = len(data["iou_gt7"])
+    golden.close("rap.overlaps", "iou_gt7", overlaps(gt[:first], boxes))
     options = {k: v for k, v in base_config.test_cfg.rcnn.nms.items() if k != "type"}
     _, kept = nms(boxes, data["nms_scores"], **{**options, "iou_threshold": 0.3})
     np.testing.assert_array_equal(kept.sort().values, data["nms_keep_03"].sort().values)
 
 
-@pytest.mark.parametrize("path", files("detector_ops.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "detector_ops*.npz"))
 def test_roi_pooling(path, base_config):
-    data = tensors(path)
-    feats = tuple(data[f"feat{level}"] for level in range(4))
+    golden = Golden(path)
+    data = tensors(golden)
+    strides = base_config.roi_head.bbox_roi_extractor.featmap_strides
+    feats = tuple(data[f"feat{level}"] for level in range(len(strides)))
     rois = torch.cat(
         [
             torch.nn.functional.pad(data[f"roi_boxes_{image}"], (1, 0), value=image)
@@ -111,13 +102,14 @@ def test_roi_pooling(path, base_config):
         cfg = base_config.roi_head[f"{name}_roi_extractor"]
         extractor = MODELS.build({**cfg, "out_channels": feats[0].shape[1]})
         levels = torch.nn.functional.pad(data["level_boxes"], (1, 0))
-        np.testing.assert_array_equal(extractor.map_roi_levels(levels, 4), data["levels"])
-        close(extractor(feats, rois), data[f"roi{size}"], atol=1e-5)
+        golden.equal("levels", extractor.map_roi_levels(levels, len(strides)))
+        golden.close("rap.roi_pooling", f"roi{size}", extractor(feats, rois))
 
 
-@pytest.mark.parametrize("path", files("detector_ops.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "detector_ops*.npz"))
 def test_box_head_results(path, base_config):
-    data = tensors(path)
+    golden = Golden(path)
+    data = tensors(golden)
     head = MODELS.build(base_config.roi_head).bbox_head
     width, height = data["post_image_wh"].tolist()
     (result,) = head.predict_by_feat(
@@ -127,17 +119,9 @@ def test_box_head_results(path, base_config):
         [{"img_shape": (height, width)}],
         base_config.test_cfg.rcnn,
     )
-    check_detections(result, data["post_boxes"], data["post_scores"], data["post_labels"])
-
-
-def check_detections(result: InstanceData, boxes, scores, labels) -> None:
-    """Compare detections as sets: the reference lists them by class, ours by score."""
-    assert len(result) == len(boxes)
-    ours = np.lexsort((-result.scores.numpy(), result.labels.numpy()))
-    theirs = np.lexsort((-np.asarray(scores), np.asarray(labels)))
-    np.testing.assert_array_equal(result.labels[ours], np.asarray(labels)[theirs] - 1)
-    close(result.scores[ours], np.asarray(scores)[theirs])
-    close(result.bboxes[ours], np.asarray(boxes)[theirs], atol=1e-3)
+    ours = Detections(result.bboxes, result.scores, result.labels + 1)
+    keys = [f"post_{name}" for name in ("boxes", "scores", "labels")]
+    golden.detections("rap.box_head", keys, ours)
 
 
 def pyramid(data: dict, batch: int) -> tuple[torch.Tensor, ...]:
@@ -159,29 +143,33 @@ def semantic_head():
     return model["semantic_head"]
 
 
-@pytest.mark.parametrize("path", files("semantic_head_*.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "semantic_head_*.npz"))
 def test_semantic_head(path, semantic_head):
-    data = load(path)
+    data = Golden(path)
     feats = pyramid(data, 1)
-    assert [list(feat.shape[2:]) for feat in feats] == data["fpn_sizes"].tolist()
+    data.equal("fpn_sizes", [feat.shape[2:] for feat in feats])
     with torch.no_grad():
         logits = semantic_head(feats)
     size = tuple(int(4 * n) for n in logits.shape[2:])
     full = resize_bilinear(logits, size, align_corners=True)
-    close(full[0, :, ::4, ::4], data["logits_every_4th"])
+    data.close("rap.semantic_head", "logits_every_4th", full[0, :, ::4, ::4])
     meta = {"img_shape": size, "ori_shape": tuple(data["resized_to"].tolist())}
     resized = resize_padded_logits(logits[0], meta, "squash")
-    assert (resized.classes().numpy() != data["argmax"]).mean() <= 1e-4
+    data.alike("argmax", resized.classes(), 1 - 1e-4)
 
 
-@pytest.mark.parametrize("path", files("semantic_loss.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "semantic_loss*.npz"))
 def test_semantic_loss(path, semantic_head):
-    data = load(path)
-    feats = tuple(feat.requires_grad_() for feat in pyramid(data, 2))
+    data = Golden(path)
+    names = sorted(name for name in data if name.startswith("label_"))
+    feats = tuple(feat.requires_grad_() for feat in pyramid(data, len(names)))
     height, width = data["padded_size"].tolist()
-    inverse = {0: 255, 54: 0, **{k: 79 + k for k in range(1, 54)}}
+    # The published labels: 0 for void, stuff, and one for all things.
+    labels = model_config("R_50").semantic_head
+    stuff, things = len(labels.stuff_labels), len(labels.thing_labels)
+    inverse = {0: 255, stuff + 1: 0, **{k: things - 1 + k for k in range(1, stuff + 1)}}
     samples = []
-    for name in ("label_0", "label_1"):
+    for name in names:
         label = np.vectorize(inverse.get)(data[name])
         padding = [(0, height - label.shape[0]), (0, width - label.shape[1])]
         padded = torch.from_numpy(np.pad(label, padding, constant_values=255))
@@ -191,14 +179,15 @@ def test_semantic_loss(path, semantic_head):
     semantic_head.zero_grad()
     loss = semantic_head.loss_by_feat(semantic_head(feats), samples)["loss_semantic"]
     loss.backward()
-    assert loss.item() == pytest.approx(float(data["loss"]), rel=1e-4)
-    close(feats[0].grad[:, ::8, ::4, ::4], data["grad_p2_every_8th"], rtol=1e-3, atol=1e-8)
-    close(feats[4].grad[:, ::8], data["grad_p6"], rtol=1e-3, atol=1e-8)
-    norm = semantic_head.conv_logits.weight.grad.norm().item()
-    assert norm == pytest.approx(float(data["final_conv_weight_grad_norm"]), rel=1e-4)
+    data.close("rap.semantic_loss", "loss", loss)
+    finest = feats[0].grad[:, ::8, ::4, ::4]
+    data.close("rap.semantic_gradient", "grad_p2_every_8th", finest)
+    data.close("rap.semantic_gradient", "grad_p6", feats[4].grad[:, ::8])
+    norm = semantic_head.conv_logits.weight.grad.norm()
+    data.close("rap.semantic_gradient", "final_conv_weight_grad_norm", norm)
 
 
-@pytest.mark.parametrize("path", files("manifest_*.json"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "manifest_*.json"))
 def test_released_layouts_fit_the_configs(path):
     variant = path.stem.removeprefix("manifest_")
     with torch.device("meta"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,17 +15,8 @@ from mmpanoptic.checkpoints.rap_keys import RapKeyMap
 from mmpanoptic.datasets.label_sets import COCO_PANOPTIC
 from mmpanoptic.engine.config import resolve_config
 from mmpanoptic.registry import MODELS, TRANSFORMS
-from tests.golden import golden_files
+from tests.golden import Golden, golden_cases
 from tests.parity.rap_variants import CONFIGS, SYSTEM
-
-
-def files(pattern: str) -> list:
-    return [pytest.param(path, id=path.stem) for path in golden_files(SYSTEM, pattern)]
-
-
-def load(path: Path) -> dict:
-    with np.load(path) as data:
-        return {key: data[key] for key in data.files}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +30,7 @@ def resize_of(cfg: Config, **options) -> object:
     return TRANSFORMS.build({**step, **options})
 
 
-@pytest.mark.parametrize("path", files("resize_sizes.json"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "resize_sizes*.json"))
 def test_sizes(path, cfg):
     data = json.loads(path.read_text())
     resize = resize_of(cfg, short_edge=data["min_size"], max_size=data["max_size"])
@@ -51,23 +41,23 @@ def test_sizes(path, cfg):
     assert ours == data["wh_to_output_hw"]
 
 
-@pytest.mark.parametrize("path", files("preprocess.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "preprocess*.npz"))
 def test_pixels(path, cfg):
-    data = load(path)
+    data = Golden(path)
     resize = resize_of(cfg, short_edge=int(data["short_side"]), max_size=int(data["max_side"]))
     bgr = resize({"img": np.ascontiguousarray(data["image_rgb_hwc"][..., ::-1])})["img"]
     preprocessor = MODELS.build(cfg.model.data_preprocessor)
     batch = {"inputs": [torch.from_numpy(bgr).permute(2, 0, 1)], "data_samples": None}
     ours = preprocessor(batch)["inputs"][0]
     height, width = data["tensor"].shape[1:]
-    np.testing.assert_allclose(ours[:, :height, :width], data["tensor"], rtol=0, atol=1e-4)
+    data.close("rap.pixels", "tensor", ours[:, :height, :width])
     assert not ours[:, height:].any()
     assert not ours[:, :, width:].any()
 
 
-@pytest.mark.parametrize("path", files("label_resize.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "label_resize*.npz"))
 def test_labels_are_resized_with_nearest_neighbour(path, cfg):
-    data = load(path)
+    data = Golden(path)
     height, width = data["size_hw"].tolist()
     resize = resize_of(cfg, short_edge=min(height, width), max_size=max(height, width))
     label = data["label"]
@@ -106,7 +96,7 @@ def wrap(cfg: Config, model: torch.nn.Module) -> OptimWrapper:
         return build_optim_wrapper(model, cfg.optim_wrapper)
 
 
-@pytest.mark.parametrize("path", files("schedule.json"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "schedule*.json"))
 def test_base_schedule(path, cfg):
     expected = json.loads(path.read_text())["base"]["lr_by_iteration_weights"]
     expected = {int(iteration): rate for iteration, rate in expected.items()}
@@ -115,7 +105,7 @@ def test_base_schedule(path, cfg):
     assert ours == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("path", files("schedule.json"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "schedule*.json"))
 def test_parameter_groups(path, cfg, model):
     expected = json.loads(path.read_text())["base"]
     wrapper = wrap(cfg, model)

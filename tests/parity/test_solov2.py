@@ -23,35 +23,20 @@ from mmpanoptic.models.instance_heads.solov2_targets import GridLevels, make_sol
 from mmpanoptic.models.postprocess.solov2_selection import matrix_nms, suppress_neighbours
 from mmpanoptic.registry import MODELS
 from tests.data.golden.panoptic_deeplab.synthetic_checkpoint import synthetic_state_dict
-from tests.golden import golden_dir, golden_files
+from tests.golden import Golden, golden_cases, layout_file
 
 SYSTEM = "efficientps_solov2"
 CONFIGS = Path(__file__).parents[2] / "configs"
 FEATURE_STRIDES = (4, 8, 16, 32)
 
 
-def files(pattern: str) -> list:
-    return [pytest.param(path, id=path.stem) for path in golden_files(SYSTEM, pattern)]
-
-
-def load(path: Path) -> dict:
-    with np.load(path) as data:
-        return {key: data[key] for key in data.files}
-
-
 def manifest(name: str) -> dict:
-    return json.loads((golden_dir(SYSTEM) / f"manifest_{name}.json").read_text())
+    return json.loads(layout_file(SYSTEM, f"manifest_{name}.json").read_text())
 
 
 def randn(seed: int, *shape: int) -> torch.Tensor:
     values = np.random.RandomState(seed).standard_normal(shape)
     return torch.from_numpy(values.astype(np.float32))
-
-
-def rel(actual, expected) -> float:
-    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
-    assert actual.shape == expected.shape
-    return float(np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-30))
 
 
 class HeadOnly(torch.nn.Module):
@@ -80,10 +65,10 @@ def build_head(layout: dict) -> SOLOv2Head:
     return head.eval()
 
 
-@pytest.mark.parametrize("path", files("solov2_head_*.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "solov2_head_*.npz"))
 def test_forward(path):
-    data = load(path)
-    head = build_head(manifest(path.stem))
+    data = Golden(path)
+    head = build_head(manifest("_".join(path.stem.split("_")[:3])))
     seed, height, width = data["seed_h_w"].tolist()
     sizes = [(-(-height // stride), -(-width // stride)) for stride in FEATURE_STRIDES]
     sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
@@ -95,21 +80,21 @@ def test_forward(path):
         cells = slice(start, start + side * side)
         start = cells.stop
         categories = out.cls_logits[:, ::8, cells].view(1, -1, side, side)
-        np.testing.assert_allclose(categories, data[f"cate{level}"], atol=1e-5)
+        data.close("solov2.categories", f"cate{level}", categories)
         kernels = out.kernels[:, ::32, cells].view(1, -1, side, side)
-        np.testing.assert_allclose(kernels, data[f"kernel{level}"], atol=1e-5)
+        data.close("solov2.kernels", f"kernel{level}", kernels)
         kept = suppressed[::8, cells].t().reshape(1, side, side, -1)
-        np.testing.assert_allclose(kept, data[f"cate_eval{level}"], atol=1e-6)
-    np.testing.assert_allclose(out.mask_feats[:, ::16], data["mask_feats"], atol=1e-5)
+        data.close("solov2.scores", f"cate_eval{level}", kept)
+    data.close("solov2.mask_features", "mask_feats", out.mask_feats[:, ::16])
 
 
 def unpack(masks: np.ndarray, width: int) -> torch.Tensor:
     return torch.from_numpy(np.unpackbits(masks, axis=-1)[..., :width].copy())
 
 
-@pytest.mark.parametrize("path", files("solov2_targets_*.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "solov2_targets_*.npz"))
 def test_targets(path):
-    data = load(path)
+    data = Golden(path)
     _, _, width = data["masks_shape"].tolist()
     classes = int(data["gt_labels_1based"].max())
     instances = InstanceData(
@@ -125,10 +110,10 @@ def test_targets(path):
     for level, grid in enumerate(grids):
         end = start + grid * grid
         labels = (targets.labels[0, start:end] + 1) % (classes + 1)  # the background becomes 0
-        np.testing.assert_array_equal(labels.view(grid, grid), data[f"cate_label{level}"])
-        np.testing.assert_array_equal(labels > 0, data[f"ins_ind_label{level}"])
+        data.equal(f"cate_label{level}", labels.view(grid, grid))
+        data.equal(f"ins_ind_label{level}", labels > 0)
         inside = (targets.cell >= start) & (targets.cell < end)
-        np.testing.assert_array_equal(targets.cell[inside] - start, data[f"grid_order{level}"])
+        data.equal(f"grid_order{level}", targets.cell[inside] - start)
         masks = unpack(data[f"ins_label{level}_packed"], feat_size[1])
         np.testing.assert_array_equal(targets.masks[targets.mask[inside]], masks)
         start = end
@@ -141,11 +126,13 @@ class Sample(dict):
 
 
 @pytest.mark.parametrize("chunk", [1 << 25, 1 << 17], ids=["at-once", "in-chunks"])
-@pytest.mark.parametrize("path", files("solov2_losses.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "solov2_losses*.npz"))
 def test_losses_and_gradients(path, chunk):
-    data = load(path)
-    seed, images, classes, channels = int(data["seed"]), 2, 8, 32
-    size = (64, 128)
+    data = Golden(path)
+    seed, images = int(data["seed"]), len(data["grad_cate0"])
+    # The layout keeps every eighth channel and every fourth row and column.
+    classes, channels = data["grad_cate0"].shape[1], 8 * data["grad_kernel1"].shape[1]
+    size = [4 * side for side in data["grad_mask_feat"].shape[2:]]
     head = SOLOv2Head(classes, range(classes), kernel_channels=channels, max_pair_pixels=chunk)
     categories = [(randn(seed + 10 + i, images, classes, s, s) - 3) for i, s in enumerate(GRIDS)]
     kernels = [(randn(seed + 20 + i, images, channels, s, s) * 0.3) for i, s in enumerate(GRIDS)]
@@ -164,27 +151,32 @@ def test_losses_and_gradients(path, chunk):
         samples.append(Sample(gt_instances=instances))
     flat = [torch.cat([x.flatten(2) for x in part], 2) for part in (categories, kernels)]
     losses = head.loss_by_feat(SOLOv2Outputs(*flat, feats), samples)
-    assert rel(losses["loss_mask"].detach(), data["loss_ins"]) < 1e-5
-    assert rel(losses["loss_cls"].detach(), data["loss_cate"]) < 1e-5
+    data.close("solov2.loss", "loss_ins", losses["loss_mask"])
+    data.close("solov2.loss", "loss_cate", losses["loss_cls"])
     sum(losses.values()).backward()
-    assert rel(feats.grad[:, ::8, ::4, ::4], data["grad_mask_feat"]) < 1e-5
-    assert rel(categories[0].grad[:, :, ::4, ::4], data["grad_cate0"]) < 1e-5
-    assert rel(kernels[1].grad[:, ::8], data["grad_kernel1"]) < 1e-5
-    norms = [float(leaf.grad.norm()) for leaf in leaves]
-    np.testing.assert_allclose(norms, data["grad_norms"], rtol=1e-5, atol=1e-12)
+    data.close("solov2.loss_gradient", "grad_mask_feat", feats.grad[:, ::8, ::4, ::4])
+    data.close("solov2.loss_gradient", "grad_cate0", categories[0].grad[:, :, ::4, ::4])
+    data.close("solov2.loss_gradient", "grad_kernel1", kernels[1].grad[:, ::8])
+    for number, leaf in enumerate(leaves):
+        data.close("solov2.loss_gradient", "grad_norms", leaf.grad.norm(), number)
 
 
-@pytest.mark.parametrize("path", files("matrix_nms.npz"))
+def decay_of(name: str) -> tuple[str, float]:
+    """Kernel and sigma that the name of a golden result states, as ``gaussian_sigma05`` for 0.5."""
+    kernel, *sigma = name.split("_sigma")
+    digits = sigma[0] if sigma else "2"
+    return kernel, float(f"0.{digits[1:]}" if digits.startswith("0") else digits)
+
+
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "matrix_nms*.npz"))
 def test_matrix_nms(path):
-    data = load(path)
+    data = Golden(path)
     masks = torch.from_numpy(data["masks"]).flatten(1)
     inputs = [torch.from_numpy(data[name]) for name in ("labels", "scores")]
-    for name, rule in {
-        "gaussian_sigma2": ("gaussian", 2.0),
-        "linear": ("linear", 2.0),
-        "gaussian_sigma05": ("gaussian", 0.5),
-    }.items():
-        np.testing.assert_allclose(matrix_nms(masks, *inputs, *rule), data[name], atol=1e-6)
+    names = data.keys() - {"masks", "labels", "scores"}
+    assert names
+    for name in names:
+        data.close("solov2.matrix_nms", name, matrix_nms(masks, *inputs, *decay_of(name)))
 
 
 RULES = [
@@ -194,13 +186,9 @@ RULES = [
 
 
 @pytest.mark.parametrize("case", range(len(RULES)))
-@pytest.mark.parametrize("path", files("solov2_get_seg.npz"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "solov2_get_seg*.npz"))
 def test_instances(path, case):
-    data = {
-        key.removeprefix(f"case{case}_"): value
-        for key, value in load(path).items()
-        if key.startswith(f"case{case}_")
-    }
+    data = Golden(path).case(f"case{case}")
     levels = range(len(GRIDS))
     categories, kernels = (
         torch.cat([torch.from_numpy(data[f"{name}{i}"]).flatten(2) for i in levels], 2)
@@ -211,14 +199,14 @@ def test_instances(path, case):
     head = SOLOv2FusionHead(range(categories.shape[1]), GRIDS, STRIDES, **RULES[case])
     outputs = SOLOv2Outputs(categories, kernels, torch.from_numpy(data["mask_feats"]))
     found = head.predict(None, outputs, [meta])[0]["pred_instances"]
-    np.testing.assert_allclose(found.scores, data["scores"], atol=1e-6)
-    np.testing.assert_array_equal(found.labels, data["labels"])
+    data.close("solov2.scores", "scores", found.scores)
+    data.equal("labels", found.labels)
     expected = unpack(data["masks_packed"], size[1]).bool()
     assert (found.masks != expected).float().mean() < 1e-4
 
 
 @pytest.mark.parametrize("layout", ["official", "mmdet"])
-@pytest.mark.parametrize("path", files("manifest_solov2_r50_fpn.json"))
+@pytest.mark.parametrize("path", golden_cases(SYSTEM, "manifest_solov2_r50_fpn*.json"))
 def test_every_published_tensor_has_a_place(path, layout):
     shapes = json.loads(path.read_text())
     cfg = resolve_config(Config.fromfile(CONFIGS / "solov2/solov2_r50_8xb2-270k_coco.py"))

@@ -51,4 +51,7 @@ def test_compiled_parts_are_timed(run_tool, shapes_root, checkpoint, monkeypatch
 
 
 def test_bad_numbers_are_refused(run_tool):
-    assert "--num must be at least 1" in run_tool(TOOL, CONFIG, "--num", 0, status=2).stderr
+    assert (
+        "--num: must be a whole number of at least 1"
+        in run_tool(TOOL, CONFIG, "--num", 0, status=2).stderr
+    )

@@ -92,7 +92,7 @@ def test_disagreeing_results_are_an_error(parts, error):
 
 def test_without_names_all_parts_run_and_failures_count(run_tool, parts):
     (parts / "aaa.py").write_text(PART.format(cases="", error=1))
-    done = run_tool(TOOL, "--parts-folder", parts, "--size", "small", "--repeats", 1, status=1)
+    done = run_tool(TOOL, "--parts-folder", parts, "--inputs", "small", "--repeats", 1, status=1)
     assert "part aaa: the results disagree" in done.stderr
     assert "| squares" in done.stdout
     assert "| aaa" not in done.stdout
@@ -111,10 +111,8 @@ def test_unknown_and_incomplete_parts_are_named(parts):
 
 
 @pytest.mark.parametrize("option", ["--threads", "--repeats"])
-def test_numbers_must_be_positive(capsys, option):
-    with pytest.raises(SystemExit):
-        tool.parse_args([option, "0"])
-    assert option in capsys.readouterr().err
+def test_numbers_must_be_positive(run_tool, option):
+    assert f"{option}: must be" in run_tool(TOOL, option, "0", status=2).stderr
 
 
 @pytest.mark.parametrize("name", ["pq_memory", "pq_files"])

@@ -36,4 +36,7 @@ def test_compiled_models_are_timed(run_tool):
 
 def test_errors_are_one_clear_message(run_tool):
     assert "error: there is no config" in run_tool(TOOL, "unknown", *SMALL, status=1).stderr
-    assert "--iters must be at least 1" in run_tool(TOOL, CONFIG, "--iters", 0, status=2).stderr
+    assert (
+        "--iters: must be a whole number of at least 1"
+        in run_tool(TOOL, CONFIG, "--iters", 0, status=2).stderr
+    )

@@ -11,7 +11,7 @@ def browse(run_tool, root, *options, **keywords):
 
 
 def test_draws_augmented_items_and_says_where(run_tool, shapes_root):
-    done = browse(run_tool, shapes_root, "--num", 2, "--repeat", 2, "--output-dir", "my pictures")
+    done = browse(run_tool, shapes_root, "--num", 2, "--repeat", 2, "--out-dir", "my pictures")
     assert "6 things, 5 stuff" in done.stdout
     folder = run_tool.folder / "my pictures"
     pictures = [cv2.imread(str(path)) for path in sorted((folder / "images").iterdir())]

@@ -133,4 +133,4 @@ def test_errors_are_one_clear_line(run, folder, name, arguments, message):
 
 def test_the_number_of_processes_is_checked(run):
     done = run("eval_cityscapes_pixel", "a", "b", "--nproc", "0", status=2)
-    assert "expected a number of at least 1" in done.stderr
+    assert "must be a whole number of at least 1" in done.stderr

@@ -61,10 +61,10 @@ def test_shipped_configs_resolve_class_counts_and_count_parameters(run_tool):
 def test_a_dataset_that_is_not_there_leaves_the_placeholder(run_tool):
     done = run_tool(TOOL, CONFIG.replace("1xb8-500_shapes", "1xb4-5k_own"))
     assert "model.semantic_head.num_classes = '$num_classes'" in done.stdout
-    assert "note: class counts are not resolved" in done.stderr
+    assert "warning: class counts are not resolved" in done.stderr
 
 
 def test_wrong_names_are_errors(run_tool, configs):
-    done = run_tool(TOOL, configs / "leaf.py", "--only", "nothing", status=1)
+    done = run_tool(TOOL, configs / "leaf.py", "--only", "nothing", status=2)
     assert "has nothing under 'nothing'" in done.stderr
     assert "error: there is no config" in run_tool(TOOL, "none.py", status=1).stderr

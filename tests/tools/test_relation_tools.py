@@ -123,11 +123,11 @@ def test_detections_find_the_truth_of_their_class_once():
 
 
 def test_browse_draws_images_with_relations(run_tool, shapes_root, annotated):
-    run_tool(BROWSE, annotated, shapes_root / "val", "--out", "pictures", "--scale", 2)
+    run_tool(BROWSE, annotated, shapes_root / "val", "--out-dir", "pictures", "--scale", 2)
     assert "Who lies in front" in (run_tool.folder / "pictures" / "index.html").read_text()
     done = run_tool(
         BROWSE,
-        *(annotated, shapes_root / "val", "--out", "more", "--image-ids", "nothing"),
+        *(annotated, shapes_root / "val", "--out-dir", "more", "--image-ids", "nothing"),
         status=1,
     )
     assert "no image nothing" in done.stderr
@@ -138,7 +138,7 @@ def test_browse_draws_what_a_model_predicts(run_tool, shapes_root, annotated, tm
     weights = checkpoint(tmp_path / "weights.pth", name)
     run_tool(
         BROWSE,
-        *(annotated, shapes_root / "val", "--out", "pictures", "--num", 1),
+        *(annotated, shapes_root / "val", "--out-dir", "pictures", "--num", 1),
         *("--model", CONFIGS / name, weights, "--cfg-options"),
         *options(shapes_root, **{"model.test_cfg.rcnn.score_thr": 0.0}),
     )
@@ -149,5 +149,5 @@ def test_browse_draws_what_a_model_predicts(run_tool, shapes_root, annotated, tm
 
 def test_browse_needs_relations(run_tool, shapes_root):
     plain = shapes_root / "annotations" / "instances_val.json"
-    done = run_tool(BROWSE, plain, shapes_root / "val", "--out", "pictures", status=1)
+    done = run_tool(BROWSE, plain, shapes_root / "val", "--out-dir", "pictures", status=1)
     assert "coco_relations.py" in done.stderr

@@ -51,9 +51,9 @@ def test_fusing_saved_instances_predicts_what_the_joint_model_predicts(run_tool,
     saved = [read_instances(path) for path in files.values()]
     assert sum(len(one.labels) for one in saved) > 0
     assert all(one.classes == tuple(saved[0].classes) and len(one.model) == 64 for one in saved)
-    run_tool("test.py", CONFIG, weights, "--out", "together", "--work-dir", "a", *options)
+    run_tool("test.py", CONFIG, weights, "--out-dir", "together", "--work-dir", "a", *options)
     done = run_tool(
-        FUSE, CONFIG, weights, "instances", "--out", "apart", "--work-dir", "b", *options
+        FUSE, CONFIG, weights, "instances", "--out-dir", "apart", "--work-dir", "b", *options
     )
     assert "PQ" in done.stdout + done.stderr
     together, apart = (read_predictions(run_tool.folder / name) for name in ("together", "apart"))

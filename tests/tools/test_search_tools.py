@@ -9,6 +9,7 @@ import time
 import pytest
 import torch
 
+from mmpanoptic import cli
 from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.nas import SearchSpace
 from mmpanoptic.nas.auto_panoptic_cost import make_costs
@@ -81,13 +82,13 @@ def test_a_curve_rises_with_the_limit(run_tool, folder):
 
 def test_a_limit_without_a_number_is_an_error(folder):
     tool = load_tool("search/choose.py")
-    with pytest.raises(ValueError, match="COST=GREATEST"):
+    with pytest.raises(cli.UsageError, match="COST=GREATEST"):
         tool.read_limits(["macs"])
 
 
 def test_latencies_of_a_supernet_are_measured(run_tool, tmp_path):
     out = tmp_path / "latency.json"
-    size = ["--input-size", "64", "96", "--repeats", "1", "--warmup", "0", "--device", "cpu"]
+    size = ["--size", "64", "96", "--repeats", "1", "--warmup", "0", "--device", "cpu"]
     run_tool("search/measure_latency.py", TINY_SEARCH, out, *size)
     measured = json.loads(out.read_text())
     assert len(measured["choices_ms"]) == 21
@@ -128,7 +129,7 @@ def test_networks_are_picked_from_the_worst_to_the_best():
     evaluations = [{"digits": str(i), "fitness": float(i)} for i in (4, 2, 0, 3, 1)]
     evaluations.append({"digits": "x", "fitness": None})
     assert [one["digits"] for one in tool.pick(evaluations, 3)] == ["0", "2", "4"]
-    with pytest.raises(ValueError, match="--number"):
+    with pytest.raises(cli.UsageError, match="--num must lie within 2 and 5"):
         tool.pick(evaluations, 9)
 
 
@@ -147,7 +148,7 @@ def test_correlations_of_ranks():
 def demo(work, data):
     """Every stage with so few iterations that nothing is learned."""
     script = TOOLS / "dev" / "search_demo.py"
-    options = ["--size", "quick", "--data", str(data), "--work-dir", str(work)]
+    options = ["--preset", "quick", "--data", str(data), "--work-dir", str(work)]
     env = {**os.environ, "PYTHONPATH": str(TOOLS.parent), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, str(script), *options],

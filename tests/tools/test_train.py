@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mmpanoptic import cli
 from mmpanoptic.checkpoints.loading import load_checkpoint
 from tests.tools.load_tool import load_tool
 
@@ -49,7 +50,7 @@ def test_checkpoints_know_the_label_table_and_the_seed(trained):
 
 def test_test_prints_the_table_and_writes_predictions_and_pictures(trained, shapes_root, run_tool):
     done = run_tool(
-        *("test.py", CONFIG, trained / "iter_4.pth", "--out", "out", "--show-dir", "pictures"),
+        *("test.py", CONFIG, trained / "iter_4.pth", "--out-dir", "out", "--show-dir", "pictures"),
         *("--work-dir", "w", *options(shapes_root, 4)),
     )
     output = done.stdout + done.stderr
@@ -104,13 +105,10 @@ def test_errors_are_one_message_and_a_status(train_tool, tmp_path, capsys, shape
 
 
 def test_arguments_reach_the_config(train_tool, tmp_path):
-    from mmpanoptic.apis import find_config
-    from mmpanoptic.engine.commands import read_config
-
     line = [CONFIG, "--resume", "--amp", "--seed", "7", "--deterministic", "--auto-scale-lr"]
     line += ["--cfg-options", "load_from=start.pth", "auto_scale_lr.base_batch_size=16"]
-    args = train_tool.parse_args(line)
-    cfg = read_config(find_config(args.config), args)
+    args = cli.parse(train_tool.build_parser(), line)
+    cfg = cli.read_run_config(args)
     train_tool.adapt_config(cfg, args)
     assert cfg.work_dir == os.path.join("work_dirs", CONFIG)
     assert (cfg.resume, cfg.load_from, cfg.initial_weights) == (True, None, "start.pth")
@@ -120,20 +118,17 @@ def test_arguments_reach_the_config(train_tool, tmp_path):
 
 
 def test_scaling_without_a_base_batch_size_is_refused(train_tool):
-    from mmpanoptic.apis import find_config
-    from mmpanoptic.engine.commands import read_config
-
-    args = train_tool.parse_args([CONFIG, "--auto-scale-lr"])
-    cfg = read_config(find_config(args.config), args)
+    args = cli.parse(train_tool.build_parser(), [CONFIG, "--auto-scale-lr"])
+    cfg = cli.read_run_config(args)
     cfg.pop("auto_scale_lr", None)
-    with pytest.raises(SystemExit, match="base_batch_size"):
+    with pytest.raises(cli.UsageError, match="base_batch_size"):
         train_tool.adapt_config(cfg, args)
 
 
 def test_predictions_need_a_metric_that_writes_files():
     from mmengine.config import Config
 
-    from mmpanoptic.engine.commands import set_predictions_folder
+    from mmpanoptic.engine.testing import set_predictions_folder
 
     cfg = Config({"test_evaluator": [{"type": "mmengine.DumpResults", "out_file_path": "x.pkl"}]})
     with pytest.raises(ValueError, match=r"PanopticQualityMetric.*DumpResults"):
@@ -141,5 +136,4 @@ def test_predictions_need_a_metric_that_writes_files():
     cfg.test_evaluator.append({"type": "PanopticQualityMetric"})
     set_predictions_folder(cfg, "out", True)
     assert [metric["format_only"] for metric in cfg.test_evaluator] == [True]
-    with pytest.raises(SystemExit):
-        load_tool("test.py").parse_args([CONFIG, "x.pth", "--format-only"])
+    assert load_tool("test.py").main([CONFIG, "x.pth", "--format-only"]) == 2

@@ -20,92 +20,74 @@ import argparse
 import ctypes
 import gc
 import importlib.util
-import os
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from mmpanoptic import cli
+
 ROOT = Path(__file__).resolve().parents[2]
 PARTS_FOLDER = Path(__file__).resolve().parent / "parts"
 NEEDED = ("DESCRIPTION", "BASELINE", "make_inputs", "baseline", "ours", "check")
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+EXAMPLES = """
+  %(prog)s
+  %(prog)s pdl_grouping roi_align --repeats 9 --json parts.json
+"""
 
 
-class PartError(Exception):
+class PartError(cli.Failure):
     """A part does not exist, is incomplete, or its results disagree."""
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
     names = ", ".join(find_parts(PARTS_FOLDER))
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], epilog=f"parts: {names or 'none'}"
+    parser = cli.Parser(__doc__, f"{EXAMPLES}\nparts: {names or 'none'}")
+    parser.add("parts", nargs="*", metavar="PART", help="default: all")
+    parser.take("threads", default=1, help="default: 1")
+    parser.add("--repeats", type=cli.at_least(1), default=5, metavar="N", help="default: 5")
+    parser.add(
+        "--inputs", old=["--size"], choices=("default", "small"), default="default", help="size"
     )
-    parser.add_argument("parts", nargs="*", metavar="PART", help="default: all")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="default: 1")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="default: 5")
-    parser.add_argument("--size", choices=("default", "small"), default="default")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
-    parser.add_argument("--parts-folder", type=Path, default=PARTS_FOLDER, help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
-    for name in ("threads", "repeats"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be at least 1, got {getattr(args, name)}")
-    return args
+    parser.take("json")
+    parser.add("--parts-folder", type=Path, default=PARTS_FOLDER, help=argparse.SUPPRESS)
+    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the parts, print a table, write JSON; 1 if a part fails or disagrees."""
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Run the parts, print a table, write JSON.
+
+    Raises:
+        Failure: If results disagree.
+    """
     sys.path.insert(0, str(ROOT))  # parts use the re-statements in tests/reference
-    try:
-        parts = select_parts(find_parts(args.parts_folder), args.parts)
-        set_threads(args.threads)
-        modules = {name: load_part(name, path) for name, path in parts.items()}
-    except PartError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    figures, failures = [], 0
-    for name, module in modules.items():
-        for case, options in getattr(module, "CASES", {"": {}}).items():
-            label = f"{name}[{case}]" if case else name
-            try:
-                figures.append(measure(label, module, options, args.size, args.repeats))
-            except PartError as error:
-                failures += 1
-                print(f"error: {error}", file=sys.stderr)
-    report(figures, args)
-    return 1 if failures else 0
-
-
-def report(figures: list[dict[str, Any]], args: argparse.Namespace) -> None:
-    """Print the table and write the JSON."""
-    from mmpanoptic.utils import write_json
-
+    parts = select_parts(find_parts(args.parts_folder), args.parts)
+    modules = {name: load_part(name, path) for name, path in parts.items()}
+    cases = [
+        (f"{name}[{case}]" if case else name, module, options)
+        for name, module in modules.items()
+        for case, options in getattr(module, "CASES", {"": {}}).items()
+    ]
+    figures, failures = [], []
+    for label, module, options in cli.track(cases, "parts"):
+        try:
+            figures.append(measure(label, module, options, args.inputs, args.repeats))
+        except PartError as error:
+            failures.append(str(error))
     machine = describe_machine()
-    print(format_table(figures))
+    yield format_table(figures)
     text = ", ".join(f"{key} {value}" for key, value in machine.items())
-    print(f"{args.threads} thread(s), size {args.size}, median of {args.repeats}; {text}")
-    if args.json is not None:
-        settings = {"threads": args.threads, "size": args.size, "repeats": args.repeats}
-        content = {"machine": machine, **settings, "memory": "growth of VmHWM", "parts": figures}
-        write_json(args.json, content, indent=1)
-
-
-def set_threads(number: int) -> None:
-    """Bound the threads of OpenMP, BLAS, PyTorch and OpenCV, before they are imported."""
-    for variable in THREAD_VARIABLES:
-        os.environ[variable] = str(number)
-    import cv2
-    import torch
-
-    cv2.setNumThreads(number)
-    torch.set_num_threads(number)
+    yield f"{args.threads} thread(s), size {args.inputs}, median of {args.repeats}; {text}"
+    settings = {"threads": args.threads, "size": args.inputs, "repeats": args.repeats}
+    content = {"machine": machine, **settings, "memory": "growth of VmHWM", "parts": figures}
+    cli.save_json(args, content)
+    if failures:
+        raise cli.Failure("\n".join(failures))
 
 
 def find_parts(folder: Path) -> dict[str, Path]:
@@ -260,5 +242,7 @@ def format_table(figures: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([render_table("Parts", header, rows), *notes])
 
 
+main = cli.Command(build_parser, run)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

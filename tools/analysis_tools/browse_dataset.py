@@ -4,66 +4,45 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
 
-from mmpanoptic.apis import get_config
-from mmpanoptic.datasets import SampleIndex
-from mmpanoptic.engine.config import resolve_config
-from mmpanoptic.registry import DATASETS
-from mmpanoptic.structures import LabelTable
-from mmpanoptic.utils.cfg_options import ConfigOptions
-from mmpanoptic.visualization import GalleryEntry, PanopticVisualizer, write_gallery
+from mmpanoptic import cli
 
-EXAMPLES = """examples:
+if TYPE_CHECKING:
+    from mmpanoptic.visualization import GalleryEntry
+
+EXAMPLES = """
   %(prog)s CONFIG                                     # 16 training images
   %(prog)s CONFIG --num 4 --repeat 6                  # six augmentations of each of four images
   %(prog)s CONFIG --split val --cfg-options data_root=data/mine
 
-Look at OUTPUT_DIR/index.html or OUTPUT_DIR/sheet.png. Hatched pixels are void.
+Look at OUT_DIR/index.html or OUT_DIR/sheet.png. Hatched pixels are void.
 """
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.take("config")
+    parser.add("--split", choices=("train", "val", "test"), default="train", help="default: train")
+    parser.add(
+        "--out-dir",
+        old=["--output-dir"],
+        type=Path,
+        default=Path("browse"),
+        help="folder of the gallery (default: browse)",
     )
-    add = parser.add_argument
-    add("config", metavar="CONFIG", help="config file, or name of a shipped config")
-    add("--split", choices=("train", "val", "test"), default="train", help="default: train")
-    add("--output-dir", type=Path, default=Path("browse"), help="default: browse")
-    add("--num", type=int, default=16, help="number of images, 0 for all (default 16)")
-    add("--repeat", type=int, default=1, help="augmentations of each image (default 1)")
-    add("--shuffle", action="store_true", help="take images from all over the dataset")
-    add("--no-image", action="store_true", help="draw the ground truth alone")
-    add("--cfg-options", nargs="+", action=ConfigOptions, help="KEY=VALUE, replaces config values")
-    args = parser.parse_args(argv)
-    if args.num < 0 or args.repeat < 1:
-        parser.error("--num must be at least 0 and --repeat at least 1")
-    return args
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the gallery and say where."""
-    args = parse_args(argv)
-    try:
-        dataset = build_dataset(args)
-        table = LabelTable.from_metainfo(dataset.metainfo)
-        title = f"{args.config} - {args.split} - {len(dataset)} images"
-        entries = draw_items(dataset, args)
-        index = write_gallery(args.output_dir, entries, title, table, columns=2)
-    except (OSError, ValueError, KeyError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"{title}\n{table}: {', '.join(label.name for label in table)}\nlook at {index}")
-    return 0
+    at_least = cli.at_least
+    parser.add("--num", type=at_least(0), default=16, help="images, 0 for all (default 16)")
+    parser.add("--repeat", type=at_least(1), default=1, help="augmentations of each (default 1)")
+    parser.add("--shuffle", action="store_true", help="take images from all over the dataset")
+    parser.add("--no-image", action="store_true", help="draw the ground truth alone")
+    parser.take("cfg_options")
+    return parser
 
 
 def build_dataset(args: argparse.Namespace) -> Any:
@@ -72,10 +51,12 @@ def build_dataset(args: argparse.Namespace) -> Any:
     Raises:
         ValueError: If the config has no such split.
     """
-    cfg: Config = get_config(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    cfg = resolve_config(cfg)
+    from mmengine.registry import init_default_scope
+
+    from mmpanoptic.engine.config import resolve_config
+    from mmpanoptic.registry import DATASETS
+
+    cfg = resolve_config(cli.read_config(args))
     init_default_scope("mmpanoptic")
     dataloader = cfg.get(f"{args.split}_dataloader")
     if not dataloader or not dataloader.get("dataset"):
@@ -85,13 +66,16 @@ def build_dataset(args: argparse.Namespace) -> Any:
 
 def draw_items(dataset: Any, args: argparse.Namespace) -> Iterator[GalleryEntry]:
     """Load and draw the chosen items."""
+    from mmpanoptic.datasets import SampleIndex
+    from mmpanoptic.visualization import GalleryEntry, PanopticVisualizer
+
     visualizer = PanopticVisualizer("browse_dataset")
     visualizer.dataset_meta = dataset.metainfo
     count = min(args.num or len(dataset), len(dataset))
     order = np.arange(len(dataset))
     if args.shuffle:
         order = np.random.default_rng(0).permutation(len(dataset))
-    for position in order[:count].tolist():
+    for position in cli.track(order[:count].tolist(), "images"):
         for epoch in range(args.repeat):
             item = dataset[SampleIndex(position, epoch)]
             sample = item["data_samples"]
@@ -103,5 +87,20 @@ def draw_items(dataset: Any, args: argparse.Namespace) -> Iterator[GalleryEntry]
             yield GalleryEntry(name, picture)
 
 
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Write the gallery and say where."""
+    from mmpanoptic.structures import LabelTable
+    from mmpanoptic.visualization import write_gallery
+
+    dataset = build_dataset(args)
+    table = LabelTable.from_metainfo(dataset.metainfo)
+    title = f"{args.config} - {args.split} - {len(dataset)} images"
+    yield f"{title}\n{table}: {', '.join(label.name for label in table)}"
+    index = write_gallery(args.out_dir, draw_items(dataset, args), title, table, columns=2)
+    yield f"look at {index}"
+
+
+main = cli.Command(build_parser, run)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -3,45 +3,45 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mmcv
-from mmdet.structures import DetDataSample
-from mmengine.utils import track_iter_progress
-
-from mmpanoptic.datasets import PanopticDataset
-from mmpanoptic.structures import LabelTable, make_panoptic_data
+from mmpanoptic import cli
 from mmpanoptic.utils import read_json
-from mmpanoptic.utils.panoptic_png import read_panoptic_png
-from mmpanoptic.visualization import GalleryEntry, PanopticVisualizer, index_of_ids, write_gallery
 
-EXAMPLES = """example:
+if TYPE_CHECKING:
+    from mmdet.structures import DetDataSample
+
+    from mmpanoptic.datasets import PanopticDataset
+    from mmpanoptic.structures import LabelTable
+    from mmpanoptic.visualization import GalleryEntry
+
+EXAMPLES = """
   %(prog)s data/shapes/annotations/panoptic_val.json predictions/predictions.panoptic.json \\
-      data/shapes/val --out gallery --per-image per_image.json
-  (tools/test.py --out writes the predictions, eval_panoptic.py --per-image the last file)
+      data/shapes/val --out-dir gallery --per-image per_image.json
+  (tools/test.py --out-dir writes the predictions, eval_panoptic.py --per-image the last file)
 """
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("gt_json", type=Path, help="ground truth; PNGs in the folder of its name")
-    parser.add_argument("pred_json", type=Path, help="predictions; PNGs in the folder of its name")
-    parser.add_argument("images", type=Path, help="folder of the images")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the gallery")
-    parser.add_argument("--num", type=int, default=40, help="images to draw (default 40)")
-    parser.add_argument("--per-image", type=Path, help="JSON of eval_panoptic.py, for captions")
-    parser.add_argument("--title", default="Ground truth and predictions")
-    return parser.parse_args(argv)
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    png = "PNGs in the folder of its name"
+    parser.add("gt_json", type=Path, metavar="GT_JSON", help=f"ground truth; {png}")
+    parser.add("pred_json", type=Path, metavar="PRED_JSON", help=f"predictions; {png}")
+    parser.add("images", type=Path, metavar="IMAGES", help="folder of the images")
+    parser.add("--out-dir", old=["--out"], type=Path, required=True, help="folder of the gallery")
+    parser.add("--num", type=cli.at_least(1), default=40, help="images to draw (default 40)")
+    parser.add("--per-image", type=Path, help="JSON of eval_panoptic.py, for captions")
+    parser.add("--title", default="Ground truth and predictions")
+    return parser
 
 
 def read_dataset(gt_json: Path, images: Path) -> PanopticDataset:
     """Open the ground truth."""
+    from mmpanoptic.datasets import PanopticDataset
+
     prefix = {"img": str(images), "seg": str(gt_json.with_suffix(""))}
     return PanopticDataset(str(gt_json), data_prefix=prefix, test_mode=True)
 
@@ -50,6 +50,12 @@ def make_sample(
     info: Mapping[str, Any], prediction: Mapping[str, Any], folder: Path, table: LabelTable
 ) -> DetDataSample:
     """Join the annotation of an image and its prediction in one sample."""
+    from mmdet.structures import DetDataSample
+
+    from mmpanoptic.structures import make_panoptic_data
+    from mmpanoptic.utils.panoptic_png import read_panoptic_png
+    from mmpanoptic.visualization import index_of_ids
+
     keys = ("img_path", "seg_map_path", "segments_info")
     sample = DetDataSample(metainfo={key: info[key] for key in keys})
     segments = []
@@ -67,6 +73,10 @@ def draw_entries(args: argparse.Namespace, dataset: PanopticDataset) -> Iterator
     Raises:
         ValueError: If an image has no prediction.
     """
+    import mmcv
+
+    from mmpanoptic.visualization import GalleryEntry, PanopticVisualizer
+
     table = dataset.label_table
     visualizer = PanopticVisualizer()
     visualizer.dataset_meta = table.to_metainfo()
@@ -75,7 +85,7 @@ def draw_entries(args: argparse.Namespace, dataset: PanopticDataset) -> Iterator
     quality = {}
     if args.per_image is not None:
         quality = {row["image_id"]: row["pq"] for row in read_json(args.per_image)}
-    for index in track_iter_progress(range(min(args.num, len(dataset)))):
+    for index in cli.track(range(min(args.num, len(dataset))), "images"):
         info = dataset.get_data_info(index)
         if info["img_id"] not in predictions:
             raise ValueError(f"{args.pred_json} has no prediction for image {info['img_id']!r}")
@@ -90,19 +100,17 @@ def draw_entries(args: argparse.Namespace, dataset: PanopticDataset) -> Iterator
         )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the gallery; return the exit status."""
-    args = parse_args(argv)
-    try:
-        dataset = read_dataset(args.gt_json, args.images)
-        entries = draw_entries(args, dataset)
-        index = write_gallery(args.out, entries, args.title, dataset.label_table)
-    except (ValueError, OSError, KeyError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"\ngallery: {index}\nsheet:   {index.with_name('sheet.png')}")
-    return 0
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Write the gallery and say where."""
+    from mmpanoptic.visualization import write_gallery
 
+    dataset = read_dataset(args.gt_json, args.images)
+    entries = draw_entries(args, dataset)
+    index = write_gallery(args.out_dir, entries, args.title, dataset.label_table)
+    yield f"gallery: {index}\nsheet:   {index.with_name('sheet.png')}"
+
+
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

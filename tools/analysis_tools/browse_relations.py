@@ -3,55 +3,50 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from rich.progress import track
 
-from mmpanoptic.apis import init_model
-from mmpanoptic.apis.relation_accuracy import detect_instances, predict_relations
-from mmpanoptic.datasets.transforms.instances import decode_mask
-from mmpanoptic.registry import DATASETS
+from mmpanoptic import cli
 from mmpanoptic.structures import OVERLAP_FIELD, LabelTable
 from mmpanoptic.utils import read_json
-from mmpanoptic.utils.cfg_options import ConfigOptions
-from mmpanoptic.visualization import GalleryEntry, write_gallery
-from mmpanoptic.visualization.relations import draw_relations
-from mmpanoptic.visualization.text import place_side_by_side
 
-EXAMPLES = """example:
-  %(prog)s data/shapes/annotations/instances_val_with_relation.json data/shapes/val --out relations
-  (tools/dataset_converters/coco_relations.py writes the JSON)
-  %(prog)s INSTANCES_JSON data/shapes/val --out relations \\
+if TYPE_CHECKING:
+    from mmpanoptic.visualization import GalleryEntry
+
+EXAMPLES = """
+  %(prog)s INSTANCES_JSON data/shapes/val --out-dir relations
+  (tools/dataset_converters/coco_relations.py writes instances_val_with_relation.json)
+  %(prog)s INSTANCES_JSON data/shapes/val --out-dir relations \\
       --model configs/rap/rap_r18-tiny_relation-finetune_1xb8-2k_shapes.py iter_2000.pth
 """
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.add(
+        "instances",
+        type=Path,
+        metavar="INSTANCES_JSON",
+        help="instance JSON with the field overlap",
     )
-    parser.add_argument("instances", type=Path, help="instance JSON with the field overlap")
-    parser.add_argument("images", type=Path, help="folder of the images")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the gallery")
-    parser.add_argument("--num", type=int, default=40, help="images to draw (default 40)")
-    parser.add_argument("--image-ids", nargs="+", metavar="ID", help="draw these images")
-    parser.add_argument("--scale", type=int, default=1, help="enlarge small images (default 1)")
-    parser.add_argument(
+    parser.add("images", type=Path, metavar="IMAGES", help="folder of the images")
+    parser.add("--out-dir", old=["--out"], type=Path, required=True, help="folder of the gallery")
+    parser.add("--num", type=cli.at_least(1), default=40, help="images to draw (default 40)")
+    parser.add("--image-ids", nargs="+", metavar="ID", help="draw these images")
+    parser.add("--scale", type=cli.at_least(1), default=1, help="enlarge small images (default 1)")
+    parser.add(
         "--model",
         nargs=2,
         metavar=("CONFIG", "CHECKPOINT"),
         help="also draw what a model predicts, for images of the config's test dataset",
     )
-    parser.add_argument(
-        "--cfg-options", nargs="+", action=ConfigOptions, help="KEY=VALUE, replaces config values"
-    )
-    return parser.parse_args(argv)
+    parser.take("device", "cfg_options", "trust")
+    return parser
 
 
 class Predictor:
@@ -62,7 +57,10 @@ class Predictor:
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.model = init_model(*args.model, cfg_options=args.cfg_options)
+        from mmpanoptic.apis import init_model
+        from mmpanoptic.registry import DATASETS
+
+        self.model = init_model(*args.model, args.device, args.cfg_options, args.trust)
         self.dataset = DATASETS.build(self.model.cfg.test_dataloader.dataset)
         infos = (self.dataset.get_data_info(k) for k in range(len(self.dataset)))
         self.position = {info["img_id"]: k for k, info in enumerate(infos)}
@@ -70,6 +68,8 @@ class Predictor:
 
     def draw(self, image: np.ndarray, image_id: Any, scale: int) -> np.ndarray:
         """Draw the detections of an image that meet another one."""
+        from mmpanoptic.apis.relation_accuracy import detect_instances, predict_relations
+
         found, masks = detect_instances(self.model, self.dataset[self.position[image_id]])
         pairs = predict_relations(found, masks)
         chosen = sorted({k for pair in pairs for k in pair})
@@ -119,6 +119,8 @@ def draw_image(
     scale: int,
 ) -> np.ndarray:
     """Draw the instances of one image that have a relation."""
+    from mmpanoptic.datasets.transforms.instances import decode_mask
+
     fronts = {one["id"]: one.get(OVERLAP_FIELD, []) for one in annotations}
     involved = {i for behind, front in fronts.items() if front for i in (behind, *front)}
     chosen = [one for one in annotations if one["id"] in involved]
@@ -143,6 +145,8 @@ def draw_scaled(
     scale: int,
 ) -> np.ndarray:
     """Enlarge image and masks by a whole factor and draw them."""
+    from mmpanoptic.visualization.relations import draw_relations
+
     size = (image.shape[1] * scale, image.shape[0] * scale)
     large = [
         cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
@@ -159,13 +163,16 @@ def draw_entries(args: argparse.Namespace) -> Iterator[GalleryEntry]:
     Raises:
         OSError: If an image cannot be read.
     """
+    from mmpanoptic.visualization import GalleryEntry
+    from mmpanoptic.visualization.text import place_side_by_side
+
     content = read_json(args.instances)
     names = {category["id"]: category["name"] for category in content.get("categories", ())}
     by_image: dict[Any, list[dict[str, Any]]] = {}
     for annotation in content["annotations"]:
         by_image.setdefault(annotation["image_id"], []).append(annotation)
     predictor = Predictor(args) if args.model else None
-    for image in track(choose_images(args, content, by_image), "relations"):
+    for image in cli.track(choose_images(args, content, by_image), "relations"):
         path = args.images / image["file_name"]
         picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
         if picture is None:
@@ -177,17 +184,15 @@ def draw_entries(args: argparse.Namespace) -> Iterator[GalleryEntry]:
         yield GalleryEntry(path.name, drawn)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the gallery; return the exit status."""
-    args = parse_args(argv)
-    try:
-        index = write_gallery(args.out, draw_entries(args), "Who lies in front of whom")
-    except (ValueError, OSError, KeyError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"gallery: {index}")
-    return 0
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Write the gallery and say where."""
+    from mmpanoptic.visualization import write_gallery
 
+    index = write_gallery(args.out_dir, draw_entries(args), "Who lies in front of whom")
+    yield f"gallery: {index}"
+
+
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -4,23 +4,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from mmpanoptic import cli
 from mmpanoptic.ops.amwc import Solution, SolverOptions, solve_grid
 from mmpanoptic.ops.amwc.grid import valid_positions
 from mmpanoptic.structures import LabelTable
-from mmpanoptic.visualization import draw_panoptic, write_picture
-from mmpanoptic.visualization.gallery import make_sheet
-from mmpanoptic.visualization.multicut import draw_class_costs, draw_cuts, draw_edge_costs
-from mmpanoptic.visualization.text import place_side_by_side
 
-EXAMPLES = """examples:
+EXAMPLES = """
   %(prog)s --out amwc.png
   %(prog)s --out noisy.png --noise 3 --mode lpmp
   %(prog)s --out mine.png --costs costs.npz
@@ -46,50 +42,28 @@ class Costs(NamedTuple):
     things: np.ndarray
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True, help="PNG to write")
-    parser.add_argument("--costs", type=Path, help="NPZ with costs; default: a generated scene")
-    parser.add_argument("--seed", type=int, default=1, help="of the generated scene")
-    parser.add_argument("--noise", type=float, default=1.5, help="of the generated scene")
-    parser.add_argument("--mode", choices=("revalidate", "lpmp"), default="revalidate")
-    parser.add_argument("--scale", type=int, default=4, help="size of a node in pixels")
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Solve and draw; 1 if the costs cannot be used."""
-    args = parse_args(argv)
-    try:
-        costs = make_example(args.seed, args.noise) if args.costs is None else read(args.costs)
-        options = SolverOptions(mode=args.mode)
-        solution = solve_grid(
-            costs.nodes, costs.edges, costs.distances, costs.things, None, options, True
-        )
-    except (ValueError, KeyError, ImportError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    write_picture(args.out, draw(costs, solution, args.scale))
-    print(
-        f"{args.out}: {len(solution.roots)} components, objective {solution.objective:.2f}, "
-        f"{sum(int(cut.sum()) for cut in solution.cuts)} cut edges"
-    )
-    return 0
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.add("--out", type=Path, required=True, help="PNG to write")
+    parser.add("--costs", type=Path, help="NPZ with costs; default: a generated scene")
+    parser.add("--seed", type=int, default=1, help="of the generated scene")
+    parser.add("--noise", type=cli.at_least(0, float), default=1.5, help="of the generated scene")
+    parser.add("--mode", choices=("revalidate", "lpmp"), default="revalidate")
+    parser.add("--scale", type=cli.at_least(1), default=4, help="size of a node in pixels")
+    return parser
 
 
 def read(path: Path) -> Costs:
     """Read costs from a file.
 
     Raises:
-        KeyError: If an array is missing.
+        ValueError: If an array is missing.
     """
     with np.load(path) as data:
         for name in ("node_costs", "things"):
             if name not in data:
-                raise KeyError(f"{path} lacks {name}; it holds {', '.join(data.files)}")
+                raise ValueError(f"{path} lacks {name}; it holds {', '.join(data.files)}")
         distances = sorted(int(n.rsplit("_", 1)[1]) for n in data if n.startswith("edge_costs_"))
         edges = [data[f"edge_costs_{distance}"] for distance in distances]
         return Costs(data["node_costs"], edges, distances, data["things"])
@@ -139,6 +113,10 @@ def draw(costs: Costs, solution: Solution, scale: int) -> np.ndarray:
     Returns:
         np.ndarray: uint8 RGB.
     """
+    from mmpanoptic.visualization.gallery import make_sheet
+    from mmpanoptic.visualization.multicut import draw_class_costs, draw_cuts, draw_edge_costs
+    from mmpanoptic.visualization.text import place_side_by_side
+
     table = label_table(costs.things)
 
     def grow(picture: np.ndarray) -> np.ndarray:
@@ -158,6 +136,8 @@ def draw(costs: Costs, solution: Solution, scale: int) -> np.ndarray:
 
 def draw_segments(costs: Costs, solution: Solution, table: LabelTable, scale: int) -> np.ndarray:
     """Draw the panoptic map of a solution: stuff by class, things by component."""
+    from mmpanoptic.visualization import draw_panoptic
+
     things = costs.things[solution.labels]
     code = np.where(things, solution.components + len(costs.things), solution.labels)
     values, index = np.unique(code, return_inverse=True)
@@ -168,5 +148,23 @@ def draw_segments(costs: Costs, solution: Solution, table: LabelTable, scale: in
     return draw_panoptic(grey, index + 1, segments, table)
 
 
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Solve and draw."""
+    from mmpanoptic.visualization import write_picture
+
+    costs = make_example(args.seed, args.noise) if args.costs is None else read(args.costs)
+    options = SolverOptions(mode=args.mode)
+    solution = solve_grid(
+        costs.nodes, costs.edges, costs.distances, costs.things, None, options, True
+    )
+    write_picture(args.out, draw(costs, solution, args.scale))
+    yield (
+        f"{args.out}: {len(solution.roots)} components, objective {solution.objective:.2f}, "
+        f"{sum(int(cut.sum()) for cut in solution.cuts)} cut edges"
+    )
+
+
+main = cli.Command(build_parser, run)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -9,14 +9,13 @@ evalInstanceLevelSemanticLabeling.
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from mmpanoptic import cli
 from mmpanoptic.evaluation.cityscapes_files import evaluate_instance_files
 from mmpanoptic.evaluation.cityscapes_instance import THRESHOLDS, instance_table
-from mmpanoptic.evaluation.commands import add_nproc, evaluation_parser, report_evaluation
+from mmpanoptic.evaluation.tables import to_percent
 
 EXAMPLES = """
   %(prog)s data/cityscapes/gtFine/val work_dirs/pdl/val.instance
@@ -24,18 +23,17 @@ EXAMPLES = """
 """
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = evaluation_parser(__doc__, EXAMPLES)
-    parser.add_argument(
-        "truth", type=Path, metavar="GT", help="folder above the *_gtFine_instanceIds.png"
-    )
-    parser.add_argument("predictions", type=Path, metavar="PRED", help="folder above the *.txt")
-    add_nproc(parser)
-    return parser.parse_args(argv)
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, timed=True)
+    parser.add("truth", type=Path, metavar="GT", help="folder above the *_gtFine_instanceIds.png")
+    parser.add("predictions", type=Path, metavar="PRED", help="folder above the *.txt")
+    parser.take("nproc")
+    parser.take("json", help="write all numbers, unrounded, in percent")
+    return parser
 
 
-def evaluate(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+def run(args: argparse.Namespace) -> Iterator[str]:
     """Evaluate the folders that the arguments name."""
     scores = evaluate_instance_files(args.truth, args.predictions, args.nproc, "images")
     numbers = {
@@ -45,14 +43,11 @@ def evaluate(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         "thresholds": [f"{threshold:.2f}" for threshold in THRESHOLDS],
         "matrix": scores.matrix.tolist(),
     }
-    return instance_table(scores), numbers
+    yield instance_table(scores)
+    cli.save_json(args, to_percent(numbers))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate and print; return the exit status."""
-    args = parse_args(argv)
-    return report_evaluation(lambda: evaluate(args), args.json)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

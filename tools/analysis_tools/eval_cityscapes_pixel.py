@@ -8,17 +8,16 @@ The results are those of cityscapesScripts' evalPixelLevelSemanticLabeling.
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from mmpanoptic import cli
 from mmpanoptic.evaluation.cityscapes_files import evaluate_pixel_files
 from mmpanoptic.evaluation.cityscapes_pixel import pixel_tables
-from mmpanoptic.evaluation.commands import add_nproc, evaluation_parser, report_evaluation
+from mmpanoptic.evaluation.tables import to_percent
 
 EXAMPLES = """
   %(prog)s data/cityscapes/gtFine/val work_dirs/pdl/val.semantic
@@ -27,18 +26,17 @@ EXAMPLES = """
 _LAST_TRAIN_ID = 18
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = evaluation_parser(__doc__, EXAMPLES)
-    parser.add_argument(
-        "truth", type=Path, metavar="GT", help="folder above the *_gtFine_labelIds.png"
-    )
-    parser.add_argument("predictions", type=Path, metavar="PRED", help="folder above the PNGs")
-    add_nproc(parser)
-    return parser.parse_args(argv)
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, timed=True)
+    parser.add("truth", type=Path, metavar="GT", help="folder above the *_gtFine_labelIds.png")
+    parser.add("predictions", type=Path, metavar="PRED", help="folder above the PNGs")
+    parser.take("nproc")
+    parser.take("json", help="write all numbers, unrounded, in percent")
+    return parser
 
 
-def evaluate(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+def run(args: argparse.Namespace) -> Iterator[str]:
     """Evaluate the folders that the arguments name."""
     scores, counts = evaluate_pixel_files(args.truth, args.predictions, args.nproc, "images")
     predicted = np.flatnonzero(counts.matrix.sum(0))
@@ -49,14 +47,11 @@ def evaluate(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
             "0), write label ids (road is 7)"
         )
     numbers = {"averages": scores.means(), **asdict(scores), "matrix": counts.matrix.tolist()}
-    return tables, numbers
+    yield tables
+    cli.save_json(args, to_percent(numbers))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate and print; return the exit status."""
-    args = parse_args(argv)
-    return report_evaluation(lambda: evaluate(args), args.json)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

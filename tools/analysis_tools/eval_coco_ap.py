@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mmpanoptic import cli
 from mmpanoptic.evaluation.coco_ap import (
     BACKENDS,
     IOU_TYPES,
@@ -18,7 +18,7 @@ from mmpanoptic.evaluation.coco_ap import (
     coco_table,
     evaluate_coco_ap,
 )
-from mmpanoptic.evaluation.commands import evaluation_parser, report_evaluation
+from mmpanoptic.evaluation.tables import to_percent
 from mmpanoptic.utils import read_json
 
 EXAMPLES = """
@@ -27,32 +27,15 @@ EXAMPLES = """
 """
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = evaluation_parser(__doc__, EXAMPLES)
-    parser.add_argument("truth", type=Path, metavar="GT", help="instances_*.json")
-    parser.add_argument("detections", type=Path, metavar="RESULTS", help="COCO result JSON")
-    parser.add_argument(
-        "--iou-type", nargs="+", default=["segm"], choices=IOU_TYPES, help="default: segm"
-    )
-    parser.add_argument(
-        "--backend", default=BACKENDS[0], choices=BACKENDS, help="default: %(default)s"
-    )
-    return parser.parse_args(argv)
-
-
-def evaluate(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    """Evaluate the files that the arguments name."""
-    truth, detections = read_json(args.truth), read_json(args.detections)
-    check_file(args.truth, check_truth, truth)
-    names = {category["id"]: category["name"] for category in truth["categories"]}
-    tables, numbers = [], {}
-    for iou_type in args.iou_type:
-        check_file(args.detections, check_detections, truth, detections, iou_type)
-        scores = evaluate_coco_ap(truth, detections, iou_type, args.backend)
-        tables.append(coco_table(scores, names, iou_type))
-        numbers[iou_type] = asdict(scores)
-    return "\n".join(tables), numbers
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, timed=True)
+    parser.add("truth", type=Path, metavar="GT", help="instances_*.json")
+    parser.add("detections", type=Path, metavar="RESULTS", help="COCO result JSON")
+    parser.add("--iou-type", nargs="+", default=["segm"], choices=IOU_TYPES, help="default: segm")
+    parser.add("--backend", default=BACKENDS[0], choices=BACKENDS, help="default: %(default)s")
+    parser.take("json", help="write all numbers, unrounded, in percent")
+    return parser
 
 
 def check_file(path: Path, check: Any, *contents: Any) -> None:
@@ -63,11 +46,22 @@ def check_file(path: Path, check: Any, *contents: Any) -> None:
         raise ValueError(f"{path}: {error}") from error
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate and print; return the exit status."""
-    args = parse_args(argv)
-    return report_evaluation(lambda: evaluate(args), args.json)
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Evaluate the files that the arguments name."""
+    truth, detections = read_json(args.truth), read_json(args.detections)
+    check_file(args.truth, check_truth, truth)
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    tables, numbers = [], {}
+    for iou_type in args.iou_type:
+        check_file(args.detections, check_detections, truth, detections, iou_type)
+        scores = evaluate_coco_ap(truth, detections, iou_type, args.backend)
+        tables.append(coco_table(scores, names, iou_type))
+        numbers[iou_type] = asdict(scores)
+    yield "\n".join(tables)
+    cli.save_json(args, to_percent(numbers))
 
+
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

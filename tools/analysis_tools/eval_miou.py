@@ -9,18 +9,17 @@ starts with. Label maps of a panoptic dataset: tools/dataset_converters/coco_pan
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from mmpanoptic.evaluation.commands import add_nproc, evaluation_parser, report_evaluation
+from mmpanoptic import cli
 from mmpanoptic.evaluation.semantic_files import (
     REDUCE_ZERO_LABEL,
     LabelMapFolders,
     evaluate_semantic_files,
 )
 from mmpanoptic.evaluation.semantic_iou import DEFINITIONS, semantic_scores, semantic_table
+from mmpanoptic.evaluation.tables import to_percent
 
 EXAMPLES = """
   %(prog)s annotations/val predictions/val --num-classes 133
@@ -31,33 +30,36 @@ EXAMPLES = """
 """
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = evaluation_parser(__doc__, EXAMPLES)
-    parser.add_argument("truth", type=Path, metavar="GT", help="folder of the ground truth")
-    parser.add_argument("predictions", type=Path, metavar="PRED", help="folder of the predictions")
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, timed=True)
+    parser.add("truth", type=Path, metavar="GT", help="folder of the ground truth")
+    parser.add("predictions", type=Path, metavar="PRED", help="folder of the predictions")
     classes = parser.add_mutually_exclusive_group(required=True)
-    classes.add_argument("--num-classes", type=int, metavar="C", help="number of classes")
+    classes.add_argument(
+        "--num-classes", type=cli.at_least(1), metavar="C", help="number of classes"
+    )
     classes.add_argument(
         "--classes", type=Path, metavar="FILE", help="text file with one class name per line"
     )
-    parser.add_argument("--gt-suffix", default=".png", help="end of names (default %(default)s)")
-    parser.add_argument("--pred-suffix", default=".png", help="end of names (default %(default)s)")
-    parser.add_argument(
+    parser.add("--gt-suffix", default=".png", help="end of names (default %(default)s)")
+    parser.add("--pred-suffix", default=".png", help="end of names (default %(default)s)")
+    parser.add(
         "--definition",
         nargs="+",
         default=["mmseg"],
         choices=list(DEFINITIONS),
         help="which classes to average (default: mmseg); the table shows the first",
     )
-    parser.add_argument(
+    parser.add(
         "--reduce-zero-label",
         default="none",
         choices=REDUCE_ZERO_LABEL,
         help="maps in which 0 is void and 1 the first class (default: none)",
     )
-    add_nproc(parser)
-    return parser.parse_args(argv)
+    parser.take("nproc")
+    parser.take("json", help="write all numbers, unrounded, in percent")
+    return parser
 
 
 def class_names(args: argparse.Namespace) -> list[str]:
@@ -71,7 +73,7 @@ def class_names(args: argparse.Namespace) -> list[str]:
     return names
 
 
-def evaluate(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+def run(args: argparse.Namespace) -> Iterator[str]:
     """Evaluate the folders that the arguments name."""
     names = class_names(args)
     folders = LabelMapFolders(args.truth, args.predictions, args.gt_suffix, args.pred_suffix)
@@ -94,14 +96,11 @@ def evaluate(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         "class_accuracy": dict(zip(names, first.accuracy.tolist(), strict=True)),
         "matrix": matrix.tolist(),
     }
-    return "\n".join(lines), numbers
+    yield "\n".join(lines)
+    cli.save_json(args, to_percent(numbers))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate and print; return the exit status."""
-    args = parse_args(argv)
-    return report_evaluation(lambda: evaluate(args), args.json)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -12,102 +12,97 @@ import contextlib
 import csv
 import io
 import json
-import sys
-import time
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mmpanoptic.evaluation import (
-    FileEvaluation,
-    PanopticFormatError,
-    PanopticFormatWarning,
-    evaluate_files,
-)
+from mmpanoptic import cli
+from mmpanoptic.evaluation import FileEvaluation, evaluate_files
 from mmpanoptic.evaluation.panoptic_tables import class_table, group_table, worst_table
 from mmpanoptic.utils import atomic_write, write_json
 
-NO_PANOPTICAPI = """--check-against-panopticapi needs the package panopticapi, which is not on PyPI:
-  pip install git+https://github.com/cocodataset/panopticapi.git"""
+EXAMPLES = """
+  %(prog)s --gt_json_file panoptic_val.json --pred_json_file predictions.panoptic.json
+  %(prog)s --gt_json_file GT --pred_json_file PRED --per-image rows.csv --worst 20
+"""
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("--gt_json_file", required=True, help="ground truth in COCO-panoptic format")
-    add("--pred_json_file", required=True, help="predictions in COCO-panoptic format")
-    add("--gt_folder", help="PNGs of the ground truth (default: the JSON's path without .json)")
-    add("--pred_folder", help="PNGs of the predictions (default: likewise)")
-    add("--workers", type=int, help="threads (default: the CPUs this process may use)")
-    add(
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES, timed=True)
+    parser.add("--gt_json_file", required=True, help="ground truth in COCO-panoptic format")
+    parser.add("--pred_json_file", required=True, help="predictions in COCO-panoptic format")
+    parser.add(
+        "--gt_folder", help="PNGs of the ground truth (default: the JSON's path without .json)"
+    )
+    parser.add("--pred_folder", help="PNGs of the predictions (default: likewise)")
+    parser.take("nproc", old=["--workers"])
+    parser.add(
         "--parity",
         action="store_true",
         help="follow panopticapi where it turns broken input into a number, and warn",
     )
-    add(
+    parser.add(
         "--fill-missing-fields",
         action="store_true",
         help="count the pixels where the ground truth lacks area; take a missing iscrowd as 0",
     )
-    add("--json", type=Path, metavar="FILE", help="write everything as JSON")
-    add(
+    parser.take("json", help="write everything as JSON")
+    parser.add(
         "--per-image",
         type=Path,
         metavar="FILE",
         help="write one row per image; .csv or .json by the name",
     )
-    add("--worst", type=int, default=0, metavar="N", help="list the N images with the lowest PQ")
-    add(
+    parser.add(
+        "--worst",
+        type=cli.at_least(0),
+        default=0,
+        metavar="N",
+        help="list the N images with the lowest PQ",
+    )
+    parser.add(
         "--check-against-panopticapi",
         action="store_true",
         help="run panopticapi (one process) as well and compare the bits",
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Evaluate and report.
+
+    Raises:
+        Failure: If panopticapi computes other bits.
+    """
     if args.per_image is not None and args.per_image.suffix not in (".csv", ".json"):
-        parser.error(f"--per-image must end in .csv or .json, got {args.per_image}")
-    if args.workers is not None and args.workers < 1:
-        parser.error(f"--workers must be at least 1, got {args.workers}")
-    return args
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate and report; 0 on success, 1 on broken input or differing bits."""
-    args = parse_args(argv)
+        raise cli.UsageError(f"--per-image must end in .csv or .json, got {args.per_image}")
     if args.check_against_panopticapi and find_spec("panopticapi") is None:
-        print(NO_PANOPTICAPI, file=sys.stderr)
-        return 1
-    begin = time.perf_counter()
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", PanopticFormatWarning)
-            result = evaluate_files(
-                args.gt_json_file,
-                args.pred_json_file,
-                args.gt_folder,
-                args.pred_folder,
-                args.workers,
-                strict=not args.parity,
-                fill_missing=args.fill_missing_fields,
-            )
-    except PanopticFormatError as error:
-        print(error, file=sys.stderr)
-        return 1
-    seconds = time.perf_counter() - begin
-    print(class_table(result.quality, result.categories))
-    print(group_table(result.quality))
+        raise ImportError(
+            "--check-against-panopticapi needs the package panopticapi, which is not on PyPI: "
+            "pip install git+https://github.com/cocodataset/panopticapi.git"
+        )
+    result = evaluate_files(
+        args.gt_json_file,
+        args.pred_json_file,
+        args.gt_folder,
+        args.pred_folder,
+        args.nproc,
+        strict=not args.parity,
+        fill_missing=args.fill_missing_fields,
+    )
+    yield class_table(result.quality, result.categories)
+    yield group_table(result.quality)
     if args.worst:
-        print(worst_table(result.per_image, args.worst))
-    print(f"{len(result.per_image)} images in {seconds:.2f} s")
-    for warning in caught:
-        print(f"warning: {warning.message}", file=sys.stderr)
-    if args.json is not None:
-        write_json(args.json, result.to_dict(), indent=1)
+        yield worst_table(result.per_image, args.worst)
+    yield f"{len(result.per_image)} images"
+    cli.save_json(args, result.to_dict())
     if args.per_image is not None:
         write_per_image(args.per_image, result)
-    return check_against_panopticapi(args, result) if args.check_against_panopticapi else 0
+    if args.check_against_panopticapi:
+        check_against_panopticapi(args, result)
+        yield "panopticapi computes the same bits"
 
 
 def write_per_image(path: Path, result: FileEvaluation) -> None:
@@ -129,8 +124,12 @@ def write_per_image(path: Path, result: FileEvaluation) -> None:
         temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
 
 
-def check_against_panopticapi(args: argparse.Namespace, result: FileEvaluation) -> int:
-    """Compare with panopticapi's single-process computation, bit by bit."""
+def check_against_panopticapi(args: argparse.Namespace, result: FileEvaluation) -> None:
+    """Compare with panopticapi's single-process computation, bit by bit.
+
+    Raises:
+        Failure: If there are differences.
+    """
     from panopticapi import evaluation
 
     reference = run_panopticapi(evaluation, args)
@@ -140,8 +139,8 @@ def check_against_panopticapi(args: argparse.Namespace, result: FileEvaluation) 
         for key, ours in values.items()
         if group in reference and reference[group][key] != ours
     ]
-    print("\n".join(differences) or "panopticapi computes the same bits")
-    return 1 if differences else 0
+    if differences:
+        raise cli.Failure("\n".join(["panopticapi computes other bits:", *differences]))
 
 
 def run_panopticapi(evaluation: Any, args: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -164,5 +163,7 @@ def run_panopticapi(evaluation: Any, args: argparse.Namespace) -> dict[str, dict
     return averages
 
 
+main = cli.Command(build_parser, run)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-EXAMPLES = """examples:
+from mmpanoptic import cli
+
+EXAMPLES = """
   %(prog)s work_dirs/demo --out curves.png
   %(prog)s work_dirs/a work_dirs/b --keys loss coco_panoptic/PQ --labels first second --out ab.png
   %(prog)s work_dirs/first_stage work_dirs/second_stage --start 0 600 --out stages.png
@@ -22,43 +23,22 @@ value of an iteration counts.
 Curve = tuple[list[int], list[float]]
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.add("runs", nargs="+", type=Path, metavar="WORK_DIR", help="folder of a run")
+    parser.add("--keys", nargs="+", metavar="NAME", help="what to draw (default: loss and PQ)")
+    parser.add("--labels", nargs="+", metavar="TEXT", help="name of each run (default: its folder)")
+    parser.add("--start", nargs="+", type=int, metavar="N", help="first iteration of each run")
+    parser.add(
+        "--smooth",
+        type=cli.at_least(1),
+        default=1,
+        metavar="N",
+        help="average N neighbours (default 1: none)",
     )
-    add = parser.add_argument
-    add("runs", nargs="+", type=Path, metavar="WORK_DIR", help="folder of a run")
-    add("--keys", nargs="+", metavar="NAME", help="what to draw (default: loss and PQ)")
-    add("--labels", nargs="+", metavar="TEXT", help="name of each run (default: its folder)")
-    add("--start", nargs="+", type=int, metavar="N", help="first iteration of each run (default 0)")
-    add("--smooth", type=int, default=1, metavar="N", help="average N neighbours (default 1: none)")
-    add("--out", type=Path, required=True, metavar="FILE", help="picture to write")
-    args = parser.parse_args(argv)
-    for name in ("labels", "start"):
-        values = getattr(args, name)
-        if values and len(values) != len(args.runs):
-            parser.error(f"{len(args.runs)} runs need as many --{name}, got {len(values)}")
-    if args.smooth < 1:
-        parser.error(f"--smooth must be at least 1, got {args.smooth}")
-    return args
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Read, draw, write; 1 if there is nothing to draw."""
-    args = parse_args(argv)
-    keys = args.keys or ["loss", "coco_panoptic/PQ"]
-    labels = args.labels or [run.name for run in args.runs]
-    try:
-        starts = args.start or [0] * len(args.runs)
-        curves = [read_curves(run, start) for run, start in zip(args.runs, starts, strict=True)]
-        check_keys(keys, curves)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    draw(keys, dict(zip(labels, curves, strict=True)), args.smooth, args.out)
-    print(f"{args.out}: {len(keys)} panels, {len(labels)} runs")
-    return 0
+    parser.add("--out", type=Path, required=True, metavar="FILE", help="picture to write")
+    return parser
 
 
 def read_curves(run: Path, start: int = 0) -> dict[str, Curve]:
@@ -153,5 +133,22 @@ def draw(
     pyplot.close(figure)
 
 
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Read, draw, write."""
+    for name in ("labels", "start"):
+        values = getattr(args, name)
+        if values and len(values) != len(args.runs):
+            raise cli.UsageError(f"{len(args.runs)} runs need as many --{name}, got {len(values)}")
+    keys = args.keys or ["loss", "coco_panoptic/PQ"]
+    labels = args.labels or [run.name for run in args.runs]
+    starts = args.start or [0] * len(args.runs)
+    curves = [read_curves(run, start) for run, start in zip(args.runs, starts, strict=True)]
+    check_keys(keys, curves)
+    draw(keys, dict(zip(labels, curves, strict=True)), args.smooth, args.out)
+    yield f"{args.out}: {len(keys)} panels, {len(labels)} runs"
+
+
+main = cli.Command(build_parser, run)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

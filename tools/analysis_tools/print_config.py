@@ -5,18 +5,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from mmpanoptic.apis import find_config
-from mmpanoptic.engine.config import resolve_config
-from mmpanoptic.utils.cfg_options import ConfigOptions
+from mmpanoptic import cli
 
-EXAMPLES = """examples:
+EXAMPLES = """
   %(prog)s CONFIG
   %(prog)s CONFIG --only model.semantic_head
   %(prog)s CONFIG --cfg-options base_lr=1e-4 max_iters=500
@@ -34,55 +32,14 @@ _MISSING = object()
 Flat = dict[str, Any]
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("config", metavar="CONFIG", help="config file, or name of a shipped config")
-    add("--cfg-options", nargs="+", action=ConfigOptions, help="KEY=VALUE, replaces config values")
-    add("--only", metavar="KEY", help="print what lies under this key, such as model.backbone")
-    add("--diff", metavar="OTHER", help="print the keys whose values differ from OTHER's")
-    add("--parameters", action="store_true", help="build the model and count its parameters")
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the config or the difference; 1 on an error."""
-    args = parse_args(argv)
-    try:
-        lines = list(describe(args))
-        for line in lines:
-            print(line)
-        if args.parameters:
-            print_parameters(args)
-    except (OSError, ValueError, SyntaxError, KeyError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-
-
-def describe(args: argparse.Namespace) -> Iterator[str]:
-    """Yield the lines of the output.
-
-    Raises:
-        ValueError: If there is nothing under the key of ``--only``.
-    """
-    path = find_config(args.config)
-    values = Origins().trace(path, args.cfg_options)
-    if args.diff:
-        other = find_config(args.diff)
-        yield from difference(values, Origins().trace(other, None), args.only)
-        return
-    shown = [key for key in values if _is_under(key, args.only)]
-    if not shown:
-        raise ValueError(f"{args.config} has nothing under {args.only!r}")
-    for key in shown:
-        value, origin = values[key]
-        yield f"{key} = {value!r}  # {origin}"
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.take("config", "cfg_options")
+    parser.add("--only", metavar="KEY", help="print what lies under it, such as model.backbone")
+    parser.add("--diff", metavar="OTHER", help="print the keys whose values differ from OTHER's")
+    parser.add("--parameters", action="store_true", help="also count those of the model")
+    return parser
 
 
 def difference(
@@ -162,11 +119,13 @@ def _short(path: Path) -> str:
 
 def _resolve(cfg: Config) -> Config:
     """Replace placeholders; class counts stay where the dataset's files are not there."""
+    from mmpanoptic.engine.config import resolve_config
+
     resolved = cfg.copy()
     try:
         return resolve_config(resolved)
     except (OSError, ValueError) as error:
-        print(f"note: class counts are not resolved: {error}", file=sys.stderr)
+        warnings.warn(f"class counts are not resolved: {error}", stacklevel=2)
         return resolved
 
 
@@ -192,15 +151,37 @@ def _is_under(key: str, only: str | None) -> bool:
     return only is None or key == only or key.startswith(f"{only}.")
 
 
-def print_parameters(args: argparse.Namespace) -> None:
-    """Build the model and print the number of parameters of its parts."""
+def count_parameters(args: argparse.Namespace) -> Iterator[str]:
+    """Build the model and count the parameters of its parts."""
     from mmpanoptic.apis import init_model
 
     model = init_model(args.config, None, "cpu", args.cfg_options)
     parts = {name: part for name, part in model.named_children() if list(part.parameters())}
     for name, part in {"total": model, **parts}.items():
-        print(f"{name}: {sum(parameter.numel() for parameter in part.parameters()):,} parameters")
+        yield f"{name}: {sum(parameter.numel() for parameter in part.parameters()):,} parameters"
 
+
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Print the config or the difference.
+
+    Raises:
+        UsageError: If there is nothing under the key of ``--only``.
+    """
+    from mmpanoptic.apis import find_config
+
+    values = Origins().trace(find_config(args.config), args.cfg_options)
+    if args.diff:
+        yield from difference(values, Origins().trace(find_config(args.diff), None), args.only)
+    else:
+        shown = [key for key in values if _is_under(key, args.only)]
+        if not shown:
+            raise cli.UsageError(f"{args.config} has nothing under {args.only!r}")
+        yield from (f"{key} = {values[key][0]!r}  # {values[key][1]}" for key in shown)
+    if args.parameters:
+        yield from count_parameters(args)
+
+
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

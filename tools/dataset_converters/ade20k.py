@@ -7,8 +7,7 @@ default here), Mask2Former's (scene-parsing value - 1) and scenic's (1..150).
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmpanoptic import cli
@@ -61,10 +60,7 @@ def run(args: argparse.Namespace) -> Iterator[Summary]:
             yield make_semantic(args.root, out, split, args.nproc)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

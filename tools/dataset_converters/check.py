@@ -7,7 +7,6 @@ status is 1 if there are errors, 0 if there are at most warnings.
 from __future__ import annotations
 
 import argparse
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -187,10 +186,7 @@ def write_repaired(
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

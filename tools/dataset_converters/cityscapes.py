@@ -8,8 +8,7 @@ instancesonly_filtered_gtFine_<split>.json in --out-dir.
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmpanoptic import cli
@@ -79,10 +78,7 @@ def run(args: argparse.Namespace) -> Iterator[Summary]:
             yield from make_efficientps_layout(folders, split, target, args.nproc)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -7,8 +7,6 @@ published split has no seed.
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from mmpanoptic import cli
@@ -50,10 +48,7 @@ def run(args: argparse.Namespace) -> list[Path]:
     return make_nas_split(instances, panoptic, out, chosen, args.num_val, args.seed)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

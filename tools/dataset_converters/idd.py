@@ -9,8 +9,7 @@ also the images, in OUT/images/{train,val}.
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmpanoptic import cli
@@ -57,10 +56,7 @@ def run(args: argparse.Namespace) -> Iterator[Summary]:
         yield convert_idd(args.root, split, out, settings, args.nproc)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

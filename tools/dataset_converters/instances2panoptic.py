@@ -6,8 +6,7 @@ Masks must not overlap unless --overlap says which is on top.
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmpanoptic import cli
@@ -68,10 +67,7 @@ def run(args: argparse.Namespace) -> Iterator[object]:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -7,8 +7,7 @@ labels (void 255) into the folder semantic beside labels.
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmpanoptic import cli
@@ -95,10 +94,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
         raise PanopticFormatError(problems)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

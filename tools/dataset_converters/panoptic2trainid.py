@@ -6,8 +6,7 @@ No config of this toolbox needs it; code bases that read panoptic_<split>_trainI
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -41,10 +40,7 @@ def run(args: argparse.Namespace) -> Iterable[str]:
     return jobs.run(partial(convert, args.out_dir), args.json, args.nproc, "train ids")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Iterator, Sequence
 
 from mmpanoptic import cli
@@ -59,10 +58,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
         yield f"{done.split}: {done.images} images ({done.drawn} drawn now), {done.annotation}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    return cli.main(build_parser(), run, argv)
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from mmpanoptic import cli
 from mmpanoptic.utils import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = "configs/auto_panoptic/auto-panoptic_tiny"
+EXAMPLES = """
+  %(prog)s
+  %(prog)s --preset quick --work-dir work_dirs/search-quick
+"""
 SIZES = {
     "demo": {
         "train": 240,
@@ -49,28 +50,29 @@ class Step(NamedTuple):
     result: str = ""
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="data/search-demo", help="folder of the data")
-    parser.add_argument("--work-dir", default="work_dirs/search-demo", help="folder of the results")
-    parser.add_argument(
-        "--size",
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.add("--data", default="data/search-demo", help="folder of the data")
+    parser.take("work_dir", default="work_dirs/search-demo", help="folder of the results")
+    parser.add(
+        "--preset",
+        old=["--size"],
         choices=SIZES,
         default="demo",
         help="quick: so few iterations that nothing is learned, to see that everything runs",
     )
-    return parser.parse_args()
+    return parser
 
 
 def make_steps(data: str, work: str, size: Mapping[str, int]) -> Iterator[Step]:
     """List the steps."""
     shapes, crops = f"{data}/shapes", f"{data}/crops"
     counts = ("--train", str(size["train"]), "--val", str(size["val"]))
-    yield Step("data", ["tools/dataset_converters/shapes.py", shapes, *counts])
+    yield Step("data", ["dataset_converters/shapes.py", shapes, *counts])
     for part in ("train", "val"):
         source = (f"{shapes}/annotations/panoptic_{part}.json", f"{shapes}/{part}")
-        cut = "tools/dataset_converters/thing_crops.py"
+        cut = "dataset_converters/thing_crops.py"
         yield Step(f"crops of {part}", [cut, *source, f"{crops}/{part}"])
     yield train(
         "stage 1, supernet of the backbone",
@@ -117,7 +119,7 @@ def search(weights: str, shapes: str, work: str, size: Mapping[str, int]) -> Ste
         f"train_cfg.cycles={size['cycles']}",
         f"load_from={weights}",
     ]
-    command = ["tools/train.py", f"{CONFIGS}-search_1xb8-12c_shapes.py", "--work-dir", folder]
+    command = ["train.py", f"{CONFIGS}-search_1xb8-12c_shapes.py", "--work-dir", folder]
     result = f"{folder}/search/models/model_2_retrain.py"
     return Step("stage 2, search", [*command, "--cfg-options", *options], result)
 
@@ -125,11 +127,11 @@ def search(weights: str, shapes: str, work: str, size: Mapping[str, int]) -> Ste
 def evaluate(config: str, shapes: str, work: str) -> Iterator[Step]:
     """Make the steps that measure the found model."""
     out = f"{work}/predictions"
-    command = ["tools/test.py", config, f"{work}/4-retrain", "--work-dir", f"{work}/test"]
-    yield Step("test", [*command, "--out", out, "--cfg-options", f"data_root={shapes}"])
+    command = ["test.py", config, f"{work}/4-retrain", "--work-dir", f"{work}/test"]
+    yield Step("test", [*command, "--out-dir", out, "--cfg-options", f"data_root={shapes}"])
     truth = ("--gt_json_file", f"{shapes}/annotations/panoptic_val.json")
     predictions = ("--pred_json_file", f"{out}/predictions.panoptic.json")
-    tool = "tools/analysis_tools/eval_panoptic.py"
+    tool = "analysis_tools/eval_panoptic.py"
     yield Step("evaluate", [tool, *truth, *predictions, "--json", f"{work}/pq.json"])
 
 
@@ -139,52 +141,38 @@ def train(name: str, config: str, folder: str, iters: int, **options: str) -> St
     # Every window of three paths is an optimizer step, so checkpoints come in multiples of three.
     values["checkpoint_interval"] = max(3, iters // 6 * 3)
     variables = [f"{key}={value}" for key, value in values.items()]
-    command = ["tools/train.py", config, "--work-dir", folder, "--resume", "--no-validate"]
+    command = ["train.py", config, "--work-dir", folder, "--resume", "--no-validate"]
     return Step(name, [*command, "--cfg-options", *variables], f"{folder}/iter_{iters}.pth")
 
 
-def run(name: str, command: list[str]) -> float:
-    """Run one command in the clone; return its seconds.
-
-    Raises:
-        SystemExit: If it fails.
-    """
-    print(f"\n== {name}: python {shlex.join(command)}", flush=True)
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, *command], cwd=ROOT)
-    if done.returncode:
-        raise SystemExit(f"search-demo: the step '{name}' failed; its message stands above")
-    return time.perf_counter() - start
-
-
-def main() -> None:
+def run(args: argparse.Namespace) -> Iterator[str]:
     """Run all steps that are not done, and write metrics.json."""
-    args = parse_args()
     work = ROOT / args.work_dir
     work.mkdir(parents=True, exist_ok=True)
     seconds_file = work / "seconds.json"
     seconds = read_json(seconds_file) if seconds_file.exists() else {}
-    for name, command, result in make_steps(args.data, args.work_dir, SIZES[args.size]):
+    for name, command, result in make_steps(args.data, args.work_dir, SIZES[args.preset]):
         if result and (ROOT / result).exists() and name in seconds:
-            print(f"== {name}: done before")
+            yield f"== {name}: done before"
             continue
-        seconds[name] = run(name, command)
+        yield f"== {name}"
+        seconds[name] = cli.call_tool(*command, folder=ROOT)
         write_json(seconds_file, seconds, indent=1)
     quality = read_json(work / "pq.json")
     search = work / "2-search" / "search"
     found = read_json(search / "search.json")["models"][0]
-    metrics = {
-        "architecture": found["digits"],
-        "PQ": {group: 100 * quality[group]["pq"] for group in ("All", "Things", "Stuff")},
-        "seconds": seconds | {"total": sum(seconds.values())},
-    }
+    pq = {group: 100 * quality[group]["pq"] for group in ("All", "Things", "Stuff")}
+    seconds["total"] = sum(seconds.values())
+    metrics = {"architecture": found["digits"], "PQ": pq, "seconds": seconds}
     write_json(work / "metrics.json", metrics, indent=1)
-    print("\nseconds: " + json.dumps({k: round(v, 1) for k, v in metrics["seconds"].items()}))
-    print(f"architecture {found['digits']}: PQ {metrics['PQ']['All']:.1f} on held-out images")
-    print(f"Pareto picture: {search / 'pareto_macs.png'}")
-    print(f"scoreboard: {search / 'scoreboard.png'}")
-    print(f"metrics: {work / 'metrics.json'}")
+    yield "\nseconds: " + json.dumps({k: round(v, 1) for k, v in seconds.items()})
+    yield f"architecture {found['digits']}: PQ {pq['All']:.1f} on held-out images"
+    yield f"Pareto picture: {search / 'pareto_macs.png'}"
+    yield f"scoreboard: {search / 'scoreboard.png'}"
+    yield f"metrics: {work / 'metrics.json'}"
 
+
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -90,6 +90,9 @@ echo "set-up: installing the OpenMMLab packages and mmpanoptic"
 arguments=(-r "$root/requirements/runtime.txt")
 [ "$level" = tests ] && arguments+=(-r "$root/requirements/tests.txt")
 pip_install -c "$others" "setuptools<82" wheel pybind11 "${arguments[@]}"
+if [ "$level" = tests ]; then
+    pip_install --no-deps -r "$root/requirements/judges.txt"
+fi
 pip_install --no-deps --no-build-isolation -e "$root"
 "$venv/bin/python" -c 'from mmpanoptic.ops.amwc import is_available; raise SystemExit(not is_available())' \
     || echo "set-up: the AMWC solver was not built (a compiler's words: pip install -v --no-build-isolation" \

@@ -9,11 +9,10 @@ never runs.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+import argparse
+from collections.abc import Iterator
 
-from mmpanoptic.apis.conversion import convert_model_command, model_parser
-from mmpanoptic.checkpoints.auto_panoptic_keys import AutoPanopticKeyMap
+from mmpanoptic import cli
 
 EXAMPLES = """
   %(prog)s autopanoptic.pth checkpoints/auto-panoptic_coco.pth \\
@@ -23,10 +22,21 @@ EXAMPLES = """
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Convert; return the exit status."""
-    return convert_model_command(model_parser(__doc__, EXAMPLES), argv, AutoPanopticKeyMap)
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.take(*cli.CONVERSION_ARGUMENTS)
+    return parser
 
+
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Convert."""
+    from mmpanoptic.checkpoints.auto_panoptic_keys import AutoPanopticKeyMap
+
+    return cli.convert_model(args, AutoPanopticKeyMap)
+
+
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

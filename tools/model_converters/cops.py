@@ -7,11 +7,10 @@ normalisation in the file must be the config's. Code from the file never runs.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+import argparse
+from collections.abc import Iterator
 
-from mmpanoptic.apis.conversion import convert_model_command, model_parser
-from mmpanoptic.checkpoints.cops_keys import CopsKeyMap
+from mmpanoptic import cli
 
 EXAMPLES = """
   %(prog)s cityscapes/model_0002999.pth checkpoints/cops_cityscapes.pth \\
@@ -21,11 +20,21 @@ EXAMPLES = """
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Convert; return the exit status."""
-    parser = model_parser(__doc__, EXAMPLES)
-    return convert_model_command(parser, argv, CopsKeyMap)
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.take(*cli.CONVERSION_ARGUMENTS)
+    return parser
 
+
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Convert."""
+    from mmpanoptic.checkpoints.cops_keys import CopsKeyMap
+
+    return cli.convert_model(args, CopsKeyMap)
+
+
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

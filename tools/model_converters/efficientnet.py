@@ -8,11 +8,9 @@ dropped. Code from the file never runs.
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 
-from mmpanoptic.apis.conversion import conversion_parser, convert_backbone, run_conversion
-from mmpanoptic.checkpoints.efficientps_keys import EfficientPSKeyMap
+from mmpanoptic import cli
 
 EXAMPLES = """
   %(prog)s tf_efficientnet_b5_ra-9a3e5369.pth checkpoints/imagenet_efficientnet_b5.pth
@@ -20,23 +18,26 @@ EXAMPLES = """
 """
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = conversion_parser(__doc__, EXAMPLES)
-    parser.add_argument("--arch", default="b5", help="b0 to b8; default: b5")
-    return parser.parse_args(argv)
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.take("source", "weights_out", "drop")
+    parser.add("--arch", default="b5", help="b0 to b8; default: b5")
+    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Convert; return the exit status."""
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Convert."""
+    from mmpanoptic.apis.conversion import convert_backbone
+    from mmpanoptic.checkpoints.efficientps_keys import EfficientPSKeyMap
+
     config = {"type": "LeakyEfficientNet", "arch": args.arch}
-    return run_conversion(
-        lambda: convert_backbone(
-            args.source, args.out, lambda state: config, args.drop, EfficientPSKeyMap
-        )
-    )
+    yield convert_backbone(
+        args.source, args.out, lambda state: config, args.drop, EfficientPSKeyMap
+    ).report()
 
+
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

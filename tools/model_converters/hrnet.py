@@ -7,13 +7,11 @@ never runs.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from torch import Tensor
-
-from mmpanoptic.apis.conversion import conversion_parser, convert_backbone, run_conversion
-from mmpanoptic.checkpoints.key_map import CheckpointMismatchError
+from mmpanoptic import cli
 
 EXAMPLES = """
   %(prog)s hrnetv2_w48_imagenet_pretrained.pth checkpoints/imagenet_hrnet_w48.pth
@@ -22,12 +20,21 @@ EXAMPLES = """
 FINEST_BRANCH = "transition1.0.0.weight"
 
 
-def backbone_config(state: Mapping[str, Tensor]) -> dict:
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.take("source", "weights_out", "drop")
+    return parser
+
+
+def backbone_config(state: Mapping[str, Any]) -> dict[str, Any]:
     """Read the width off the first transition.
 
     Raises:
         CheckpointMismatchError: If the file is no HRNet.
     """
+    from mmpanoptic.checkpoints.key_map import CheckpointMismatchError
+
     if FINEST_BRANCH not in state:
         raise CheckpointMismatchError(
             f"the checkpoint has no tensor {FINEST_BRANCH}; it holds no HRNet in original naming"
@@ -35,13 +42,14 @@ def backbone_config(state: Mapping[str, Tensor]) -> dict:
     return {"type": "HRNet", "width": len(state[FINEST_BRANCH])}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Convert; return the exit status."""
-    args = conversion_parser(__doc__, EXAMPLES).parse_args(argv)
-    return run_conversion(
-        lambda: convert_backbone(args.source, args.out, backbone_config, args.drop)
-    )
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Convert."""
+    from mmpanoptic.apis.conversion import convert_backbone
 
+    yield convert_backbone(args.source, args.out, backbone_config, args.drop).report()
+
+
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

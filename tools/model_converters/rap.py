@@ -8,11 +8,10 @@ is placed or listed as dropped, shapes must agree with the config. Code from the
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+import argparse
+from collections.abc import Iterator
 
-from mmpanoptic.apis.conversion import convert_model_command, model_parser
-from mmpanoptic.checkpoints.rap_keys import RapKeyMap
+from mmpanoptic import cli
 
 EXAMPLES = """
   %(prog)s R_50.pth checkpoints/panoptic-fpn_r50.pth --config panoptic-fpn_r50_8xb2-150k_coco
@@ -22,16 +21,26 @@ EXAMPLES = """
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Convert; return the exit status."""
-    parser = model_parser(__doc__, EXAMPLES)
-    parser.add_argument(
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.take(*cli.CONVERSION_ARGUMENTS)
+    parser.add(
         "--initial",
         action="store_true",
         help="weights to start from: a backbone, with or without FPN, RPN and heads",
     )
-    return convert_model_command(parser, argv, RapKeyMap)
+    return parser
 
+
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Convert."""
+    from mmpanoptic.checkpoints.rap_keys import RapKeyMap
+
+    return cli.convert_model(args, RapKeyMap)
+
+
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -6,10 +6,10 @@ Every tensor is placed or listed as dropped; code from the file never runs.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+import argparse
+from collections.abc import Iterator
 
-from mmpanoptic.apis.conversion import conversion_parser, convert_backbone, run_conversion
+from mmpanoptic import cli
 
 EXAMPLES = """
   %(prog)s tf-xception65-270e81cf.pth checkpoints/imagenet_xception65.pth
@@ -17,14 +17,23 @@ EXAMPLES = """
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Convert; return the exit status."""
-    args = conversion_parser(__doc__, EXAMPLES).parse_args(argv)
-    config = {"type": "Xception"}
-    return run_conversion(
-        lambda: convert_backbone(args.source, args.out, lambda state: config, args.drop)
-    )
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.take("source", "weights_out", "drop")
+    return parser
 
+
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Convert."""
+    from mmpanoptic.apis.conversion import convert_backbone
+
+    yield convert_backbone(
+        args.source, args.out, lambda state: {"type": "Xception"}, args.drop
+    ).report()
+
+
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

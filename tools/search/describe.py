@@ -4,91 +4,77 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from mmpanoptic.apis import get_config
-from mmpanoptic.engine.commands import run_command
-from mmpanoptic.engine.config import resolve_config
-from mmpanoptic.evaluation.tables import render_table
-from mmpanoptic.nas import SearchSpace
-from mmpanoptic.nas.auto_panoptic_cost import make_costs
-from mmpanoptic.utils.cfg_options import ConfigOptions
+from mmpanoptic import cli
 
-EXAMPLES = """examples:
+EXAMPLES = """
   %(prog)s CONFIG 32021320131330010010232210131221120202304123230200011120
-  %(prog)s CONFIG model_0.json --input-size 512 1024
-  %(prog)s CONFIG CODE --json                        machine readable
+  %(prog)s CONFIG model_0.json --size 512 1024
+  %(prog)s CONFIG CODE --json -                      machine readable, on the standard output
 """
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", metavar="CONFIG", help="config with search_space and model")
-    parser.add_argument(
-        "architectures", nargs="+", metavar="CODE", help="digits, JSON text or a JSON file"
-    )
-    parser.add_argument("--input-size", type=int, nargs=2, metavar=("H", "W"), default=(800, 1344))
-    parser.add_argument("--box-rois", type=int, default=1000, help="boxes for the box head")
-    parser.add_argument("--mask-rois", type=int, default=100, help="boxes for the mask head")
-    parser.add_argument("--latencies", metavar="FILE", help="from measure_latency.py")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--cfg-options", nargs="+", action=ConfigOptions, metavar="KEY=VALUE")
-    return parser.parse_args(argv)
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.take("config", help="config with search_space and model")
+    parser.add("architectures", nargs="+", metavar="CODE", help="digits, JSON text or a JSON file")
+    parser.take("size", old=["--input-size"], default=(800, 1344))
+    parser.add("--box-rois", type=cli.at_least(0), default=1000, help="boxes for the box head")
+    parser.add("--mask-rois", type=cli.at_least(0), default=100, help="boxes for the mask head")
+    parser.add("--latencies", metavar="FILE", help="from measure_latency.py")
+    parser.take("json", nargs="?", const=Path("-"), help="write a JSON list; -: a line each, here")
+    parser.take("cfg_options")
+    return parser
 
 
-def describe(args: argparse.Namespace) -> None:
-    """Print what the arguments ask for."""
-    cfg = get_config(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
-    cfg = resolve_config(cfg)
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Describe every architecture."""
+    from mmpanoptic.engine.config import resolve_config
+    from mmpanoptic.nas import SearchSpace
+    from mmpanoptic.nas.auto_panoptic_cost import make_costs
+    from mmpanoptic.utils import write_json
+
+    cfg = resolve_config(cli.read_config(args))
     space = SearchSpace.from_config(cfg.search_space)
     costs = make_costs(
         space,
         cfg.model,
-        tuple(args.input_size),
+        tuple(args.size),
         args.box_rois,
         args.mask_rois,
         latencies=args.latencies,
     )
+    described = []
     for code in args.architectures:
         arch = space.parse(Path(code).read_text() if Path(code).suffix == ".json" else code)
-        cost = costs.cost(arch)
-        if args.json:
-            names = space.describe(arch)
-            print(json.dumps({"digits": space.digits(arch), "names": names, "cost": cost}))
+        names, cost = space.describe(arch), costs.cost(arch)
+        described.append({"digits": space.digits(arch), "names": names, "cost": cost})
+        if args.json == Path("-"):
+            yield json.dumps(described[-1])
         else:
-            print(f"{space.digits(arch)}\n{json.dumps([space.to_json(arch)])}")
-            for name, choices in space.describe(arch).items():
-                print(f"  {name}: {' '.join(choices)}")
-            print(cost_table(cost))
+            yield f"{space.digits(arch)}\n{json.dumps([space.to_json(arch)])}"
+            yield from (f"  {name}: {' '.join(choices)}" for name, choices in names.items())
+            yield cost_table(cost)
+    if args.json and args.json != Path("-"):
+        write_json(args.json, described, indent=1)
 
 
-def cost_table(cost: dict[str, float]) -> str:
+def cost_table(cost: Mapping[str, float]) -> str:
     """Draw the costs of every part."""
-    parts = list(dict.fromkeys(name.partition(".")[2] for name in cost))
+    from mmpanoptic.evaluation.tables import render_table
+
     rows = []
-    for part in parts:
+    for part in dict.fromkeys(name.partition(".")[2] for name in cost):
         suffix = f".{part}" if part else ""
-        rows.append(
-            [
-                part or "all",
-                cost.get(f"macs{suffix}", 0) / 1e9,
-                cost.get(f"params{suffix}", 0) / 1e6,
-                cost.get(f"latency{suffix}"),
-            ]
-        )
+        macs, params = (cost.get(f"{kind}{suffix}", 0) for kind in ("macs", "params"))
+        rows.append([part or "all", macs / 1e9, params / 1e6, cost.get(f"latency{suffix}")])
     return render_table("cost", ["part", "GMACs", "M parameters", "ms"], rows)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Describe; return the exit status."""
-    args = parse_args(argv)
-    return run_command(lambda: describe(args))
-
+main = cli.Command(build_parser, run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -120,16 +119,9 @@ def _blend(img: np.ndarray, change: int, factor: float) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class PackClassInputs(BaseTransform):
-    """Pack image and class for an image classifier.
+    """Pack image and class for an image classifier."""
 
-    Args:
-        meta_keys (Sequence[str]): Entries of the pipeline's dict to hand on if they exist.
-    """
-
-    def __init__(
-        self, meta_keys: Sequence[str] = ("img_id", "img_path", "sample_idx", "img_shape")
-    ) -> None:
-        self.meta_keys = tuple(meta_keys)
+    META_KEYS = ("img_id", "img_path", "sample_idx", "img_shape")
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Pack the sample.
@@ -140,7 +132,7 @@ class PackClassInputs(BaseTransform):
         Returns:
             dict: ``inputs`` uint8 BGR ``(3, H, W)`` and ``data_samples`` with ``gt_label``.
         """
-        sample = BaseDataElement(metainfo={k: results[k] for k in self.meta_keys if k in results})
+        sample = BaseDataElement(metainfo={k: results[k] for k in self.META_KEYS if k in results})
         sample.gt_label = torch.tensor(results["gt_label"])
         img = np.ascontiguousarray(results["img"].transpose(2, 0, 1))
         return {"inputs": torch.from_numpy(img), "data_samples": sample}

@@ -45,7 +45,6 @@ class LeakyEfficientNet(SwishEfficientNet):
         drop_path_rate (float): Stochastic depth of the last block; it grows linearly from 0.
         frozen_stages (int): Number of layers to freeze, counted from the stem.
         norm_cfg (dict | None): Config of the norm layers; BN with eps 1e-3 by default.
-        act_cfg (dict | None): Config of the activations; LeakyReLU(0.01) by default.
         norm_eval (bool): Keep the running statistics of all norm layers.
         with_cp (bool): Compute blocks again in the backward pass to save memory.
         init_cfg (dict | list | None): Initialisation; Kaiming by default.
@@ -71,7 +70,6 @@ class LeakyEfficientNet(SwishEfficientNet):
         drop_path_rate: float = 0.0,
         frozen_stages: int = 0,
         norm_cfg: dict | None = None,
-        act_cfg: dict | None = None,
         norm_eval: bool = False,
         with_cp: bool = False,
         init_cfg: Any = None,
@@ -94,7 +92,7 @@ class LeakyEfficientNet(SwishEfficientNet):
                 drop_path_rate=drop_path_rate,
                 frozen_stages=frozen_stages,
                 norm_cfg=norm_cfg or abn_norm(BACKBONE_ABN_EPS),
-                act_cfg=act_cfg or abn_act(),
+                act_cfg=abn_act(),
                 norm_eval=norm_eval,
                 **options,
             )

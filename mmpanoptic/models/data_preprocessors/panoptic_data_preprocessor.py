@@ -28,7 +28,6 @@ class PanopticDataPreprocessor(ImgDataPreprocessor):
         std (Sequence[float]): Standard deviation of each channel.
         pad_size_divisor (int): 0 or 1 pads no further than the largest image.
         bgr_to_rgb (bool): Reverse the channels.
-        non_blocking (bool): Let copies to the device overlap with computation.
     """
 
     def __init__(
@@ -37,7 +36,6 @@ class PanopticDataPreprocessor(ImgDataPreprocessor):
         std: Sequence[float] = (58.395, 57.12, 57.375),
         pad_size_divisor: int = 0,
         bgr_to_rgb: bool = True,
-        non_blocking: bool = True,
     ) -> None:
         super().__init__(
             mean=mean,
@@ -45,7 +43,7 @@ class PanopticDataPreprocessor(ImgDataPreprocessor):
             pad_size_divisor=max(pad_size_divisor, 1),
             pad_value=0,
             bgr_to_rgb=bgr_to_rgb,
-            non_blocking=non_blocking,
+            non_blocking=True,
         )
 
     def forward(self, data: dict, training: bool = False) -> dict:
@@ -57,10 +55,12 @@ class PanopticDataPreprocessor(ImgDataPreprocessor):
             training (bool): Pad the ground truth as well.
 
         Returns:
-            dict: ``inputs`` float32 ``(N, 3, H, W)`` and ``data_samples``.
+            dict: ``inputs`` ``(N, 3, H, W)``, float32 or what ``model.half()``, ``.bfloat16()`` and
+            the like have made of the model, and ``data_samples``.
         """
         shapes = [tuple(image.shape[-2:]) for image in data["inputs"]]
         data = super().forward(data, training)
+        data["inputs"] = data["inputs"].to(self.mean.dtype)  # a buffer that follows the weights
         size = tuple(data["inputs"].shape[-2:])
         if data["data_samples"] is not None:
             for sample, shape in zip(data["data_samples"], shapes, strict=True):

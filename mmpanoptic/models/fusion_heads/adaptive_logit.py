@@ -43,7 +43,7 @@ class AdaptiveLogitFusionHead(BaseModule):
     box an instance has the logit A of its mask and the logit B of its class in the semantic
     branch; ``(sigmoid(A) + sigmoid(B)) (A + B)`` competes with the logits of the stuff classes and
     of the other instances. Pixels that stuff wins take the most likely semantic class; things
-    and small stuff there become void.
+    and small stuff there become void. Without stuff classes instances compete with 0.
 
     Both kinds of instance heads are served: RoI heads (``mask_logits`` ``(K, m, m)`` of the
     predicted class, pasted here inside the boxes) and box-free heads (``mask_logits`` as
@@ -61,7 +61,6 @@ class AdaptiveLogitFusionHead(BaseModule):
             instances' labels.
         stride (int): Pixels per cell of the semantic logits.
         score_thr (float): Instances score at least this.
-        mask_thr (float): Probability above which a pixel belongs to the mask of the overlap test.
         overlap_thr (float): Largest share of a mask that instances before may have taken.
         stuff_area (int): Stuff classes with fewer pixels become void.
         inst_logit_scale (float): Factor of A: 1 is the paper's formula, 4 the authors' code.
@@ -75,13 +74,14 @@ class AdaptiveLogitFusionHead(BaseModule):
         ValueError: If a label of a thing is no class.
     """
 
+    NEEDS = {"mask_logits": "a RoI head, or a SOLOv2Head by SOLOv2FusionHead"}
+
     def __init__(
         self,
         num_classes: int,
         thing_labels: Sequence[int],
         stride: int = 4,
         score_thr: float = 0.5,
-        mask_thr: float = 0.5,
         overlap_thr: float = 0.5,
         stuff_area: int = 2048,
         inst_logit_scale: float = 1.0,
@@ -103,7 +103,6 @@ class AdaptiveLogitFusionHead(BaseModule):
         self.is_stuff: Tensor
         self.stride = stride
         self.score_thr = score_thr
-        self.mask_thr = mask_thr
         self.overlap_thr = overlap_thr
         self.stuff_area = stuff_area
         self.inst_logit_scale = inst_logit_scale
@@ -216,11 +215,9 @@ class AdaptiveLogitFusionHead(BaseModule):
             needed[window] = True
         if self.legacy_zero_outside:
             needed.fill_(True)
-        stuff = logits.channels(self.is_stuff.nonzero()[:, 0])
         contest = LogitContest(
             logits,
-            stuff.maximum(needed),
-            self.mask_thr,
+            self._stuff_logits(logits, needed),
             self.overlap_thr,
             self.inst_logit_scale,
             self.legacy_zero_outside,
@@ -237,6 +234,17 @@ class AdaptiveLogitFusionHead(BaseModule):
                 number += 1
         contest.leak()
         return contest
+
+    def _stuff_logits(self, logits: ResizedLogits | MeanLogits, needed: Tensor) -> Tensor:
+        """Find the largest stuff logit of every pixel, float32 ``(H, W)``.
+
+        Without stuff classes it is 0: an instance then takes the pixels that its fused logit is
+        for, and not its whole box.
+        """
+        stuff = self.is_stuff.nonzero()[:, 0]
+        if not len(stuff):
+            return torch.zeros(logits.out_shape, device=self.is_stuff.device)
+        return logits.channels(stuff).maximum(needed)
 
     def _windows(self, ranked: InstanceData, size: tuple[int, int]) -> list[Window]:
         """Round the boxes to the windows in which the instances compete."""

@@ -101,6 +101,8 @@ class CenterGroupingHead(BaseModule):
         ValueError: If an option is not among the allowed values.
     """
 
+    NEEDS = {"centres and offsets": "a CenterOffsetHead"}
+
     def __init__(
         self,
         num_classes: int,

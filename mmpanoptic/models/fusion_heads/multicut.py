@@ -68,6 +68,8 @@ class MulticutHead(MulticutModule):
         ValueError: If an option is not among the allowed values.
     """
 
+    NEEDS = {"edge costs": "an AffinityHead"}
+
     def __init__(
         self,
         *args: Any,

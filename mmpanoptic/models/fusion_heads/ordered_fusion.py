@@ -56,14 +56,17 @@ class PaintFusionHead(BaseModule):
         min_visible (float): In the end, instances of which a smaller fraction is visible become
             free for stuff; 0 keeps every instance with a pixel.
         mask_mode (str): How masks are pasted, see :func:`mmpanoptic.models.layers.paste_masks`.
-        mask_thr (float): Probability at which masks start.
-        stride (int): Pixels per cell of the semantic logits.
         pad_handling (str): What becomes of the padding of the semantic logits, see
             :func:`mmpanoptic.models.layers.resize_padded_logits`.
-        first_stuff (int): Channel of the first stuff class.
+        first_stuff (int): Channel of the first stuff class: 1 behind void, or its label for a head
+            of all classes (EfficientPS's).
         predict_instances (bool): Also return ``pred_instances``, all detections with full-size
             masks, for box and mask AP.
     """
+
+    stride = 4
+
+    NEEDS = {"mask_logits": "a RoI head such as PanopticRoIHead"}
 
     def __init__(
         self,
@@ -74,8 +77,6 @@ class PaintFusionHead(BaseModule):
         stuff_area: int = 4096,
         min_visible: float = 0.0,
         mask_mode: str = "grid_sample",
-        mask_thr: float = 0.5,
-        stride: int = 4,
         pad_handling: str = "crop",
         first_stuff: int = 1,
         predict_instances: bool = False,
@@ -89,8 +90,6 @@ class PaintFusionHead(BaseModule):
         self.stuff_area = stuff_area
         self.min_visible = min_visible
         self.mask_mode = mask_mode
-        self.mask_thr = mask_thr
-        self.stride = stride
         self.pad_handling = pad_handling
         self.first_stuff = first_stuff
         self.predict_instances = predict_instances
@@ -191,7 +190,7 @@ class PaintFusionHead(BaseModule):
     def paste(self, instances: InstanceData, size: tuple[int, int]) -> BoxedMasks:
         """Bring the masks of instances to the pixels of an image of ``(H, W)``."""
         values = instances.mask_logits.float().sigmoid()
-        return paste_masks(values, instances.bboxes, size, self.mask_mode, self.mask_thr)
+        return paste_masks(values, instances.bboxes, size, self.mask_mode)
 
     def fuse(
         self, instances: InstanceData, masks: BoxedMasks, channels: Tensor
@@ -360,6 +359,11 @@ class RelationFusionHead(PaintFusionHead):
         **options (Any): Further arguments of :class:`PaintFusionHead`.
     """
 
+    NEEDS = {
+        **PaintFusionHead.NEEDS,
+        "relation_values": "a RelationRoIHead with a relation_head",
+    }
+
     def __init__(
         self,
         overlap_thr: float = 0.6,
@@ -411,6 +415,11 @@ class OcclusionFusionHead(PaintFusionHead):
         occlusion_thr (float): Probability above which an instance lies on another.
         **options (Any): Arguments of :class:`PaintFusionHead`.
     """
+
+    NEEDS = {
+        **PaintFusionHead.NEEDS,
+        "occlusion": "a RelationRoIHead with an occlusion_head",
+    }
 
     def __init__(self, pair_thr: float = 0.2, occlusion_thr: float = 0.5, **options: Any) -> None:
         super().__init__(**options)

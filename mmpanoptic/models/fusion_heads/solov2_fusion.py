@@ -43,7 +43,6 @@ class SOLOv2FusionHead(BaseModule):
         num_grids (Sequence[int]): Cells per axis of each level of the instance head.
         strides (Sequence[int]): Strides of its levels; a mask must have more cells of the mask
             features than the stride of its level.
-        mask_stride (int): Pixels per cell of the mask features.
         score_thr (float): Candidates have a larger category score.
         mask_thr (float): Masks are where the probability is larger.
         nms_pre (int): So many candidates, the best by category score times maskness, enter the
@@ -59,12 +58,15 @@ class SOLOv2FusionHead(BaseModule):
         predict_instances (bool): Also return ``pred_instances`` where there is a ``fusion``.
     """
 
+    mask_stride = 4
+
+    NEEDS = {"kernels and mask features": "a SOLOv2Head"}
+
     def __init__(
         self,
         thing_labels: Sequence[int],
         num_grids: Sequence[int] = (40, 36, 24, 16, 12),
         strides: Sequence[int] = (8, 8, 16, 32, 32),
-        mask_stride: int = 4,
         score_thr: float = 0.1,
         mask_thr: float = 0.5,
         nms_pre: int = 500,
@@ -78,7 +80,6 @@ class SOLOv2FusionHead(BaseModule):
     ) -> None:
         super().__init__()
         self.num_grids = tuple(num_grids)
-        self.mask_stride = mask_stride
         self.rules = SelectionRules(
             score_thr, mask_thr, nms_pre, filter_thr, max_per_img, kernel, sigma, preselect
         )

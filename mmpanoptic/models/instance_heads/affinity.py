@@ -186,6 +186,9 @@ class AffinityHead(BaseModule):
         **decoder: Further arguments of :class:`DeepLabDecoder`, such as ``in_channels``.
     """
 
+    INPUTS = frozenset({"features", "class logits"})
+    GIVES = ("edge costs",)
+
     def __init__(
         self,
         num_classes: int,

@@ -52,6 +52,8 @@ class CenterOffsetHead(BaseModule):
         **decoder: Further arguments of :class:`DeepLabDecoder`, such as ``in_channels``.
     """
 
+    GIVES = ("centres and offsets",)
+
     def __init__(
         self,
         channels: int = 128,

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from mmpanoptic.registry import MODELS
+from mmpanoptic.registry import MODELS, ConfigError
 
 from .solov2_targets import GridLevels, SOLOv2Targets, make_solov2_targets
 
@@ -21,6 +21,8 @@ GRIDS = (40, 36, 24, 16, 12)
 STRIDES = (8, 8, 16, 32, 32)
 SCALE_RANGES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
 FEATURE_LEVELS = 4
+MASK_STRIDE = 4
+"""Pixels per cell of the mask features."""
 """Levels that the mask features are made from, the finest first."""
 
 
@@ -64,7 +66,6 @@ class SOLOv2Head(SOLOV2Head):
         strides (Sequence[int]): Strides of the levels after resizing.
         scale_ranges (Sequence[Sequence[float]]): Square roots of box areas of each level.
         pos_scale (float): Part of a box whose cells are positive.
-        mask_stride (int): Pixels per cell of the mask features.
         dcn_cfg (dict | None): Config of deformable convolutions in the towers.
         dcn_apply_to_all_conv (bool): Deform all convolutions of a tower, or the last only.
         norm_cfg (dict | None): Norm layers; GN with 32 groups by default.
@@ -81,6 +82,8 @@ class SOLOv2Head(SOLOV2Head):
         ValueError: If ``avg`` is unknown or the class counts differ.
     """
 
+    GIVES = ("kernels and mask features",)
+
     def __init__(
         self,
         num_classes: int,
@@ -94,7 +97,6 @@ class SOLOv2Head(SOLOV2Head):
         strides: Sequence[int] = STRIDES,
         scale_ranges: Sequence[Sequence[float]] = SCALE_RANGES,
         pos_scale: float = 0.2,
-        mask_stride: int = 4,
         dcn_cfg: dict | None = None,
         dcn_apply_to_all_conv: bool = True,
         norm_cfg: dict | None = None,
@@ -123,7 +125,7 @@ class SOLOv2Head(SOLOV2Head):
                 "start_level": 0,
                 "end_level": FEATURE_LEVELS - 1,
                 "out_channels": kernel_channels,
-                "mask_stride": mask_stride,
+                "mask_stride": MASK_STRIDE,
                 "norm_cfg": norm_cfg,
             },
             dcn_cfg=dcn_cfg,
@@ -291,6 +293,11 @@ def default_init() -> list[dict[str, Any]]:
 def _check_arguments(num_classes: int, thing_labels: Sequence[int], avg: str) -> None:
     if avg not in AVERAGES:
         raise ValueError(f"SOLOv2Head: avg must be one of {AVERAGES}, got {avg!r}")
+    if not num_classes and not thing_labels:
+        raise ConfigError(
+            "SOLOv2Head predicts things, but the dataset has no thing classes (isthing 1 in the "
+            "JSON's categories); train a semantic model such as DeepLabV3+ on it"
+        )
     if len(thing_labels) != num_classes or not num_classes:
         raise ValueError(
             f"SOLOv2Head: num_classes is {num_classes}, but there are {len(thing_labels)} "

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mmpanoptic.structures import IGNORE_LABEL
+
 
 class BatchRuns(NamedTuple):
     """Row-wise runs of equal segments in a batch of maps.
@@ -31,7 +33,7 @@ class SegmentBatch:
 
     Attributes:
         index (Tensor): int32 ``(N, H, W)``, segment number of each pixel; padding is void.
-        label (Tensor): int64 ``(S + 1,)``, contiguous class; ``ignore_label`` for void.
+        label (Tensor): int64 ``(S + 1,)``, contiguous class; ``IGNORE_LABEL`` for void.
         isthing (Tensor): bool ``(S + 1,)``.
         iscrowd (Tensor): bool ``(S + 1,)``.
         image (Tensor): int64 ``(S + 1,)``, position of the segment's image in the batch.
@@ -73,14 +75,13 @@ class SegmentBatch:
         return total.index_add_(0, self.runs.segment, per_run)
 
 
-def collate_segments(batch_data_samples: Sequence[Any], ignore_label: int = 255) -> SegmentBatch:
+def collate_segments(batch_data_samples: Sequence[Any]) -> SegmentBatch:
     """Number the segments of a batch through and put them into tensors on the maps' device.
 
     Args:
         batch_data_samples (Sequence[DetDataSample]): With ``gt_panoptic_seg`` (see
             :func:`mmpanoptic.structures.make_panoptic_data`), padded to one size, and the
             metainfo ``img_shape``.
-        ignore_label (int): Label of void.
 
     Returns:
         SegmentBatch: Everything that target generators need.
@@ -88,7 +89,7 @@ def collate_segments(batch_data_samples: Sequence[Any], ignore_label: int = 255)
     Raises:
         ValueError: If a sample has no ``gt_panoptic_seg`` or sizes differ.
     """
-    maps, labels, things, crowds, images = [], [ignore_label], [False], [False], [0]
+    maps, labels, things, crowds, images = [], [IGNORE_LABEL], [False], [False], [0]
     for number, sample in enumerate(batch_data_samples):
         _check_sample(sample, batch_data_samples[0])
         data = sample.gt_panoptic_seg

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmpanoptic.models.layers.resize import upsample_to_image
 from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import IGNORE_LABEL
 
 MINING = ("batch", "image")
 
@@ -29,7 +30,6 @@ class HardPixelMiningLoss(nn.Module):
 
     Args:
         top_k (float): Share of the pixels that count, in (0, 1]; 1 is the mean over all pixels.
-        ignore_label (int): Label of pixels without loss.
         loss_weight (float): Factor of the loss.
         memory_lean (bool): Trade a second upsampling for memory.
         mining (str): "batch" lets all pixels of the batch compete, "image" those of each image.
@@ -42,7 +42,6 @@ class HardPixelMiningLoss(nn.Module):
     def __init__(
         self,
         top_k: float = 0.2,
-        ignore_label: int = 255,
         loss_weight: float = 1.0,
         memory_lean: bool = True,
         mining: str = "batch",
@@ -56,7 +55,6 @@ class HardPixelMiningLoss(nn.Module):
         if not 0 < top_k <= 1:
             raise ValueError(f"HardPixelMiningLoss: top_k is a share in (0, 1], got {top_k}")
         self.top_k = top_k
-        self.ignore_label = ignore_label
         self.loss_weight = loss_weight
         self.memory_lean = memory_lean
         self.mining = mining
@@ -91,7 +89,7 @@ class HardPixelMiningLoss(nn.Module):
         def compute(cells: Tensor, labels: Tensor) -> Tensor:
             full = upsample_to_image(cells.float(), stride, (labels.shape[1], labels.shape[2]))
             return functional.cross_entropy(
-                full, labels, ignore_index=self.ignore_label, reduction="none"
+                full, labels, ignore_index=IGNORE_LABEL, reduction="none"
             )
 
         if not (self.memory_lean and logits.requires_grad):

@@ -33,7 +33,6 @@ class TwoWayFPN(BaseModule):
         num_outs (int): Number of output levels; those beyond the inputs halve the coarsest level
             by taking every second cell.
         norm_cfg (dict | None): Config of the norm layers; BN by default.
-        act_cfg (dict | None): Config of the activations; LeakyReLU(0.01) by default.
         init_cfg (dict | list | None): Initialisation; Xavier (uniform) by default.
 
     Raises:
@@ -47,7 +46,6 @@ class TwoWayFPN(BaseModule):
         separable_out: bool = True,
         num_outs: int = 4,
         norm_cfg: dict | None = None,
-        act_cfg: dict | None = None,
         init_cfg: Any = None,
     ) -> None:
         xavier = {"type": "Xavier", "layer": "Conv2d", "distribution": "uniform"}
@@ -57,7 +55,7 @@ class TwoWayFPN(BaseModule):
                 f"TwoWayFPN: {len(in_channels)} input levels give at least as many outputs, got "
                 f"num_outs={num_outs}"
             )
-        options = {"norm_cfg": norm_cfg or abn_norm(), "act_cfg": act_cfg or abn_act()}
+        options = {"norm_cfg": norm_cfg or abn_norm(), "act_cfg": abn_act()}
         self.num_outs = num_outs
         self.lateral_convs_top = nn.ModuleList(
             ConvModule(channels, out_channels, 1, **options) for channels in in_channels

@@ -16,6 +16,8 @@ from .resized_logits import ResizedLogits
 
 BLOCK_PIXELS = 1 << 24
 """Pixels of pasted masks that exist at a time."""
+MASK_THR = 0.5
+"""Probability above which a pixel belongs to an instance's mask."""
 
 Window = tuple[slice, slice]
 
@@ -42,7 +44,6 @@ class LogitContest:
     Args:
         semantic (ResizedLogits | MeanLogits): Logits of all classes at the size of the result.
         best (Tensor): float32 ``(H, W)``, largest logit of the stuff classes; changed in place.
-        mask_thr (float): Probability above which a pixel belongs to an instance's mask.
         overlap_thr (float): Instances of whose mask a larger share is taken are dropped.
         scale (float): Factor of the instance logits.
         legacy_zero_outside (bool): See :class:`AdaptiveLogitFusionHead`.
@@ -55,14 +56,12 @@ class LogitContest:
         self,
         semantic: ResizedLogits | MeanLogits,
         best: Tensor,
-        mask_thr: float,
         overlap_thr: float,
         scale: float,
         legacy_zero_outside: bool = False,
     ) -> None:
         self.semantic = semantic
         self.best = best
-        self.mask_thr = mask_thr
         self.overlap_thr = overlap_thr
         self.scale = scale
         self.legacy_zero_outside = legacy_zero_outside
@@ -105,7 +104,7 @@ class LogitContest:
 
     def _accept(self, logits: Tensor, window: Window) -> bool:
         """Test the overlap with the masks before; an empty mask (0 / 0) passes."""
-        mask = logits.sigmoid() > self.mask_thr
+        mask = logits.sigmoid() > MASK_THR
         occupied = self.occupied[window]
         taken = (mask & occupied).sum() / mask.sum()
         if bool(taken > self.overlap_thr):

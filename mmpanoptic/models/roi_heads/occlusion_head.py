@@ -30,7 +30,6 @@ class OcclusionHead(BaseModule):
     Args:
         in_channels (int): Channels of the pooled features; the mask is one more.
         channels (int): Width of the convolutions.
-        num_convs (int): Number of convolutions.
         fc_channels (int): Width of the fully connected layer.
         roi_feat_size (int): Height and width of the pooled features, even.
         max_samples (int): Ordered pairs of an image that are trained on; more are drawn from.
@@ -43,7 +42,6 @@ class OcclusionHead(BaseModule):
         self,
         in_channels: int = 256,
         channels: int = 512,
-        num_convs: int = 4,
         fc_channels: int = 1024,
         roi_feat_size: int = 14,
         max_samples: int = 128,
@@ -52,7 +50,7 @@ class OcclusionHead(BaseModule):
         init_cfg: Any = None,
     ) -> None:
         super().__init__(init_cfg or [CONV_INIT, FC_INIT])
-        self.convs = make_convs(2 * (in_channels + 1), channels, num_convs)
+        self.convs = make_convs(2 * (in_channels + 1), channels)
         self.fc = nn.Linear(channels * (roi_feat_size // 2) ** 2, fc_channels)
         self.predictor = nn.Linear(fc_channels, 1)
         self.max_samples = max_samples

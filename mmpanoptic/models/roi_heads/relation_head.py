@@ -25,11 +25,11 @@ FC_INIT = {
 """Caffe2's initialisation of fully connected layers."""
 
 
-def make_convs(in_channels: int, channels: int, count: int) -> nn.ModuleList:
-    """Make 3x3 convolutions with bias, the last of stride 2."""
+def make_convs(in_channels: int, channels: int) -> nn.ModuleList:
+    """Make four 3x3 convolutions with bias, the last of stride 2."""
     return nn.ModuleList(
-        nn.Conv2d(channels if k else in_channels, channels, 3, 2 if k == count - 1 else 1, 1)
-        for k in range(count)
+        nn.Conv2d(width, channels, 3, stride, 1)
+        for width, stride in ((in_channels, 1), (channels, 1), (channels, 1), (channels, 2))
     )
 
 
@@ -44,7 +44,6 @@ class RelationHead(BaseModule):
     Args:
         in_channels (int): Channels of the pooled features; the mask is one more.
         channels (int): Width of the convolutions.
-        num_convs (int): Number of convolutions.
         fc_channels (int): Width of the fully connected layer.
         roi_feat_size (int): Height and width of the pooled features, even.
         loss (dict | None): Config of the loss; :class:`PairwiseRankingLoss` by default.
@@ -55,7 +54,6 @@ class RelationHead(BaseModule):
         self,
         in_channels: int = 256,
         channels: int = 256,
-        num_convs: int = 4,
         fc_channels: int = 1024,
         roi_feat_size: int = 14,
         loss: dict | None = None,
@@ -63,7 +61,7 @@ class RelationHead(BaseModule):
     ) -> None:
         last = {"type": "Normal", "std": 0.01, "bias": 0, "override": {"name": "predictor"}}
         super().__init__(init_cfg or [CONV_INIT, FC_INIT, last])
-        self.convs = make_convs(in_channels + 1, channels, num_convs)
+        self.convs = make_convs(in_channels + 1, channels)
         self.fc = nn.Linear(channels * (roi_feat_size // 2) ** 2, fc_channels)
         self.predictor = nn.Linear(fc_channels, 1)
         self.loss_relation = MODELS.build(loss or {"type": "mmpanoptic.PairwiseRankingLoss"})

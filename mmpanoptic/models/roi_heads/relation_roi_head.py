@@ -32,19 +32,13 @@ class RelationRoIHead(PanopticRoIHead):
     Differences from the original: an image without positive proposals works.
 
     Args:
-        bbox_roi_extractor (dict): Config of the pooling for boxes.
-        bbox_head (dict): Config of the box head.
-        mask_roi_extractor (dict): Config of the pooling for masks.
-        mask_head (dict): Config of the mask head.
         relation_head (dict | None): Config of the relation head; instances get
             ``relation_values``.
         occlusion_head (dict | None): Config of the occlusion head; instances get ``occlusion``, a
             :class:`~mmpanoptic.models.layers.PairQuery`.
         relation_score_thr (float): Instances of smaller score get the relation value infinity
             unseen; the fusion head's threshold saves time, 0 ranks all.
-        train_cfg (dict | None): See :class:`PanopticRoIHead`.
-        test_cfg (dict | None): See :class:`PanopticRoIHead`.
-        init_cfg (dict | list | None): Initialisation.
+        **options: Arguments of :class:`PanopticRoIHead`.
 
     Raises:
         ValueError: If there is neither a relation nor an occlusion head.
@@ -52,26 +46,12 @@ class RelationRoIHead(PanopticRoIHead):
 
     def __init__(
         self,
-        bbox_roi_extractor: dict,
-        bbox_head: dict,
-        mask_roi_extractor: dict,
-        mask_head: dict,
         relation_head: dict | None = None,
         occlusion_head: dict | None = None,
         relation_score_thr: float = 0.0,
-        train_cfg: Any = None,
-        test_cfg: Any = None,
-        init_cfg: Any = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            bbox_roi_extractor,
-            bbox_head,
-            mask_roi_extractor,
-            mask_head,
-            train_cfg,
-            test_cfg,
-            init_cfg,
-        )
+        super().__init__(**options)
         heads = {"relation_head": relation_head, "occlusion_head": occlusion_head}
         self.EXTRA_HEADS = tuple(name for name, cfg in heads.items() if cfg is not None)
         if not self.EXTRA_HEADS:
@@ -82,6 +62,8 @@ class RelationRoIHead(PanopticRoIHead):
         for name in self.EXTRA_HEADS:
             setattr(self, name, MODELS.build(heads[name]))
         self.relation_score_thr = relation_score_thr
+        values = {"relation_head": "relation_values", "occlusion_head": "occlusion"}
+        self.GIVES = (*self.GIVES, *(values[name] for name in self.EXTRA_HEADS))
 
     def extra_losses(
         self,

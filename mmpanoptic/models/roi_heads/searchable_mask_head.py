@@ -29,7 +29,6 @@ class SearchableMaskHead(FCNMaskHead):
         ops (Sequence[str]): The operations to choose from: "DWConv3x3", "DWConv5x5",
             "DFConv3x3", "DFConv5x5", "ATConv3x3", "ATConv5x5".
         norm_cfg (dict | None): Config of the norm layers; GN with 32 groups by default.
-        class_agnostic (bool): One mask for all classes.
         loss_mask (dict | None): Config of the loss; binary cross entropy by default.
 
     Raises:
@@ -45,7 +44,6 @@ class SearchableMaskHead(FCNMaskHead):
         choices: Sequence[int] | None = None,
         ops: Sequence[str] = HEAD_OPS,
         norm_cfg: dict | None = None,
-        class_agnostic: bool = False,
         loss_mask: dict | None = None,
     ) -> None:
         super().__init__(
@@ -53,7 +51,6 @@ class SearchableMaskHead(FCNMaskHead):
             in_channels=channels,
             conv_out_channels=channels,
             num_classes=num_classes,
-            class_agnostic=class_agnostic,
             loss_mask=loss_mask or {"type": "mmdet.CrossEntropyLoss", "use_mask": True},
         )
         widths = [in_channels] + [channels] * num_layers

@@ -25,10 +25,8 @@ class SeparableMaskHead(FCNMaskHead):
         num_convs (int): Number of convolutions.
         in_channels (int): Channels of the pooled features.
         conv_out_channels (int): Width of the convolutions.
-        roi_feat_size (int): Cells of the pooled features along one side.
         class_agnostic (bool): Predict one mask for all classes.
         norm_cfg (dict | None): Config of the norm layers; BN by default.
-        act_cfg (dict | None): Config of the activations; LeakyReLU(0.01) by default.
         loss_mask (dict | None): Config of the loss; binary cross entropy by default.
     """
 
@@ -38,23 +36,20 @@ class SeparableMaskHead(FCNMaskHead):
         num_convs: int = 4,
         in_channels: int = 256,
         conv_out_channels: int = 256,
-        roi_feat_size: int = 14,
         class_agnostic: bool = False,
         norm_cfg: dict | None = None,
-        act_cfg: dict | None = None,
         loss_mask: dict | None = None,
     ) -> None:
         # The parent's own convolutions would be replaced; it is asked for none.
         super().__init__(
             num_convs=0,
-            roi_feat_size=roi_feat_size,
             in_channels=conv_out_channels if num_convs else in_channels,
             conv_out_channels=conv_out_channels,
             num_classes=num_classes,
             class_agnostic=class_agnostic,
             loss_mask=loss_mask or {"type": "mmdet.CrossEntropyLoss", "use_mask": True},
         )
-        options = {"norm_cfg": norm_cfg or abn_norm(), "act_cfg": act_cfg or abn_act()}
+        options = {"norm_cfg": norm_cfg or abn_norm(), "act_cfg": abn_act()}
         self.convs = ModuleList(
             DepthwiseSeparableConvModule(
                 conv_out_channels if number else in_channels,

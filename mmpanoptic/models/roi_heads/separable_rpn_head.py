@@ -29,7 +29,6 @@ class SeparableRPNHead(RPNHead):
         train_cfg (dict | None): ``assigner``, ``sampler``, ``allowed_border``, ``pos_weight``.
         test_cfg (dict | None): ``nms_pre``, ``max_per_img``, ``nms``, ``min_bbox_size``.
         norm_cfg (dict | None): Config of the norm layers; BN by default.
-        act_cfg (dict | None): Config of the activations; LeakyReLU(0.01) by default.
         init_cfg (dict | list | None): Initialisation; normal with deviation 0.01 by default.
     """
 
@@ -44,10 +43,9 @@ class SeparableRPNHead(RPNHead):
         train_cfg: Any = None,
         test_cfg: Any = None,
         norm_cfg: dict | None = None,
-        act_cfg: dict | None = None,
         init_cfg: Any = None,
     ) -> None:
-        self.conv_options = {"norm_cfg": norm_cfg or abn_norm(), "act_cfg": act_cfg or abn_act()}
+        self.conv_options = {"norm_cfg": norm_cfg or abn_norm(), "act_cfg": abn_act()}
         super().__init__(
             in_channels=in_channels,
             num_classes=1,

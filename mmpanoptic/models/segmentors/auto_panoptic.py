@@ -164,61 +164,17 @@ class AutoPanoptic(TwoStagePanopticSegmentor):
     :func:`pool_levels`. Results are equal up to rounding.
 
     Args:
-        backbone (dict): Config of the backbone.
-        rpn_head (dict): Config of the region proposal network.
-        roi_head (dict): Config of the RoI head.
-        semantic_head (dict): Config of a ``SearchableSemanticHead``.
-        thing_labels (Sequence[int]): Contiguous labels of the things.
         f2b (dict): Arguments of the attention units from instance to semantic features:
             ``in_channels`` (levels but the finest, times their channels), ``out_channels`` (width
             of the semantic branch), ``num_units`` (levels of the semantic branch), ``choices``
             and ``reductions``; see :class:`AttentionUnits`.
         b2f (dict): The same from semantic to instance features.
-        neck (dict | None): Config of the neck.
-        fusion_head (dict | None): Config of the fusion head; only predictions need it.
-        train_cfg (dict | None): mmdet's ``rpn``, ``rpn_proposal`` and ``rcnn``; see
-            :class:`TwoStagePanopticSegmentor`.
-        test_cfg (dict | None): mmdet's ``rpn`` and ``rcnn``.
-        inclusive_boxes (bool): Boxes end at their last pixel; see
-            :class:`TwoStagePanopticSegmentor`.
-        data_preprocessor (dict | nn.Module | None): Config of the data preprocessor.
-        channels_last (bool): Keep weights and images with the channels last in memory.
-        init_cfg (dict | list | None): Initialisation of the whole model, e.g. a checkpoint.
+        **parts: Arguments of :class:`TwoStagePanopticSegmentor`; the semantic head is a
+            ``SearchableSemanticHead``.
     """
 
-    def __init__(
-        self,
-        backbone: dict,
-        rpn_head: dict,
-        roi_head: dict,
-        semantic_head: dict,
-        thing_labels: Sequence[int],
-        f2b: dict,
-        b2f: dict,
-        neck: dict | None = None,
-        fusion_head: dict | None = None,
-        train_cfg: dict | None = None,
-        test_cfg: dict | None = None,
-        inclusive_boxes: bool = False,
-        data_preprocessor: dict | nn.Module | None = None,
-        channels_last: bool = False,
-        init_cfg: Any = None,
-    ) -> None:
-        super().__init__(
-            backbone,
-            rpn_head,
-            roi_head,
-            semantic_head,
-            thing_labels,
-            neck=neck,
-            fusion_head=fusion_head,
-            train_cfg=train_cfg,
-            test_cfg=test_cfg,
-            inclusive_boxes=inclusive_boxes,
-            data_preprocessor=data_preprocessor,
-            channels_last=channels_last,
-            init_cfg=init_cfg,
-        )
+    def __init__(self, f2b: dict, b2f: dict, **parts: Any) -> None:
+        super().__init__(**parts)
         self.f2b = AttentionUnits("f2b", **f2b)
         self.b2f = AttentionUnits("b2f", **b2f)
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmdet.structures import DetDataSample
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmpanoptic.models.layers.norms import batch_norms, keep_statistics
-from mmpanoptic.registry import MODELS
+from mmpanoptic.registry import MODELS, ConfigError
 
 from .panoptic_segmentor import HeadOutputs, PanopticSegmentor
 
@@ -24,49 +24,34 @@ class COPS(PanopticSegmentor):
     contributes no loss of its own.
 
     Args:
-        backbone (dict): Config of the backbone.
-        semantic_head (dict): Config of the semantic head, ``DeepLabHead``.
-        instance_head (dict): Config of the instance head, ``AffinityHead``.
-        neck (dict | None): Config of the neck.
-        fusion_head (dict | None): Config of the fusion head, ``MulticutHead``.
         multicut_loss (dict | None): Config of the loss through the solver; None in the first
             stage. It needs ``instance_head.learn_costs=True``.
         frozen (Sequence[str]): Names of the parts that are not trained, such as "backbone" or
             "semantic_head.decoder".
         frozen_norm (bool): Neither the statistics nor the weights of batch norm layers change.
-        data_preprocessor (dict | nn.Module | None): Config of the data preprocessor.
-        channels_last (bool): See ``PanopticSegmentor``.
-        init_cfg (dict | list | None): Initialisation of the whole model, e.g. a checkpoint.
+        **parts: Arguments of :class:`PanopticSegmentor`; the heads are ``DeepLabHead``,
+            ``AffinityHead`` and ``MulticutHead``.
 
     Raises:
         ValueError: If ``frozen`` names a part that the model lacks, or ``multicut_loss`` and
             ``learn_costs`` disagree.
     """
 
+    HEAD_INPUTS = frozenset({"features", "class logits"})
+
     def __init__(
         self,
-        backbone: dict,
-        semantic_head: dict,
-        instance_head: dict,
-        neck: dict | None = None,
-        fusion_head: dict | None = None,
         multicut_loss: dict | None = None,
         frozen: Sequence[str] = (),
         frozen_norm: bool = False,
-        data_preprocessor: dict | nn.Module | None = None,
-        channels_last: bool = False,
-        init_cfg: Any = None,
+        **parts: Any,
     ) -> None:
-        super().__init__(
-            backbone,
-            neck,
-            semantic_head,
-            instance_head,
-            fusion_head,
-            data_preprocessor,
-            channels_last,
-            init_cfg,
-        )
+        super().__init__(**parts)
+        if "edge costs" not in getattr(self.instance_head, "GIVES", ()):
+            raise ConfigError(
+                f"COPS: the instance head must be an AffinityHead, whose edges are cut, got "
+                f"{type(self.instance_head).__name__}"
+            )
         self.multicut_loss: Any = None if multicut_loss is None else MODELS.build(multicut_loss)
         if (multicut_loss is None) == self.instance_head.learn_costs:
             raise ValueError(
@@ -97,11 +82,14 @@ class COPS(PanopticSegmentor):
             keep_statistics(self)
         return self
 
-    def forward_heads(self, inputs: Tensor) -> HeadOutputs:
+    def forward_heads(
+        self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None = None
+    ) -> HeadOutputs:
         """Run the network without solver and post-processing.
 
         Args:
             inputs (Tensor): Normalised images ``(N, 3, H, W)``.
+            data_samples (Sequence[DetDataSample] | None): Not used.
 
         Returns:
             HeadOutputs: Class logits and ``AffinityOutputs``.

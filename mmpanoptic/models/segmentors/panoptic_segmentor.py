@@ -10,7 +10,7 @@ from mmdet.structures import DetDataSample
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from mmpanoptic.registry import MODELS
+from mmpanoptic.registry import MODELS, ConfigError
 
 
 class HeadOutputs(NamedTuple):
@@ -57,7 +57,12 @@ class PanopticSegmentor(BaseModel):
 
     Raises:
         ValueError: If there is neither a semantic nor an instance head.
+        ConfigError: If the instance head needs what the model does not hand to it, or the fusion
+            head what the instance branch does not give.
     """
+
+    HEAD_INPUTS = frozenset({"features"})
+    """What the instance head gets; a head may name what it needs in ``INPUTS``."""
 
     def __init__(
         self,
@@ -83,12 +88,47 @@ class PanopticSegmentor(BaseModel):
         self.semantic_head: Any = _build_optional(semantic_head)
         self.instance_head: Any = _build_optional(instance_head)
         self.fusion_head: Any = _build_optional(fusion_head)
-        self.memory_format = torch.channels_last if channels_last else torch.preserve_format
-        self.to(memory_format=self.memory_format)
+        self.set_channels_last(channels_last)
+        missing = getattr(self.instance_head, "INPUTS", self.HEAD_INPUTS) - self.HEAD_INPUTS
+        if missing:
+            raise ConfigError(
+                f"{type(self.instance_head).__name__} needs {', '.join(sorted(missing))}, which "
+                f"{type(self).__name__} does not hand to it; choose the segmentor of its system"
+            )
+        self.check_fusion(self.instance_head)
+
+    def set_channels_last(self, wanted: bool) -> None:
+        """Choose how weights and images lie in memory, see the class.
+
+        Args:
+            wanted (bool): Channels last.
+        """
+        self.channels_last = wanted  # torch.memory_format could not be pickled by torch.save
+        self.to(memory_format=torch.channels_last if wanted else torch.preserve_format)
+
+    def check_fusion(self, source: nn.Module | None) -> None:
+        """Refuse a fusion head that the instance branch cannot serve.
+
+        Args:
+            source (nn.Module | None): What predicts instances. It names what it gives in ``GIVES``,
+                the fusion head what it needs in ``NEEDS``; heads that name nothing pass.
+
+        Raises:
+            ConfigError: If something is missing.
+        """
+        needed = getattr(self.fusion_head, "NEEDS", {})
+        given = () if source is None else getattr(source, "GIVES", needed)
+        missing = [f"{name} (of {origin})" for name, origin in needed.items() if name not in given]
+        if missing:
+            what = "no instance head" if source is None else f"a {type(source).__name__}"
+            raise ConfigError(
+                f"{type(self.fusion_head).__name__} needs {', '.join(missing)}, but the model has "
+                f"{what}; choose parts of one system"
+            )
 
     def extract_feat(self, inputs: Tensor) -> Sequence[Tensor]:
         """Compute features, fine to coarse, of normalised images ``(N, 3, H, W)``."""
-        if self.memory_format is torch.channels_last:
+        if self.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         feats = self.backbone(inputs)
         return feats if self.neck is None else self.neck(feats)

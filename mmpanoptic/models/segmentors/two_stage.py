@@ -12,7 +12,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmpanoptic.registry import MODELS
+from mmpanoptic.registry import MODELS, ConfigError
 
 from .panoptic_segmentor import HeadOutputs, PanopticSegmentor, plain_samples
 
@@ -54,6 +54,8 @@ class TwoStagePanopticSegmentor(PanopticSegmentor):
 
     Raises:
         ValueError: If only extra heads are to be trained, but the RoI head has none.
+        ConfigError: If there are no things, or the fusion head needs what the RoI head does not
+            give.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class TwoStagePanopticSegmentor(PanopticSegmentor):
             backbone,
             neck=neck,
             semantic_head=semantic_head,
-            fusion_head=fusion_head,
+            fusion_head=None,
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
@@ -85,10 +87,16 @@ class TwoStagePanopticSegmentor(PanopticSegmentor):
         self.rpn_head: Any = _build_head(rpn_head, train.get("rpn"), test.get("rpn"))
         self.roi_head: Any = _build_head(roi_head, train.get("rcnn"), test.get("rcnn"))
         self.train_proposal_cfg = train.get("rpn_proposal", test.get("rpn"))
+        if not thing_labels:
+            raise ConfigError(
+                "two-stage models predict things, but the dataset has no thing classes (isthing 1 "
+                "in the JSON's categories); train a semantic model such as DeepLabV3+ on it"
+            )
+        self.fusion_head = None if fusion_head is None else MODELS.build(fusion_head)
+        self.check_fusion(self.roi_head)
         self.thing_labels = tuple(thing_labels)
         self.box_end = 1 if inclusive_boxes else 0
-        self.memory_format = torch.channels_last if channels_last else torch.preserve_format
-        self.to(memory_format=self.memory_format)
+        self.set_channels_last(channels_last)
         self.train_extra_heads_only = train_extra_heads_only
         if train_extra_heads_only:
             self.requires_grad_(False)
@@ -243,10 +251,27 @@ class TwoStagePanopticSegmentor(PanopticSegmentor):
         for one in truth:
             one.labels = one.bboxes.new_zeros(len(one), dtype=torch.long)
         ignored = [sample.get("ignored_instances") for sample in samples]
-        losses = self.rpn_head.loss_by_feat(*outputs, truth, metas, ignored)
+        losses = self._loss_of_anchors(outputs, truth, metas, ignored)
         cfg = self.train_proposal_cfg
         proposals = self.rpn_head.predict_by_feat(*outputs, batch_img_metas=metas, cfg=cfg)
         return keep_best_of_batch(proposals, cfg.get("max_per_batch")), losses
+
+    def _loss_of_anchors(self, outputs: Any, *truth: Any) -> dict[str, Tensor]:
+        """Compute the RPN's losses; where no anchor fits into an image, anchors may cross borders.
+
+        mmdet ends the training there.
+        """
+        try:
+            return self.rpn_head.loss_by_feat(*outputs, *truth)
+        except ValueError as error:
+            if "no valid anchor inside the image" not in str(error):
+                raise
+        cfg = self.rpn_head.train_cfg
+        border, cfg.allowed_border = cfg.allowed_border, -1
+        try:
+            return self.rpn_head.loss_by_feat(*outputs, *truth)
+        finally:
+            cfg.allowed_border = border
 
     def _loss_of_extra_heads(
         self, inputs: Tensor, samples: Sequence[DetDataSample]

@@ -10,7 +10,7 @@ from mmcv.ops import batched_nms
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from mmpanoptic.models.postprocess.flips import flipped_dims
@@ -37,20 +37,15 @@ class TwoStageTTAModel(PanopticTTAModel):
     see scores low. The mask head then sees the merged boxes in every augmentation.
 
     Args:
-        module (dict | nn.Module): A two-stage model whose fusion head has ``predict_augmented``.
-        data_preprocessor (dict | nn.Module | None): Replaces the model's.
         iou_thr (float): Overlap from which boxes are one instance.
         max_per_img (int): Number of instances to keep.
+        **options: Arguments of :class:`PanopticTTAModel`; ``module`` is a two-stage model.
     """
 
     def __init__(
-        self,
-        module: dict | nn.Module,
-        data_preprocessor: dict | nn.Module | None = None,
-        iou_thr: float = 0.5,
-        max_per_img: int = 100,
+        self, *args: Any, iou_thr: float = 0.5, max_per_img: int = 100, **options: Any
     ) -> None:
-        super().__init__(module, data_preprocessor)
+        super().__init__(*args, **options)
         self.iou_thr = iou_thr
         self.max_per_img = max_per_img
 

@@ -34,7 +34,6 @@ class DeepLabHead(BaseModule):
         small_instance_weight (float): Weight of their pixels.
         small_crowds (bool): Crowds count as small things, too.
         ignore_crowd (bool): Leave crowds out of the semantic loss.
-        ignore_label (int): Label of void.
         init_cfg (dict | list | None): Initialisation; by default the predictor is normal with
             standard deviation 0.001 and the rest as :func:`init_decoder_convs` says.
         **decoder: Further arguments of :class:`DeepLabDecoder`, such as ``in_channels``.
@@ -52,7 +51,6 @@ class DeepLabHead(BaseModule):
         small_instance_weight: float = 3.0,
         small_crowds: bool = True,
         ignore_crowd: bool = False,
-        ignore_label: int = 255,
         init_cfg: Any = None,
         **decoder: Any,
     ) -> None:
@@ -75,7 +73,6 @@ class DeepLabHead(BaseModule):
         self.small_instance_weight = small_instance_weight
         self.small_crowds = small_crowds
         self.ignore_crowd = ignore_crowd
-        self.ignore_label = ignore_label
 
     def forward(self, feats: Sequence[Tensor]) -> Tensor:
         """Compute logits.
@@ -100,13 +97,12 @@ class DeepLabHead(BaseModule):
             dict[str, Tensor]: ``loss_semantic``.
         """
         if self.small_instance_area or self.ignore_crowd:
-            segments = collate_segments(batch_data_samples, self.ignore_label)
+            segments = collate_segments(batch_data_samples)
             target, weight = make_semantic_targets(
                 segments,
                 self.small_instance_area,
                 self.small_instance_weight,
                 self.ignore_crowd,
-                self.ignore_label,
                 self.small_crowds,
             )
         else:

@@ -94,7 +94,6 @@ class EfficientPSHead(BaseModule):
         in_channels (int): Width of the pyramid.
         channels (int): Width of the four branches.
         norm_cfg (dict | None): Config of the norm layers; BN by default.
-        act_cfg (dict | None): Config of the activations; LeakyReLU(0.01) by default.
         loss (dict | None): Config of the loss; hard mining of a quarter of each image by default.
         init_cfg (dict | list | None): Initialisation; Xavier (uniform) by default.
     """
@@ -108,13 +107,12 @@ class EfficientPSHead(BaseModule):
         in_channels: int = 256,
         channels: int = 128,
         norm_cfg: dict | None = None,
-        act_cfg: dict | None = None,
         loss: dict | None = None,
         init_cfg: Any = None,
     ) -> None:
         xavier = {"type": "Xavier", "layer": "Conv2d", "distribution": "uniform"}
         super().__init__(xavier if init_cfg is None else init_cfg)
-        options = {"norm_cfg": norm_cfg or abn_norm(), "act_cfg": act_cfg or abn_act()}
+        options = {"norm_cfg": norm_cfg or abn_norm(), "act_cfg": abn_act()}
         self.num_classes = num_classes
         self.lateral_convs_ss = nn.ModuleList(
             DensePredictionCell(in_channels, channels, options) for _ in range(2)

@@ -14,6 +14,7 @@ from torch.nn import functional
 from mmpanoptic.models.layers import resize_bilinear
 from mmpanoptic.models.postprocess import check_pad_handling
 from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import IGNORE_LABEL
 
 
 @MODELS.register_module()
@@ -32,18 +33,18 @@ class PanopticFPNSemanticHead(BaseModule):
         in_channels (int): Channels of each level.
         channels (int): Width of the branches.
         num_levels (int): Levels of the pyramid, each of half the size of the one before.
-        stride (int): Pixels per cell of the finest level, a power of two.
         norm_cfg (dict | None): Config of the norm layers; GN with 32 groups by default.
         pad_handling (str): What becomes of the padding of a batch. "crop" leaves it out. "squash"
             resizes the padded map to the size of the image without padding, which shifts it by up
             to the padding; RAP's published weights were trained and tested like this.
         loss_weight (float): Weight of the loss.
-        ignore_label (int): Label of void.
         init_cfg (dict | list | None): Initialisation; PyTorch's own by default.
 
     Raises:
         ValueError: If ``pad_handling`` is unknown.
     """
+
+    stride = 4
 
     def __init__(
         self,
@@ -52,11 +53,9 @@ class PanopticFPNSemanticHead(BaseModule):
         in_channels: int = 256,
         channels: int = 128,
         num_levels: int = 5,
-        stride: int = 4,
         norm_cfg: dict | None = None,
         pad_handling: str = "crop",
         loss_weight: float = 0.5,
-        ignore_label: int = 255,
         init_cfg: Any = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -67,14 +66,10 @@ class PanopticFPNSemanticHead(BaseModule):
             for level in range(num_levels)
         )
         self.conv_logits = nn.Conv2d(channels, len(stuff_labels) + 2, 1)
-        self.stride = stride
         self.pad_handling = pad_handling
         self.loss_weight = loss_weight
-        self.ignore_label = ignore_label
         self.register_buffer(
-            "channel_of_label",
-            _channel_table(stuff_labels, thing_labels, ignore_label),
-            persistent=False,
+            "channel_of_label", _channel_table(stuff_labels, thing_labels), persistent=False
         )
 
     def forward(self, feats: Sequence[Tensor]) -> Tensor:
@@ -142,11 +137,9 @@ def _make_branch(count: int, in_channels: int, channels: int, norm_cfg: dict) ->
     )
 
 
-def _channel_table(
-    stuff_labels: Sequence[int], thing_labels: Sequence[int], ignore_label: int
-) -> Tensor:
+def _channel_table(stuff_labels: Sequence[int], thing_labels: Sequence[int]) -> Tensor:
     """Tabulate the channel of each label; 0 is void."""
-    table = torch.zeros(max(*stuff_labels, *thing_labels, ignore_label) + 1, dtype=torch.int64)
+    table = torch.zeros(max(*stuff_labels, *thing_labels, IGNORE_LABEL) + 1, dtype=torch.int64)
     table[list(thing_labels)] = len(stuff_labels) + 1
     table[list(stuff_labels)] = torch.arange(1, len(stuff_labels) + 1)
     return table

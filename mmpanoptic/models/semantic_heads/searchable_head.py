@@ -13,6 +13,7 @@ from torch.nn import functional
 from mmpanoptic.models.layers import resize_bilinear
 from mmpanoptic.models.layers.head_ops import HEAD_OPS, make_head_layers
 from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import IGNORE_LABEL
 
 
 @MODELS.register_module()
@@ -34,20 +35,20 @@ class SearchableSemanticHead(BaseModule):
         channels (int): Width of the layers.
         num_layers (int): Number of searchable layers.
         num_levels (int): Levels in use, from the finest.
-        stride (int): Pixels per cell of the finest level.
         choices (Sequence[int] | None): Number of each layer's operation; None builds a supernet
             (decisions ``semantic.0``, ``semantic.1``...).
         ops (Sequence[str]): The operations to choose from: "DWConv3x3", "DWConv5x5",
             "DFConv3x3", "DFConv5x5", "ATConv3x3", "ATConv5x5".
         norm_cfg (dict | None): Config of the norm layers; GN with 32 groups by default.
         loss_weight (float): Weight of the loss.
-        ignore_label (int): Label of void.
         init_cfg (dict | list | None): Initialisation; by default the layers' own as published,
             and PyTorch's for the classifier.
 
     Raises:
         ValueError: If an operation is unknown, or the choices do not fit.
     """
+
+    stride = 4
 
     def __init__(
         self,
@@ -57,12 +58,10 @@ class SearchableSemanticHead(BaseModule):
         channels: int = 128,
         num_layers: int = 3,
         num_levels: int = 4,
-        stride: int = 4,
         choices: Sequence[int] | None = None,
         ops: Sequence[str] = HEAD_OPS,
         norm_cfg: dict | None = None,
         loss_weight: float = 0.3,
-        ignore_label: int = 255,
         init_cfg: Any = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -72,10 +71,8 @@ class SearchableSemanticHead(BaseModule):
         self.score: Any = nn.Conv2d(num_levels * channels, len(stuff_labels) + 1, 1)
         self.channels = channels
         self.num_levels = num_levels
-        self.stride = stride
         self.loss_weight = loss_weight
-        self.ignore_label = ignore_label
-        table = torch.full((max(*stuff_labels, *thing_labels, ignore_label) + 1,), ignore_label)
+        table = torch.full((max(*stuff_labels, *thing_labels, IGNORE_LABEL) + 1,), IGNORE_LABEL)
         table[list(thing_labels)] = 0
         table[list(stuff_labels)] = torch.arange(1, len(stuff_labels) + 1)
         self.register_buffer("channel_of_label", table, persistent=False)
@@ -158,7 +155,7 @@ class SearchableSemanticHead(BaseModule):
             full = resize_bilinear(logits[None], size, align_corners=True)
             label = self.channel_of_label[sample.gt_sem_seg.sem_seg.long()][:, :height, :width]
             total = total + functional.cross_entropy(
-                full[..., :height, :width], label, ignore_index=self.ignore_label, reduction="sum"
+                full[..., :height, :width], label, ignore_index=IGNORE_LABEL, reduction="sum"
             )
-            count = count + (label != self.ignore_label).sum()
+            count = count + (label != IGNORE_LABEL).sum()
         return {"loss_semantic": self.loss_weight * total / count.clamp(min=1)}

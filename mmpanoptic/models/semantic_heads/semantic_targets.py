@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mmpanoptic.models.layers import SegmentBatch
+from mmpanoptic.structures import IGNORE_LABEL
 
 
 @torch.no_grad()
@@ -14,7 +15,6 @@ def make_semantic_targets(
     small_instance_area: int = 4096,
     small_instance_weight: float = 3.0,
     ignore_crowd: bool = False,
-    ignore_label: int = 255,
     small_crowds: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Paint classes and pixel weights of a batch.
@@ -27,7 +27,6 @@ def make_semantic_targets(
             augmented, visible mask.
         small_instance_weight (float): Weight of their pixels; all others weigh 1.
         ignore_crowd (bool): Leave the pixels of crowds unlabelled.
-        ignore_label (int): Label of void and padding.
         small_crowds (bool): Crowds count as things here, as in Panoptic-DeepLab; not in COPS.
 
     Returns:
@@ -36,7 +35,7 @@ def make_semantic_targets(
     """
     label = segments.label
     if ignore_crowd:
-        label = label.masked_fill(segments.iscrowd, ignore_label)
+        label = label.masked_fill(segments.iscrowd, IGNORE_LABEL)
     small = segments.isthing & (segments.area < small_instance_area)
     if not small_crowds:
         small &= ~segments.iscrowd

@@ -3,7 +3,7 @@ import os
 import pytest
 from mmengine.config import Config
 
-from mmpanoptic.engine.commands import set_predictions_folder
+from mmpanoptic.engine.testing import set_predictions_folder
 
 PQ = {"type": "PanopticQualityMetric"}
 IOU = {"type": "SemanticIoUMetric"}  # writes no files
@@ -33,5 +33,5 @@ def test_format_only_leaves_out_the_others():
 
 @pytest.mark.parametrize("evaluator", [[IOU], None, [{"type": "NobodysMetric"}]])
 def test_nothing_to_write_is_an_error(evaluator):
-    with pytest.raises(ValueError, match="--out and --format-only need a metric that writes"):
+    with pytest.raises(ValueError, match="--out-dir and --format-only need a metric that writes"):
         set_predictions_folder(Config({"test_evaluator": evaluator}), "out", format_only=True)
