@@ -5,8 +5,11 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import torch
+from mmengine.logging import HistoryBuffer
 
 from mmpanoptic.apis import PanopticInferencer, build_test_pipeline, get_config
+from mmpanoptic.checkpoints.loading import CheckpointError
 from mmpanoptic.datasets.shapes import SHAPES_TABLE, ShapesSettings, make_scene
 from mmpanoptic.engine.config import resolve_config
 from mmpanoptic.structures import find_runs, segment_statistics
@@ -155,3 +158,14 @@ def test_outputs_of_heads_are_kept_on_request(inferencer, checkpoint, folder, tm
     assert result.heads["center"].shape == (1, *result.panoptic_seg.shape)
     assert result.heads["offset"].shape == (2, *result.panoptic_seg.shape)
     assert [file.name for file in result.save_heads(tmp_path)] == ["b_center.png", "b_offset.png"]
+
+
+def test_old_checkpoints_must_be_trusted(checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=True)
+    content["message_hub"] = {"loss": HistoryBuffer([0.5], [1])}
+    torch.save(content, tmp_path / "old.pth")
+    with pytest.raises(CheckpointError, match="--trust"):
+        PanopticInferencer(CONFIG, tmp_path / "old.pth", "cpu")
+    trusting = PanopticInferencer(CONFIG, tmp_path / "old.pth", "cpu", trust=True)
+    expected = torch.load(checkpoint, weights_only=True)["state_dict"]
+    assert all(torch.equal(v, expected[k]) for k, v in trusting.model.state_dict().items())

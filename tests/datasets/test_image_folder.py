@@ -61,3 +61,15 @@ def test_a_missing_folder_is_an_error(root):
     (root / "empty" / "cat").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match="hold no images"):
         ImageFolderDataset(str(root), "empty")
+
+
+def test_a_part_of_the_images_can_be_used(root):
+    every, first, chosen = (
+        ImageFolderDataset(str(root), "train", pipeline=PIPELINE, indices=indices)
+        for indices in (None, 2, [4, 0])
+    )
+    names = [every.get_data_info(i)["img_id"] for i in range(len(every))]
+    for part, expected in ((first, [0, 1]), (chosen, [4, 0])):
+        assert [part.get_data_info(i)["img_id"] for i in range(len(part))] == [
+            names[i] for i in expected
+        ]

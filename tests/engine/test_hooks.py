@@ -1,3 +1,4 @@
+import logging
 import re
 from types import SimpleNamespace
 
@@ -266,3 +267,40 @@ def test_hooks_are_registered():
         "DataErrorSummaryHook",
     ):
         assert HOOKS.get(name) is not None
+
+
+def test_pictures_of_the_test_can_be_shown_and_leave_weak_things_out(drawing):
+    runner, samples = drawing
+    hook = PanopticVisualizationHook(draw=True, show=True, wait_time=0.5, score_thr=0.3)
+    hook.after_test_iter(runner, 0, None, samples[:1])
+    ((_, _, options),) = runner.visualizer.calls
+    assert options == {"show": True, "wait_time": 0.5, "out_file": None, "pred_score_thr": 0.3}
+
+
+@pytest.mark.parametrize(("rule", "steps"), [("less", 9), ("greater", 5)])
+def test_patience_may_wait_for_a_smaller_value(tmp_path, rule, steps):
+    """The value falls with every validation but the last two."""
+    hook = HOOKS.build({"type": "PatienceStopHook", "monitor": "x", "patience": 2, "rule": rule})
+    loop = SimpleNamespace(stop_training=False)
+    runner = SimpleNamespace(train_loop=loop, logger=logging.getLogger("patience"))
+    hook.before_run(runner)
+    validations = 0
+    for value in (5.0, 4.0, 3.0, 2.0, 1.0, 1.0, 1.0):
+        hook.after_val_epoch(runner, {"x": value})
+        validations += 1
+        if loop.stop_training:
+            break
+    assert validations == {"less": 7, "greater": 3}[rule]
+
+
+def test_validations_can_come_closer_together(tmp_path):
+    cfg = toy_config(tmp_path)
+    cfg.train_cfg = {
+        "type": "IterTrainLoop",
+        "max_iters": 10,
+        "val_interval": 4,
+        "dynamic_intervals": [(7, 1)],
+    }
+    runner = train(cfg)
+    _, steps = runner.message_hub.get_scalar("val/toy/PQ").data
+    assert len(steps) == 1 + 5  # after 4, then from the next to 7 on, as in mmengine: 6 to 10

@@ -129,3 +129,50 @@ def test_names_of_the_published_checkpoints_are_strict():
     }
     with pytest.raises(CheckpointMismatchError, match="1 are unexpected"):
         key_map.to_ours({**published, "amwc_layer.other": torch.zeros(1)})
+
+
+def targets_of(*sizes, **options):
+    """Targets of the affinity head of a batch, with other options than by default."""
+    config = tiny_cops()
+    config["instance_head"].update(options)
+    model = MODELS.build(config)
+    data = model.data_preprocessor(make_batch(*sizes), training=True)
+    for sample in data["data_samples"]:
+        thing = next(s for s in sample.gt_panoptic_seg.segments_info if s["isthing"])
+        thing["iscrowd"] = True
+    return model.instance_head.make_targets(data["data_samples"])
+
+
+def test_crowds_can_be_left_out_of_the_panoptic_target():
+    counted, left_out = (targets_of((64, 96), ignore_crowd=flag) for flag in (False, True))
+    lost = counted.weight > left_out.weight
+    assert lost.any()
+    assert (counted.panoptic[lost] == -1).all(), "only cells of the crowd lose their weight"
+
+
+def test_edges_of_stuff_and_of_the_padding_can_be_left_out():
+    sizes = ((64, 96), (48, 80))
+    every = targets_of(*sizes)
+    no_stuff = targets_of(*sizes, stuff_edges=False)
+    no_padding = targets_of(*sizes, padding_edges=False)
+    for part, stuff, padding in zip(
+        every.edge_weights, no_stuff.edge_weights, no_padding.edge_weights, strict=True
+    ):
+        assert (stuff <= part).all()
+        assert stuff.sum() < part.sum()
+        assert torch.equal(padding[0], part[0])  # the largest image has no padding
+        assert padding[1].sum() < part[1].sum()
+
+
+def test_edges_can_be_kept_at_every_second_cell_only():
+    config = tiny_cops(second_stage=True)
+    for part in ("instance_head", "fusion_head", "multicut_loss"):
+        config[part]["intervals"] = (1, 2, 2)
+    torch.manual_seed(0)
+    model = MODELS.build(config)
+    data = model.data_preprocessor(make_batch((64, 96)), training=True)
+    shapes = [tuple(part.shape) for part in model.forward_heads(data["inputs"]).instance.logits]
+    assert shapes == [(1, 2, 16, 24), (1, 2, 8, 12), (1, 2, 8, 12)]
+    model.train()(**data, mode="loss")["loss_multicut"].backward()
+    (sample,) = run(model.eval(), "predict", (64, 96))
+    assert sample.pred_panoptic_seg.index_map.shape == (1, 64, 96)

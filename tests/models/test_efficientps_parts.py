@@ -115,6 +115,10 @@ def test_the_separable_rpn_has_the_outputs_of_the_ordinary_one():
     for mine, theirs in zip(ours, plain, strict=True):
         assert [x.shape for x in mine] == [x.shape for x in theirs]
     assert sum(p.numel() for p in heads[0].rpn_conv.parameters()) == 8 * 9 + 64 + 4 * 8
+    norm = {"type": "GN", "num_groups": 4}
+    grouped = MODELS.build({"type": "SeparableRPNHead", **cfg, "norm_cfg": norm})
+    kinds = [type(m) for m in grouped.modules() if isinstance(m, nn.GroupNorm | nn.BatchNorm2d)]
+    assert kinds == [nn.GroupNorm] * 2
 
 
 def test_the_mask_head_can_be_class_agnostic():

@@ -304,3 +304,15 @@ def test_a_gpu_does_not_wait_between_two_instances():
         paint_in_order(masks, rule, order)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_stuff_may_begin_at_any_channel():
+    """The channels of a semantic head of all classes (EfficientPS) begin with the things here."""
+    found, channels = random_scene(1)
+    options = {"thing_labels": (0, 1, 2), "stuff_labels": (3, 4), "stuff_area": 0}
+    head = HeuristicFusionHead(**options, first_stuff=3)
+    index_map, segments = fuse(head, found[:0], channels)
+    labels = torch.tensor([s["label"] for s in segments])
+    assert labels.tolist() == [3, 4]
+    for number, label in enumerate(labels, 1):
+        assert torch.equal(index_map == number, channels == label)

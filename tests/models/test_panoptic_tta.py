@@ -159,3 +159,11 @@ def test_a_model_predicts_from_a_pipeline_of_scales_and_flips():
     for sample, expected in zip(alone, usual, strict=True):
         same = sample.pred_panoptic_seg.index_map == expected.pred_panoptic_seg.index_map
         assert same.float().mean() > 0.999
+
+
+def test_another_data_preprocessor_may_take_the_models_place():
+    other = {"type": "PanopticDataPreprocessor", "pad_size_divisor": 64}
+    config = tiny_config()
+    tta = MODELS.build({"type": "PanopticTTAModel", "module": config, "data_preprocessor": other})
+    assert tta.module.data_preprocessor.pad_size_divisor == 64
+    assert config["data_preprocessor"]["pad_size_divisor"] == 16

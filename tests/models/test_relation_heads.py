@@ -276,3 +276,27 @@ def test_heads_work_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = model.loss(torch.randn(1, 3, 128, 192), [sample_with_relations()])
     assert all(loss.dtype == torch.float32 and torch.isfinite(loss) for loss in losses.values())
+
+
+@pytest.mark.parametrize("size", [8, 14])
+def test_heads_take_features_of_other_sizes(size):
+    x = torch.randn(3, 5, size, size)
+    relation = RelationHead(4, 8, fc_channels=8, roi_feat_size=size)
+    occlusion = OcclusionHead(4, 8, fc_channels=8, roi_feat_size=size)
+    assert relation(x).shape == (3,)
+    assert occlusion(x, torch.tensor([[0, 1], [2, 0]])).shape == (2,)
+
+
+def test_losses_of_the_heads_are_options():
+    x = torch.randn(3, 5, 14, 14)
+    relations = [torch.tensor([[0, 1, 0], [0, 0, 1], [0, 0, 0]], dtype=torch.bool)]
+    losses = []
+    for factor in (1.0, 2.0):
+        torch.manual_seed(0)
+        loss = {"type": "PairwiseRankingLoss", "loss_weight": factor}
+        relation = RelationHead(4, 8, fc_channels=8, loss=loss)
+        occlusion = OcclusionHead(4, 8, fc_channels=8, loss_weight=factor)
+        losses.append({**relation.loss(x, relations), **occlusion.loss(x, relations)})
+    assert losses[0].keys() == {"loss_relation", "loss_occlusion"}
+    for name, value in losses[0].items():
+        torch.testing.assert_close(losses[1][name], 2 * value)

@@ -133,3 +133,18 @@ def test_masks_of_a_copy_are_lowered_and_others_are_not():
 def test_an_unknown_kernel_is_an_error():
     with pytest.raises(ValueError, match="kernel must be one of"):
         matrix_nms(torch.ones(1, 4).bool(), torch.zeros(1), torch.ones(1), "hard")
+
+
+def test_instances_beside_a_panoptic_result_are_an_option():
+    fusion = {"type": "AdaptiveLogitFusionHead", "num_classes": 3, "thing_labels": THINGS}
+    semantic = torch.zeros(1, 3, 16, 24)
+    plain, both = (
+        head(fusion=fusion, predict_instances=flag).predict(semantic, outputs(), [META])[0]
+        for flag in (False, True)
+    )
+    assert "pred_instances" not in plain
+    assert torch.equal(
+        both["pred_instances"].masks,
+        head().predict(None, outputs(), [META])[0]["pred_instances"].masks,
+    )
+    assert torch.equal(both["pred_panoptic_seg"].index_map, plain["pred_panoptic_seg"].index_map)

@@ -103,3 +103,13 @@ def test_other_classes_and_far_boxes_stay_apart():
 
 def test_nothing_found_is_an_empty_result():
     assert len(merge_boxes([], [])) == 0
+
+
+def test_the_number_of_instances_is_bounded(model):
+    model.fusion_head.predict_instances = True
+    image = torch.randint(0, 256, (3, *SIZE), dtype=torch.uint8)
+    counts = [
+        len(step(wrap(model, max_per_img=limit), version(image)).pred_instances)
+        for limit in (3, 100)
+    ]
+    assert counts[0] == 3 < counts[1]

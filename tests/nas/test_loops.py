@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from mmpanoptic.checkpoints.loading import load_checkpoint
+from mmpanoptic.engine.runner import PanopticRunner
 from mmpanoptic.nas.evaluation import CandidateEvaluator
 from mmpanoptic.nas.space import SearchSpace
+from mmpanoptic.nas.store import SearchStore
 from tests.engine.toy import train
 from tests.nas.toy import SPACE, search_config, supernet_config
 
@@ -240,3 +242,50 @@ def test_weights_that_lack_a_part_are_an_error(weights, tmp_path):
     torch.save(state, tmp_path / "cut.pth")
     with pytest.raises(CheckpointError, match=r"last\.bias is missing"):
         search(tmp_path, tmp_path / "cut.pth")
+
+
+def test_a_strong_penalty_makes_the_ridge_scores_small(weights, tmp_path):
+    options = {"scorer": "ridge", "cycles": 2, "folder": str(tmp_path / "search")}
+    weak, strong = (
+        search(tmp_path, weights, ridge_penalty=penalty, **options) for penalty in (1e-3, 1e6)
+    )
+    largest = [max(abs(v) for row in one["scores"] for v in row) for one in (weak, strong)]
+    assert largest[1] < 1e-3 * largest[0]
+
+
+@pytest.mark.parametrize(("legacy", "choice"), [(False, 0), (True, 1)])
+def test_of_equal_choices_the_original_takes_the_last(
+    weights, tmp_path, monkeypatch, legacy, choice
+):
+    monkeypatch.setattr(
+        "mmpanoptic.nas.loops.rank_scores",
+        lambda space, history: [np.zeros(count) for count in space.num_choices],
+    )
+    content = search(tmp_path, weights, strict_legacy_ties=legacy, cycles=1)
+    assert content["models"][0]["digits"][:3] == 3 * str(choice)
+
+
+def test_the_lease_of_claims_is_an_option(weights, tmp_path, monkeypatch):
+    from mmpanoptic.nas import search_loop
+
+    leases = []
+    monkeypatch.setattr(
+        search_loop,
+        "SearchStore",
+        lambda folder, context, lease: leases.append(lease) or SearchStore(folder, context, lease),
+    )
+    search(tmp_path, weights, lease_seconds=33.0, cycles=1)
+    assert leases == [33.0]
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_mutations_change_as_many_decisions_as_the_probability_says(weights, tmp_path, probability):
+    runner = PanopticRunner.from_cfg(
+        search_config(tmp_path, weights, "EvolutionSearchLoop", mutation_prob=probability)
+    )
+    parent = (0, 0, 0, 0, 0)
+    rng = np.random.RandomState(0)
+    born = [runner.train_loop._mutate(rng, [parent]) for _ in range(60)]
+    changed = np.mean([np.not_equal(one, parent) for one in born], 0)
+    expected = [probability * (1 - 1 / count) for count in (2, 2, 2, 3, 3)]
+    np.testing.assert_allclose(changed, expected, atol=0.2)

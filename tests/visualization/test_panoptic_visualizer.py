@@ -134,3 +134,15 @@ found = [name for name in sys.modules if name.split(".")[0] in bad]
 assert not found, found
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+
+def test_the_colours_can_cover_the_image_or_leave_it_alone(sample):
+    pictures = {}
+    for alpha in (0.0, 0.5, 1.0):
+        visualizer = PanopticVisualizer(min_side=0, alpha=alpha)
+        visualizer.dataset_meta = SHAPES_TABLE.to_metainfo()
+        pictures[alpha] = visualizer.draw_sample(IMAGE, sample, draw_gt=False).astype(int)
+    mix = (pictures[0.0] + pictures[1.0]) / 2
+    inside = np.abs(pictures[0.5] - mix).max(2) <= 1
+    assert inside.mean() > 0.5, "all but outlines and names"
+    assert (np.abs(pictures[0.0] - IMAGE).max(2) == 0).mean() > 0.5

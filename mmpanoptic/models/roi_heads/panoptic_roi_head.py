@@ -35,7 +35,6 @@ class DetectronRoIExtractor(SingleRoIExtractor):
         featmap_strides (Sequence[int]): Pixels per cell of the levels in use.
         canonical_size (int): Side of the square box that belongs to ``canonical_level``.
         canonical_level (int): Position of its level in ``featmap_strides``.
-        init_cfg (dict | list | None): Initialisation.
     """
 
     def __init__(
@@ -45,9 +44,8 @@ class DetectronRoIExtractor(SingleRoIExtractor):
         featmap_strides: Sequence[int],
         canonical_size: int = 224,
         canonical_level: int = 2,
-        init_cfg: Any = None,
     ) -> None:
-        super().__init__(roi_layer, out_channels, list(featmap_strides), init_cfg=init_cfg)
+        super().__init__(roi_layer, out_channels, list(featmap_strides))
         self.canonical_size = canonical_size
         self.canonical_level = canonical_level
 

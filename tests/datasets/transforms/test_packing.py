@@ -247,3 +247,9 @@ def test_options_are_checked():
 
     with pytest.raises(ValueError, match="mask_format"):
         PackPanopticInputs(mask_format="polygon")
+
+
+def test_the_metainfo_to_hand_on_is_an_option(root):
+    keys = ("img_id", "flip", "no_such_entry")
+    dataset = PanopticDataset(**dataset_args(root), pipeline=[*AUGMENT, pack(meta_keys=keys)])
+    assert set(dataset[0]["data_samples"].metainfo) == {"img_id", "flip"}
