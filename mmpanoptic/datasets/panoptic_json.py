@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import posixpath
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmpanoptic.structures import MAX_ID, LabelTable
-from mmpanoptic.utils.files import read_json
+from mmpanoptic.utils.files import is_inside, read_json
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
 
 
@@ -49,14 +49,6 @@ def _unset_variable(path: str) -> str:
         f". There is no folder /{parts[1]}: if it was typed as $VARIABLE/{parts[1]}, the "
         f"variable is not set; ${{VARIABLE:-datasets}}/{parts[1]} falls back to ./datasets"
     )
-
-
-def is_inside(name: str) -> bool:
-    """Tell whether a relative file name stays inside the folder that it is joined to."""
-    name = name.replace("\\", "/")
-    if name.startswith("/") or name[1:2] == ":":
-        return False
-    return posixpath.normpath(name).split("/", 1)[0] != ".."
 
 
 class PanopticJson:
@@ -255,6 +247,9 @@ class PanopticJson:
         if not isinstance(area, int | float) or area < 0:
             detail = f"{place}.area must be a number of pixels, got {area!r}"
             self._add("bad_field", detail, image_id, [segment_id])
+        if "bbox" in segment and not _is_box(segment["bbox"]):
+            detail = f"{place}.bbox must be [x, y, width, height], got {segment['bbox']!r}"
+            self._add("bad_field", detail, image_id, [segment_id])
         return len(self.problems) == before
 
     def _segment(self, segment: Mapping[str, Any]) -> dict[str, Any]:
@@ -270,6 +265,11 @@ class PanopticJson:
             if field in segment:
                 parsed[field] = segment[field]
         return parsed
+
+
+def _is_box(value: Any) -> bool:
+    is_list = isinstance(value, list | tuple) and len(value) == 4
+    return is_list and all(type(side) in (int, float) and math.isfinite(side) for side in value)
 
 
 def read_categories(categories: Any, file: str) -> LabelTable:

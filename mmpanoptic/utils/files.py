@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import posixpath
 import shutil
 import tempfile
 import threading
@@ -135,6 +136,16 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a valid JSON file: {error}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} is not a valid JSON file: it is nested too deep") from error
+
+
+def is_inside(name: str) -> bool:
+    """Tell whether a relative file name stays inside the folder that it is joined to."""
+    name = name.replace("\\", "/")
+    if name.startswith("/") or name[1:2] == ":":
+        return False
+    return posixpath.normpath(name).split("/", 1)[0] != ".."
 
 
 def _give_default_permissions(path: Path) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 from mmpanoptic.datasets.panoptic_json import (
     PanopticJson,
-    is_inside,
     load_json_object,
     read_categories,
 )
 from mmpanoptic.structures import LabelTable
+from mmpanoptic.utils.files import is_inside
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
 from mmpanoptic.utils.jobs import run
 from mmpanoptic.utils.panoptic_png import read_panoptic_png

@@ -18,6 +18,8 @@ from mmpanoptic.utils.jobs import write_file
 from mmpanoptic.utils.panoptic_png import encode_panoptic_png
 from mmpanoptic.utils.png_bytes import RGB, RGBA, decode_pixels, read_header, read_png
 
+_FAR = 10  # image sides; labelling programs draw a little beyond the edge
+
 
 def read_two_channels(path: str | os.PathLike[str]) -> np.ndarray:
     """Read a PNG whose red is a class and whose green is the number of an instance.
@@ -145,6 +147,19 @@ class MaskEncoder:
         return {"size": self._size, "counts": code["counts"].decode("ascii")}
 
 
+def _check_corners(polygons: Sequence[Any], height: int, width: int) -> None:
+    """Refuse corners that pycocotools would walk to step by step, or die of."""
+    for polygon in polygons:
+        corners = np.asarray(polygon, np.float64)
+        if not np.isfinite(corners).all():
+            raise ValueError("a polygon has a coordinate that is not finite (NaN or infinity)")
+        if np.abs(corners).max() > _FAR * max(height, width):
+            raise ValueError(
+                f"a polygon has the coordinate {corners.flat[np.abs(corners).argmax()]}, far "
+                f"outside the image of {width} x {height} pixels (width x height)"
+            )
+
+
 def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
     """Paint a COCO segmentation.
 
@@ -158,7 +173,7 @@ def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
         np.ndarray: bool ``(H, W)``.
 
     Raises:
-        ValueError: If it is none of these, or a code of another size.
+        ValueError: If it is none of these, a code of another size, or far outside the image.
     """
     from pycocotools import mask as coco_mask
 
@@ -166,6 +181,7 @@ def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
         polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
         if not polygons or len(polygons) < len(segmentation):
             raise ValueError("a polygon needs at least three points")
+        _check_corners(polygons, height, width)
         code = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     elif isinstance(segmentation, dict) and "counts" in segmentation:
         if list(segmentation.get("size", ())) != [height, width]:

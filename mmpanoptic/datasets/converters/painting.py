@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmpanoptic.datasets.panoptic_json import is_inside
 from mmpanoptic.structures import LabelTable, find_runs
 from mmpanoptic.structures.runs import lookup_sorted
+from mmpanoptic.utils.files import is_inside
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError, format_error
 
 from .incremental import Job, Record
