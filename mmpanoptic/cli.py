@@ -68,6 +68,13 @@ def at_least(least: float, kind: type[int] | type[float] = int) -> Callable[[str
     return read
 
 
+def table_file(text: str) -> Path:
+    """Read the name of a table; an argparse type."""
+    if Path(text).suffix not in (".csv", ".json"):
+        raise argparse.ArgumentTypeError(f"must end in .csv or .json, got {text}")
+    return Path(text)
+
+
 def _argument(flag: str, text: str, **settings: Any) -> tuple[str, dict[str, Any]]:
     return flag, {"help": text, **settings}
 
@@ -89,6 +96,12 @@ COMMON = {
         action="store_true",
     ),
     "json": _argument("--json", "write the figures as JSON", type=Path, metavar="FILE"),
+    "per_image": _argument(
+        "--per-image",
+        "write one row per image; .csv or .json by the name",
+        type=table_file,
+        metavar="FILE",
+    ),
     "nproc": _argument(
         "--nproc",
         "processes (default: the CPUs this process may use, %(default)s here)",
@@ -137,11 +150,12 @@ COMMON = {
     "to_published": _argument(
         "--to-published", "the other way: SOURCE is ours", action="store_true"
     ),
-    # torch.distributed.launch passes it; torchrun sets the variable instead.
+    # torch.distributed.launch passes one of them; torchrun sets the variable instead.
     "local_rank": _argument("--local_rank", argparse.SUPPRESS, type=int),
+    "local-rank": _argument("--local-rank", argparse.SUPPRESS, type=int),
 }
 """Arguments that mean the same in every tool: name and settings, see :meth:`Parser.take`."""
-RUN_ARGUMENTS = ("work_dir", "cfg_options", "launcher", "trust", "local_rank")
+RUN_ARGUMENTS = ("work_dir", "cfg_options", "launcher", "trust", "local_rank", "local-rank")
 """What a tool with a runner takes, see :func:`read_run_config`."""
 CONVERSION_ARGUMENTS = (
     "source",

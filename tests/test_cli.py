@@ -255,3 +255,9 @@ def test_a_pair_without_sign_is_an_error_of_the_command_line(capsys):
         with pytest.raises(SystemExit):
             options_of("--cfg-options", wrong)
         assert "takes KEY=VALUE pairs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["--local_rank", "--local-rank"])
+def test_both_launchers_of_torch_may_name_the_rank(name):
+    args = cli.parse(parser_of(*cli.RUN_ARGUMENTS), [name, "3"])
+    assert args.local_rank == 3

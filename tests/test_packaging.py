@@ -66,21 +66,33 @@ def source_archive(clone, tmp_path_factory):
     return next(out.glob("*.tar.gz"))
 
 
-def test_the_wheel_carries_every_config_and_tool(wheel, clone):
-    names = set(zipfile.ZipFile(wheel).namelist())
-    for folder in ("configs", "tools"):
-        for path in (clone / folder).rglob("*"):
-            if path.is_file() and "__pycache__" not in path.parts:
-                assert f"mmpanoptic/.mim/{path.relative_to(clone)}" in names
+@pytest.fixture(scope="module")
+def names(wheel):
+    return set(zipfile.ZipFile(wheel).namelist())
+
+
+def files(folder):
+    """Parameters: the files of a folder of the clone, without what running them makes."""
+    paths = [path.relative_to(ROOT) for path in sorted((ROOT / folder).rglob("*"))]
+    made = {"__pycache__", ".mim"}
+    return [p for p in paths if (ROOT / p).is_file() and made.isdisjoint(p.parts)]
+
+
+@pytest.mark.parametrize("path", [*files("configs"), *files("tools")], ids=str)
+def test_the_wheel_carries_every_config_and_tool(names, path):
+    assert f"mmpanoptic/.mim/{path}" in names
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in files("mmpanoptic") if path.suffix in (".py", ".pyi")], ids=str
+)
+def test_the_wheel_carries_every_module(names, path):
+    assert str(path) in names
+
+
+def test_the_wheel_carries_the_index_of_models_and_no_test(names):
     assert "mmpanoptic/.mim/model-index.yml" in names
     assert not [name for name in names if name.startswith("tests")]
-
-
-def test_the_wheel_carries_every_module(wheel, clone):
-    names = set(zipfile.ZipFile(wheel).namelist())
-    modules = [p for p in (clone / "mmpanoptic").rglob("*.py*") if ".mim" not in p.parts]
-    modules = [p for p in modules if p.suffix in (".py", ".pyi")]
-    assert {str(p.relative_to(clone)) for p in modules} <= names
 
 
 def test_the_wheel_carries_the_compiled_solver_and_not_its_sources(wheel):
@@ -132,10 +144,12 @@ def test_the_wheel_never_asks_for_torch(wheel):
     assert not [line for line in requires if line.startswith("torch") and "extra" not in line]
 
 
-def test_every_requirement_says_why_it_is_there():
-    for path in (ROOT / "requirements").glob("*.txt"):
-        for line in path.read_text().splitlines():
-            assert not line or "#" in line, f"{path.name}: {line} has no comment"
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda path: path.name
+)
+def test_every_requirement_says_why_it_is_there(path):
+    bare = [line for line in path.read_text().splitlines() if line and "#" not in line]
+    assert not bare
 
 
 def run_setup(tmp_path, **tools):

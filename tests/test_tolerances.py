@@ -15,15 +15,16 @@ SPREAD = 1e-5
 
 @pytest.fixture(autouse=True)
 def table(monkeypatch):
-    known = {name: {"spread": SPREAD} for name in ("q", "q_boxes", "q_scores", "exact")}
-    known["exact"]["spread"] = 0.0
+    spreads = {"largest": SPREAD, "rms": SPREAD / 10}
+    known = dict.fromkeys(("q", "q_boxes", "q_scores"), spreads)
+    known["exact"] = {"largest": 0.0, "rms": 0.0}
     monkeypatch.setattr(tolerances, "table", lambda: known)
 
 
 def test_four_times_the_spread_of_the_largest_value_is_allowed():
     expected = np.array([[1.0, -200.0], [0.0, 3.0]])
     check("q", expected + 0.99 * 4 * SPREAD * 200, expected)
-    with pytest.raises(RoundingError, match=r"some file: off by 4\.04e-05 of") as info:
+    with pytest.raises(RoundingError, match=r"some file: off by 4\.04e-05 \(largest") as info:
         check("q", torch.from_numpy(expected + 1.01 * 4 * SPREAD * 200), expected, "some file")
     assert info.value.excess == pytest.approx(1.01)
 
@@ -32,6 +33,16 @@ def test_equal_settings_leave_some_units_in_the_last_place():
     check("exact", 1 + 4 * 4 * 2.0**-23 * 0.99, 1.0)
     with pytest.raises(RoundingError):
         check("exact", 1 + 4 * 4 * 2.0**-23 * 1.01, 1.0)
+
+
+def test_a_small_mistake_in_many_numbers_is_found_by_their_mean():
+    expected = np.random.RandomState(0).standard_normal(10000)
+    one = expected.copy()
+    one[0] += 3.9 * SPREAD * np.abs(expected).max()
+    check("q", one, expected)
+    check("q", expected[:200] * (1 + SPREAD), expected[:200])
+    with pytest.raises(RoundingError, match="rms"):
+        check("q", expected * (1 + SPREAD), expected)
 
 
 def test_what_is_not_finite_must_be_equal():

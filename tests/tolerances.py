@@ -20,8 +20,10 @@ import torch
 TABLE = Path(__file__).parent / "parity" / "rounding.json"
 FACTOR = 4.0
 # Where all settings agree, an original that computes by another formula may still differ by some
-# units in the last place: no spread counts as less than four.
-UNITS = 4 * 2.0**-23
+# units in the last place: no spread counts as less than four, no mean one as less than one.
+UNIT = 2.0**-23
+LEAST = {"largest": 4 * UNIT, "rms": UNIT}
+MANY = 256  # fewer numbers have no mean worth a limit of its own
 # So many of a set of detections, and at least one of several, may lack a partner: one overlap at
 # the threshold of NMS decides about one box.
 UNMATCHED = 0.01
@@ -45,14 +47,14 @@ def table() -> dict[str, dict[str, Any]]:
     return json.loads(TABLE.read_text())
 
 
-def allowed(quantity: str) -> float:
-    """Largest relative error of a quantity that counts as rounding."""
+def allowed(quantity: str, norm: str = "largest") -> float:
+    """Greatest relative error of a quantity, in one of the norms, that counts as rounding."""
     if quantity not in table():
         raise KeyError(
             f"{quantity} is not in {TABLE}: run `make measure-rounding`, which also adds the new "
             "quantity"
         )
-    return FACTOR * max(table()[quantity]["spread"], UNITS)
+    return FACTOR * max(table()[quantity][norm], LEAST[norm])
 
 
 def as_array(values: Any) -> np.ndarray:
@@ -62,19 +64,28 @@ def as_array(values: Any) -> np.ndarray:
     return np.asarray(values, np.float64)
 
 
-def relative_error(actual: Any, expected: Any) -> float:
-    """Largest difference by the largest expected value: the error in units of the tensor's scale.
+def relative_errors(actual: Any, expected: Any) -> dict[str, float]:
+    """Errors of a tensor in units of its scale.
 
     Values that are not finite must be equal.
+
+    Returns:
+        dict: ``largest``, the largest difference by the largest expected value, and for tensors
+        of many numbers ``rms``, the same of root mean squares, which tells a small mistake in
+        all of them from rounding.
     """
     actual, expected = as_array(actual), as_array(expected)
     assert actual.shape == expected.shape, f"shape {actual.shape}, expected {expected.shape}"
-    if not expected.size:
-        return 0.0
     finite = np.isfinite(expected)
     np.testing.assert_array_equal(actual[~finite], expected[~finite])
-    difference = np.abs(actual[finite] - expected[finite]).max(initial=0)
-    scale = np.abs(expected[finite]).max(initial=0)
+    difference, scale = actual[finite] - expected[finite], expected[finite]
+    errors = {"largest": _ratio(np.abs(difference).max(initial=0), np.abs(scale).max(initial=0))}
+    if difference.size >= MANY:
+        errors["rms"] = _ratio(np.linalg.norm(difference), np.linalg.norm(scale))
+    return errors
+
+
+def _ratio(difference: float, scale: float) -> float:
     return float(difference / scale) if scale else (np.inf if difference else 0.0)
 
 
@@ -94,13 +105,14 @@ def check(quantity: str, actual: Any, expected: Any, where: str = "") -> None:
     if listener is not None:
         listener(quantity, as_array(actual), as_array(expected), where)
         return
-    error, limit = relative_error(actual, expected), allowed(quantity)
-    if not error <= limit:
-        raise RoundingError(
-            f"{where or quantity}: off by {error:.3g} of the largest value; rounding of {quantity} "
-            f"explains {limit:.3g}",
-            error / limit,
-        )
+    for norm, error in relative_errors(actual, expected).items():
+        limit = allowed(quantity, norm)
+        if not error <= limit:
+            raise RoundingError(
+                f"{where or quantity}: off by {error:.3g} ({norm}, in units of the tensor's "
+                f"scale); rounding of {quantity} explains {limit:.3g}",
+                error / limit,
+            )
 
 
 def check_classes(quantity: str, logits: Any, expected: Any, where: str = "") -> None:

@@ -13,6 +13,7 @@ from mmpanoptic import cli
 EXAMPLES = """
   %(prog)s CONFIG work_dirs/NAME/iter_2000.pth --show-dir pictures
   %(prog)s CONFIG CHECKPOINT --out-dir predictions   JSON and PNGs in COCO-panoptic format
+  %(prog)s CONFIG CHECKPOINT --per-image images.csv  PQ, SQ, RQ and counts of every image
   tools/analysis_tools/eval_panoptic.py evaluates such predictions again.
 """
 
@@ -35,6 +36,7 @@ def build_parser() -> cli.Parser:
         help="write the files of --out-dir for a test server and compute nothing; images need no "
         "annotation",
     )
+    parser.take("per_image")
     parser.add(
         "--tta",
         action="store_true",
@@ -57,6 +59,8 @@ def run(args: argparse.Namespace) -> None:
     """Test as the arguments say."""
     if args.format_only and not args.out_dir:
         raise cli.UsageError("--format-only writes files; say where with --out-dir FOLDER")
+    if args.format_only and args.per_image:
+        raise cli.UsageError("--format-only computes nothing, so there is nothing for --per-image")
     from mmpanoptic.engine import testing
     from mmpanoptic.registry import RUNNERS
 
@@ -66,6 +70,8 @@ def run(args: argparse.Namespace) -> None:
         testing.use_test_time_augmentation(cfg)
     if args.out_dir:
         testing.set_predictions_folder(cfg, args.out_dir, args.format_only)
+    if args.per_image:
+        testing.set_per_image_table(cfg, args.per_image)
     if args.show or args.show_dir:
         testing.draw_predictions(cfg, args.show_dir, args.show, args.wait_time)
     RUNNERS.build(cfg).test()

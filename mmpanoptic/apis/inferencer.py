@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,13 @@ class ImageSource:
         name (str): Unique among the inputs of a call; may contain folders.
         path (str | None): Its file.
         image (np.ndarray | None): uint8 BGR, ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)``.
+        video (str | None): File of the video that it is a frame of.
     """
 
     name: str
     path: str | None = None
     image: np.ndarray | None = None
+    video: str | None = None
 
     def to_sample(self) -> dict[str, Any]:
         """Return what the test pipeline starts with."""
@@ -73,11 +76,12 @@ def iter_sources(inputs: ImageInput | Iterable[ImageInput]) -> Iterator[ImageSou
     """Turn any input into single images with unique names.
 
     Args:
-        inputs: A file, a video, a folder, an array, or any iterable of them; a generator of frames
-            is read one by one.
+        inputs: A file, a folder, a pattern (``photos/**/*.jpg``), a video, an array, or any
+            iterable of them; a generator of frames is read one by one.
 
     Yields:
-        ImageSource: In order; of a folder, sorted by path.
+        ImageSource: In order; of a folder or pattern, sorted by path; of a video, its frames,
+        which are read when they are asked for.
 
     Raises:
         FileNotFoundError: If a path is not there.
@@ -87,13 +91,13 @@ def iter_sources(inputs: ImageInput | Iterable[ImageInput]) -> Iterator[ImageSou
     used: dict[str, int] = {}
     several = isinstance(inputs, Iterable) and not isinstance(inputs, str | np.ndarray)
     for item in inputs if several else [inputs]:  # type: ignore[union-attr]
-        for name, path, image in _expand(item):
-            yield ImageSource(_unique(name, used), path, image)
+        for source in _expand(item):
+            yield replace(source, name=_unique(source.name, used))
 
 
-def _expand(item: Any) -> Iterator[tuple[str, str | None, np.ndarray | None]]:
+def _expand(item: Any) -> Iterator[ImageSource]:
     if isinstance(item, np.ndarray):
-        yield "image", None, item
+        yield ImageSource("image", image=item)
         return
     if not isinstance(item, str | os.PathLike):
         raise TypeError(
@@ -103,14 +107,24 @@ def _expand(item: Any) -> Iterator[tuple[str, str | None, np.ndarray | None]]:
     path = Path(item).expanduser()
     if path.is_dir():
         for file in list_images(path):
-            yield file.relative_to(path).with_suffix("").as_posix(), str(file), None
+            yield ImageSource(file.relative_to(path).with_suffix("").as_posix(), str(file))
     elif path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
         for number, frame in enumerate(read_frames(path), 1):
-            yield f"{path.stem}/{number:06d}", None, frame
+            yield ImageSource(f"{path.stem}/{number:06d}", None, frame, str(path))
     elif path.is_file():
-        yield path.stem, str(path), None
+        yield ImageSource(path.stem, str(path))
     else:
-        raise FileNotFoundError(f"there is no image or folder {str(item)!r}")
+        yield from _match(str(path), str(item))
+
+
+def _match(pattern: str, typed: str) -> Iterator[ImageSource]:
+    """Expand a pattern of paths, as a shell would; ``**`` stands for any folders."""
+    found = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else []
+    if not found:
+        kind = "file that matches" if glob.has_magic(pattern) else "image or folder"
+        raise FileNotFoundError(f"there is no {kind} {typed!r}")
+    for name in found:
+        yield from _expand(name)
 
 
 def read_frames(path: Path) -> Iterator[np.ndarray]:
@@ -171,6 +185,7 @@ class PanopticInferencer:
         trust (bool): Accept bookkeeping classes of other toolboxes in the checkpoint.
         keep_heads (bool): Hand out the centre heatmap and offsets with each result
             (Panoptic-DeepLab only).
+        score_thr (float): Leave out things with a lower score; their pixels become void.
 
     Raises:
         ValueError: If the model has no such heads.
@@ -189,7 +204,9 @@ class PanopticInferencer:
         cfg_options: Mapping[str, Any] | None = None,
         trust: bool = False,
         keep_heads: bool = False,
+        score_thr: float = 0.0,
     ) -> None:
+        self.score_thr = score_thr
         model: Any = init_model(config, checkpoint, device, cfg_options, trust)
         if keep_heads:
             head = model.fusion_head
@@ -214,8 +231,8 @@ class PanopticInferencer:
         """Segment images.
 
         Args:
-            inputs: A file, a video, a folder (with sub-folders), a uint8 BGR array
-                ``(H, W, 3)``, or an iterable of them, such as a generator of frames.
+            inputs: A file, a folder (with sub-folders), a pattern of paths, a video, a uint8 BGR
+                array ``(H, W, 3)``, or an iterable of them, such as a generator of frames.
             batch_size (int): Images to run at once. Only neighbours whose prepared images have
                 one size share a batch, so the result does not depend on it.
             show_dir: Write drawings here, ``NAME.png``.
@@ -297,6 +314,9 @@ class PanopticInferencer:
         result = PanopticResult.from_prediction(
             source.name, sample.pred_panoptic_seg, self.table, source.path, source.image
         )
+        result.video = source.video
+        if self.score_thr > 0:
+            result = result.without_things_below(self.score_thr)
         if "pred_heads" in sample:
             result.heads = {name: value.cpu().numpy() for name, value in sample.pred_heads.items()}
         return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ class PanopticResult:
             Panoptic-DeepLab ``center``, float32 heatmap ``(1, H, W)``, and ``offset``, float32
             ``(2, H, W)``, (dy, dx) in pixels; of COPS costs and cuts, see
             :func:`mmpanoptic.visualization.draw_multicut`.
+        video (str | None): File of the video, if the image is a frame of one; ``name`` is then
+            ``VIDEO/NUMBER``.
     """
 
     name: str
@@ -51,6 +53,7 @@ class PanopticResult:
     image_path: str | None = None
     image: np.ndarray | None = field(default=None, repr=False)
     heads: dict[str, np.ndarray] | None = field(default=None, repr=False)
+    video: str | None = None
 
     @classmethod
     def from_prediction(
@@ -90,6 +93,21 @@ class PanopticResult:
                 }
             )
         return cls(name, index_map, segments, table, image_path, image)
+
+    def without_things_below(self, score: float) -> PanopticResult:
+        """Leave out the things whose score is lower; their pixels become void.
+
+        Args:
+            score (float): The lowest score that stays.
+
+        Returns:
+            PanopticResult: With the other segments numbered anew.
+        """
+        kept = [s for s in self.segments_info if not s["isthing"] or s["score"] >= score]
+        numbers = np.zeros(len(self.segments_info) + 1, np.int32)
+        numbers[[segment["id"] for segment in kept]] = np.arange(1, len(kept) + 1)
+        segments = [{**segment, "id": number} for number, segment in enumerate(kept, 1)]
+        return replace(self, panoptic_seg=numbers[self.panoptic_seg], segments_info=segments)
 
     def to_coco(self, image_id: int | str, file_name: str) -> dict[str, Any]:
         """Describe the result as an entry of ``annotations`` of a COCO-panoptic JSON.

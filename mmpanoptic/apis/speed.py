@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import cycle, islice
 from typing import Any
@@ -44,7 +44,7 @@ def time_inference(
     warmup: int = 0,
     post: bool = True,
     amp: str | None = None,
-    track: Callable[[Iterator[Any]], Iterator[Any]] = iter,
+    track: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> dict[str, dict[str, float]]:
     """Run over images one by one.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -78,7 +78,7 @@ class AutoPanopticKeyMap(KeyMap):
     nameless = ((r"(backbone\.)?neck\.", "the neck must be mmdet.FPN with GN"),)
 
     def __init__(self, model: nn.Module) -> None:
-        self.backbone: Any = model.backbone
+        self.backbone = cast("Any", model.backbone)
         if not hasattr(self.backbone, "blocks") or not hasattr(self.backbone, "ops"):
             raise ValueError(
                 f"released Auto-Panoptic weights need a ShuffleNetV2Plus, the config's backbone is "

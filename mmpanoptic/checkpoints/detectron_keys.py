@@ -117,7 +117,9 @@ def name_blobs(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
 
 def _blob_name(blob: str) -> str:
     match = re.fullmatch(r"(.+)_((?<!_bn_)w|b|(?<=_bn_)s)", blob)
-    for pattern, replacement in _BLOBS if match else ():
+    if match is None:
+        return blob
+    for pattern, replacement in _BLOBS:
         owner = re.fullmatch(pattern, match[1])
         if owner:
             name = owner.expand(replacement) if isinstance(replacement, str) else replacement(owner)

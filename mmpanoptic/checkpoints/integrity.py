@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import zipfile
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 
@@ -46,7 +46,7 @@ def write_sealed(checkpoint: dict[str, Any], file: BinaryIO) -> None:
     """
     writer = _Hashing(file)
     try:
-        torch.save(checkpoint, writer)
+        torch.save(checkpoint, cast("IO[bytes]", writer))  # which writes and flushes alone
     except Exception:
         if writer.error is not None:  # torch says "unexpected pos" in its place
             raise writer.error from None

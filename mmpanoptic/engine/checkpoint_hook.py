@@ -130,6 +130,8 @@ class AtomicCheckpointHook(CheckpointHook):
         TypeError: If there is no such argument.
     """
 
+    out_dir: str  # in the config perhaps None, from before_train on a folder
+
     def __init__(
         self, interval: int = -1, by_epoch: bool = True, max_keep_ckpts: int = 2, **kwargs: Any
     ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-_ATOMS = (bool, int, float, complex, str, bytes)
+_ATOMS: tuple[Any, ...] = (bool, int, float, complex, str, bytes)
 
 
 def to_plain(value: Any, place: str = "checkpoint") -> Any:
@@ -175,7 +175,7 @@ def reopen_window(model: nn.Module, optim_wrapper: Any, window: Mapping[str, Any
 def bare_model(model: nn.Module) -> nn.Module:
     """Take a model out of its wrappers: for distributed runs, for test-time augmentation."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
+        model = cast("nn.Module", model.module)
     return model
 
 

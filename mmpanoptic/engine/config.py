@@ -103,8 +103,7 @@ def label_table_of(cfg: Config) -> LabelTable:
 def _replace(node: Any, values: Mapping[str, Any], place: str, keep: set[str]) -> Any:
     """Rebuild a config node with the placeholders replaced, except the names in ``keep``."""
     if isinstance(node, Mapping):
-        items = {k: _replace(v, values, f"{place}.{k}", keep) for k, v in node.items()}
-        return ConfigDict(items)
+        return ConfigDict({k: _replace(v, values, f"{place}.{k}", keep) for k, v in node.items()})
     if isinstance(node, list | tuple):
         items = [_replace(v, values, f"{place}[{i}]", keep) for i, v in enumerate(node)]
         return type(node)(items)
@@ -241,5 +240,5 @@ def _explain_build_error(error: Exception) -> str | None:
     if match is None or frames[-1].f_code.co_name not in ("build_from_cfg", "build_dataloader"):
         return None
     built = values.get("obj_cls", DataLoader)
-    known = {name for base in built.__mro__ for name in inspect.signature(base.__init__).parameters}
-    return f"{built.__name__} {match[2]}{did_you_mean(match[3], known - {'self'})}"
+    names = {name for base in built.__mro__ for name in inspect.signature(base.__init__).parameters}
+    return f"{built.__name__} {match[2]}{did_you_mean(match[3], names - {'self'})}"

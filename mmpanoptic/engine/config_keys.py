@@ -156,7 +156,7 @@ def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:
         ConfigError: If a key leads nowhere.
     """
     texts = getattr(options, "texts", {})
-    waiting = []
+    waiting: list[str] = []
     for expand in (False, True):
         for key in waiting if expand else options:
             if not _override(cfg, key, options[key], texts.get(key), expand):
@@ -182,8 +182,8 @@ def _override(cfg: Config, key: str, value: Any, text: str | None, expand: bool)
     """Set one value; False if the way leads through a placeholder and ``expand`` does not hold."""
     node: Any = cfg
     *parents, last = key.split(".")
-    for depth, part in enumerate(parents):
-        part = _position(node, part, key)
+    for depth, name in enumerate(parents):
+        part = _position(node, name, key)
         child = node[part] if isinstance(part, int) else node.get(part)
         if next(placeholders([child] if isinstance(child, str) else ()), None):
             if not expand:

@@ -49,8 +49,8 @@ def init_cpu_process_group(launcher: str, timeout: float | None = None, **_: Any
     os.environ.setdefault("MASTER_PORT", "29500")
     if "MASTER_ADDR" not in os.environ:
         os.environ["MASTER_ADDR"] = _first_node() if launcher == "slurm" else "127.0.0.1"
-    options = {} if timeout is None else {"timeout": datetime.timedelta(seconds=timeout)}
-    dist.init_process_group("gloo", **options)
+    limit = None if timeout is None else datetime.timedelta(seconds=timeout)
+    dist.init_process_group("gloo", timeout=limit)
 
 
 def start_watch(timeout: float) -> RankWatch:

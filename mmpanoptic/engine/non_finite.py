@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial, update_wrapper
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from mmengine.dist import all_gather_object, all_reduce, get_rank, get_world_size
@@ -254,7 +254,7 @@ def _first_bad_output(model: nn.Module, batch: Any) -> str:
     handles = [module.register_forward_hook(look) for module in leaves]
     try:
         with torch.no_grad():
-            data = model.data_preprocessor(batch, True)
+            data = cast("Any", model).data_preprocessor(batch, True)
             inputs = data.get("inputs") if isinstance(data, Mapping) else None
             if not _all_finite(inputs):
                 return "; an image itself is not finite"

@@ -17,14 +17,14 @@ def capture_random_state() -> dict[str, Any]:
     Returns:
         dict: Tensors and plain values, safe to store in a checkpoint.
     """
-    _, keys, position, has_gauss, gauss = np.random.get_state()
+    drawn = np.random.get_state(legacy=False)
     state = {
         "python": random.getstate(),
         "numpy": {
-            "keys": torch.from_numpy(keys.astype(np.int64)),
-            "position": int(position),
-            "has_gauss": int(has_gauss),
-            "gauss": float(gauss),
+            "keys": torch.from_numpy(drawn["state"]["key"].astype(np.int64)),
+            "position": int(drawn["state"]["pos"]),
+            "has_gauss": int(drawn["has_gauss"]),
+            "gauss": float(drawn["gauss"]),
         },
         "torch": torch.get_rng_state(),
     }

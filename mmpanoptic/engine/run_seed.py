@@ -94,7 +94,7 @@ def _datasets(dataset: Any) -> Iterator[Any]:
 
 def _takes_seed(kind: type) -> bool:
     return any(
-        "seed" in inspect.signature(base.__init__).parameters
+        "seed" in inspect.signature(vars(base)["__init__"]).parameters
         for base in kind.__mro__
         if "__init__" in vars(base) and base is not object
     )

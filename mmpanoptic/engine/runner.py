@@ -134,7 +134,8 @@ class PanopticRunner(ResumeMixin, Runner):
         loaded = cls._load_ahead(cfg)
         with explained_build_errors():
             table = share_label_table(cfg, loaded and stored_label_table(loaded[1]))
-            runner = super().from_cfg(resolve_config(cfg, table and table.to_metainfo()))
+            meta = None if table is None else table.to_metainfo()
+            runner = super().from_cfg(resolve_config(cfg, meta))
         runner._batch_note, runner._loaded, runner.label_table = note, loaded, table
         runner._source = source
         return runner

@@ -38,6 +38,26 @@ def set_predictions_folder(cfg: Config, folder: str, format_only: bool) -> None:
         cfg.test_evaluator = writers
 
 
+def set_per_image_table(cfg: Config, file: str | os.PathLike[str]) -> None:
+    """Let the test write the panoptic quality of every image.
+
+    Args:
+        cfg (Config): Changed in place.
+        file: ``.csv`` or ``.json``.
+
+    Raises:
+        ValueError: If the test has no PanopticQualityMetric.
+    """
+    metrics = list(_metrics(cfg.get("test_evaluator")))
+    panoptic = [metric for metric in metrics if "per_image" in _arguments(metric)]
+    if not panoptic:
+        raise ValueError(
+            "--per-image needs PanopticQualityMetric in the config's test_evaluator, which has "
+            f"{', '.join(str(m.get('type')) for m in metrics) or 'no metric'}"
+        )
+    panoptic[0]["per_image"] = os.fspath(file)
+
+
 def use_test_time_augmentation(cfg: Config) -> None:
     """Test with averages over augmentations of each image.
 
@@ -86,13 +106,16 @@ def draw_predictions(
 
 def _writes_files(metric: MutableMapping[str, Any]) -> bool:
     """Tell whether a metric takes mmdet's usual arguments for writing predictions."""
+    return {"outfile_prefix", "format_only"} <= _arguments(metric)
+
+
+def _arguments(metric: MutableMapping[str, Any]) -> set[str]:
+    """List the names of a metric's own arguments; none of one that nobody knows."""
     from mmpanoptic.registry import METRICS
 
     kind = metric.get("type")
     found = METRICS.get(kind) if isinstance(kind, str) else kind
-    if found is None:
-        return False
-    return {"outfile_prefix", "format_only"} <= set(inspect.signature(found).parameters)
+    return set(inspect.signature(found).parameters) if found is not None else set()
 
 
 def _metrics(evaluator: Any) -> Iterable[MutableMapping[str, Any]]:

@@ -40,6 +40,7 @@ from .panoptic_quality import (
     match_segments,
     summarize,
 )
+from .panoptic_tables import describe_image
 
 PathLike = str | os.PathLike[str]
 
@@ -332,17 +333,10 @@ def _collect(
     jobs: list[_Job], matches: list[ImageMatch], categories: Categories, problems: ProblemLog
 ) -> FileEvaluation:
     quality = summarize(accumulate(matches, len(categories.ids)), categories)
-    per_image = []
-    for job, match in zip(jobs, matches, strict=True):
-        own = summarize(accumulate([match], len(categories.ids)), categories)
-        per_image.append(
-            {
-                "image_id": job.gt["image_id"],
-                "file_name": job.gt["file_name"],
-                **own.averages["All"],
-                "stats": own.per_category_stats,
-            }
-        )
+    per_image = [
+        describe_image(match, categories, job.gt["image_id"], job.gt["file_name"])
+        for job, match in zip(jobs, matches, strict=True)
+    ]
     for name, values in quality.averages.items():
         if not values["n"]:
             problems.warn("empty_group", f"{name}: no category occurs; its values are nan")

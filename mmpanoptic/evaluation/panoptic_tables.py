@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import math
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from .panoptic_quality import Categories, PanopticQuality
+from mmpanoptic.utils import atomic_write, write_json
+
+from .panoptic_quality import Categories, ImageMatch, PanopticQuality, accumulate, summarize
 from .tables import render_table
 
 _GROUPS = {"All": "", "Things": "_th", "Stuff": "_st"}
@@ -45,6 +52,55 @@ def class_table(quality: PanopticQuality, categories: Categories) -> str:
         rows.append([name, kind, *percent, *(counts[part] for part in ("tp", "fp", "fn"))])
     header = ["class", "kind", "PQ", "SQ", "RQ", "TP", "FP", "FN"]
     return render_table("Panoptic quality by class", header, rows)
+
+
+def describe_image(
+    match: ImageMatch, categories: Categories, image_id: Any, file_name: str
+) -> dict[str, Any]:
+    """Evaluate one image.
+
+    Args:
+        match (ImageMatch): Its matched segments.
+        categories (Categories): Of the dataset.
+        image_id: Of the image.
+        file_name (str): Of its annotation.
+
+    Returns:
+        dict: ``image_id``, ``file_name``, ``pq``, ``sq``, ``rq``, ``n`` (averages inside the image,
+        over ``n`` classes) and ``stats`` (sums per category id).
+    """
+    own = summarize(accumulate([match], len(categories.ids)), categories)
+    averages, stats = own.averages["All"], own.per_category_stats
+    return {"image_id": image_id, "file_name": file_name, **averages, "stats": stats}
+
+
+def write_per_image(path: str | os.PathLike[str], images: Sequence[Mapping[str, Any]]) -> None:
+    """Write one row per image: PQ, SQ, RQ, number of classes, and counts over all classes.
+
+    Args:
+        path: ``.json`` or ``.csv``.
+        images (Sequence[Mapping]): From :func:`describe_image`.
+    """
+    rows = []
+    for image in images:
+        stats = image["stats"].values()
+        counts = {key: sum(part[key] for part in stats) for key in ("tp", "fp", "fn")}
+        kept = {name: _or_none(value) for name, value in image.items() if name != "stats"}
+        rows.append({**kept, **counts})
+    if Path(path).suffix == ".json":
+        write_json(path, rows, indent=1)
+        return
+    text = io.StringIO()
+    names = ["image_id", "file_name", "pq", "sq", "rq", "n", "tp", "fp", "fn"]
+    writer = csv.DictWriter(text, names)
+    writer.writeheader()
+    writer.writerows(rows)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+
+
+def _or_none(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def worst_table(per_image: Sequence[Mapping[str, Any]], count: int) -> str:

@@ -17,6 +17,7 @@ from mmpanoptic.evaluation import (
     evaluate_files,
     predictions,
 )
+from mmpanoptic.evaluation.panoptic_tables import write_per_image
 from mmpanoptic.registry import METRICS
 from mmpanoptic.structures import make_panoptic_data
 from mmpanoptic.utils.panoptic_png import (
@@ -263,3 +264,28 @@ def test_device_runs_equal_cpu_runs(files):
         assert shape == index.shape
         np.testing.assert_array_equal(start, on_device[0])
         np.testing.assert_array_equal(value, on_device[1])
+
+
+@pytest.mark.parametrize("suffix", [".json", ".csv"])
+def test_a_row_per_image_is_that_of_the_files(files, tmp_path, suffix):
+    ours, theirs = tmp_path / f"ours{suffix}", tmp_path / f"theirs{suffix}"
+    samples = [files.sample(index) for index in range(NUM_IMAGES)]
+    random.Random(0).shuffle(samples)
+    run(make_metric(per_image=ours), samples)
+    write_per_image(theirs, evaluate_files(*files.paths).per_image)
+    assert ours.read_text() == theirs.read_text()
+    if suffix == ".json":
+        rows = json.loads(ours.read_text())
+        assert [row["image_id"] for row in rows] == [100 + k for k in range(NUM_IMAGES)]
+        assert rows[0].keys() == {
+            *("image_id", "file_name", "pq", "sq", "rq", "n"),
+            "tp",
+            "fp",
+            "fn",
+        }
+
+
+@pytest.mark.parametrize("options", [{"per_image": "a.txt"}, {"format_only": True}])
+def test_a_table_of_images_needs_a_known_suffix_and_numbers(tmp_path, options):
+    with pytest.raises(ValueError, match=r"ends in \.csv or \.json.*format_only"):
+        PanopticQualityMetric(**{"per_image": "a.csv", "outfile_prefix": tmp_path / "x", **options})

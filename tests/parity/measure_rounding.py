@@ -5,9 +5,9 @@
 
 The tests run in float64 and in every setting of ``tests/parity/settings.py``, on the golden files
 and on those that ``tests/parity/make_fixtures.py`` makes, and once with each fault. The spread of
-a quantity is the widest band, in units of a tensor's largest value, in which an element lies over
-the settings; golden numbers have no part in it. Writes ``tests/parity/rounding.json`` and the
-table in ``tests/parity/README.md``.
+a quantity is the greatest distance of a setting from float64, in units of a tensor's scale; golden
+numbers have no part in it. Writes ``tests/parity/rounding.json`` and the table in
+``tests/parity/README.md``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 from tests.parity import recording
 from tests.parity.faults import FAULTS
 from tests.parity.settings import ENVIRONMENTS, FAULT, FLOAT64, RECORD
-from tests.tolerances import FACTOR, TABLE, UNITS
+from tests.tolerances import FACTOR, LEAST, TABLE, relative_errors
 
 ROOT = Path(__file__).parents[2]
 TESTS = ("tests/parity", "tests/ops/test_parity.py")
@@ -43,6 +43,7 @@ NOT_IN_FLOAT64 = (
     *("ops.roi_align", "ops.sigmoid_focal_loss"),
 )
 
+Table = dict[str, dict[str, Any]]
 Runs = dict[str, dict[tuple[str, str], recording.Compared]]
 
 
@@ -79,84 +80,92 @@ def load(folder: Path) -> Runs:
     }
 
 
-def relative(difference: np.ndarray, expected: np.ndarray) -> float:
-    """Largest difference by the largest golden number; what has no partner (nan) is left out."""
+def sizes(difference: np.ndarray, expected: np.ndarray) -> dict[str, float]:
+    """A difference in both norms, as ``relative_errors``; what has no partner (nan) is left out."""
     known = np.isfinite(difference) & np.isfinite(expected)
-    if not known.any():
-        return 0.0
-    return float(difference[known].max() / max(np.abs(expected[known]).max(), 1e-30))
+    return relative_errors(expected[known] + difference[known], expected[known])
 
 
-def bands(runs: Runs) -> Iterator[tuple[str, str, str, float, float]]:
-    """Test, quantity, widest setting, width of the band and error of each comparison."""
+def spreads(runs: Runs) -> Iterator[tuple[str, str, dict[str, float], dict[str, float]]]:
+    """Quantity, setting, distance from float64 and error of each comparison in each setting."""
     for key, plain in runs["plain"].items():
-        several = {name: one[key] for name, one in runs.items() if name in SETTINGS and key in one}
-        if plain.quantity in NOT_IN_FLOAT64:
-            several.pop("float64", None)
-        arrays = {n: one.actual for n, one in several.items()}
-        arrays = {n: array for n, array in arrays.items() if array.shape == plain.actual.shape}
-        stack = np.stack(list(arrays.values()))
-        with np.errstate(invalid="ignore"):  # infinities that agree
-            width = np.nan_to_num(stack.max(0) - stack.min(0), nan=np.nan)
-            distance = {n: np.abs(array - np.median(stack, 0)) for n, array in arrays.items()}
-        widest = max(distance, key=lambda n: relative(distance[n], plain.expected))
-        error = max(relative(np.abs(a - plain.expected), plain.expected) for a in arrays.values())
-        yield plain.test, plain.quantity, widest, relative(width, plain.expected), error
+        exact = None if plain.quantity in NOT_IN_FLOAT64 else runs["float64"].get(key)
+        exact = plain if exact is None or exact.actual.shape != plain.actual.shape else exact
+        for name in SETTINGS.keys() & runs.keys():
+            one = runs[name].get(key)
+            if one is None or one.actual.shape != exact.actual.shape:
+                continue
+            if name == "float64" and plain.quantity in NOT_IN_FLOAT64:
+                continue
+            with np.errstate(invalid="ignore"):  # infinities that agree
+                distance = sizes(one.actual - exact.actual, plain.expected)
+                error = sizes(one.actual - plain.expected, plain.expected)
+            yield plain.quantity, name, distance, error
 
 
-def fault_sizes(runs: Runs) -> Iterator[tuple[str, str, str, float]]:
+def fault_sizes(runs: Runs) -> Iterator[tuple[str, str, str, dict[str, float]]]:
     """Test, quantity, fault and how far the fault moves it, where it moves it at all."""
     for fault in FAULTY.keys() & runs.keys():
         for key, faulty in runs[fault].items():
             plain = runs["plain"].get(key)
             if plain is None or plain.actual.shape != faulty.actual.shape:
                 continue
-            size = relative(np.abs(faulty.actual - plain.actual), plain.expected)
-            if size > 0:
+            with np.errstate(invalid="ignore"):
+                size = sizes(faulty.actual - plain.actual, plain.expected)
+            if size["largest"] > 0:
                 yield faulty.test, faulty.quantity, fault, size
 
 
-def measure(folders: list[Path]) -> dict[str, dict[str, Any]]:
+def measure(folders: list[Path]) -> Table:
     """Make the table of what several sets of fixtures gave."""
-    table: dict[str, dict[str, Any]] = {}
-    sizes: dict[tuple[str, str, str, str], float] = defaultdict(float)
+    table: Table = {}
+    errors: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    faults: dict[tuple[str, ...], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for folder in folders:
         runs = load(folder)
-        for _, quantity, widest, width, error in bands(runs):
-            row = table.setdefault(quantity, {"spread": 0.0, "widest": "", "error": 0.0})
-            if width > row["spread"]:
-                row.update(spread=width, widest=widest)
-            row["error"] = max(row["error"], error)
+        for quantity, setting, distance, error in spreads(runs):
+            row = table.setdefault(quantity, {"largest": 0.0, "rms": 0.0, "widest": ""})
+            if distance["largest"] > row["largest"]:
+                row["widest"] = setting
+            for norm, value in distance.items():
+                row[norm] = max(row[norm], float(f"{value:.3g}"))
+                errors[quantity][norm] = max(errors[quantity][norm], error[norm])
         for test, quantity, fault, size in fault_sizes(runs):
-            key = (folder.name, test, quantity, fault)
-            sizes[key] = max(sizes[key], size)
-    for (_, _, quantity, fault), size in sizes.items():
-        row = table[quantity]
-        if size < row.get("fault", np.inf):
-            row.update(fault=size, smallest=fault.removeprefix("fault-"))
-    return {
-        quantity: {k: float(f"{v:.2g}") if isinstance(v, float) else v for k, v in row.items()}
-        for quantity, row in sorted(table.items())
-    }
+            for norm, value in size.items():
+                seen = faults[folder.name, test, quantity, fault]
+                seen[norm] = max(seen[norm], value)
+    for quantity, seen in errors.items():
+        table[quantity]["seen"] = excess(table[quantity], seen)
+    for (*_, quantity, fault), size in faults.items():
+        row, found = table[quantity], excess(table[quantity], size)
+        if found < row.get("fault", np.inf):
+            row.update(fault=found, smallest=fault.removeprefix("fault-"))
+    return dict(sorted(table.items()))
 
 
-def rows(table: dict[str, dict[str, Any]]) -> list[str]:
+def excess(row: dict[str, Any], errors: dict[str, float]) -> float:
+    """The greater of the errors in units of what is allowed."""
+    ratios = (e / (FACTOR * max(row[norm], LEAST[norm])) for norm, e in errors.items())
+    return float(f"{max(ratios):.2g}")
+
+
+def rows(table: Table) -> list[str]:
     """Lines of the table in the README."""
     lines = [
-        "| quantity | spread | widest in | allowed | worst seen | smallest fault |",
-        "|---|---|---|---|---|---|",
+        "| quantity | spread | rms | widest in | allowed | worst seen | smallest fault |",
+        "|---|---|---|---|---|---|---|",
     ]
     for quantity, row in table.items():
-        allowed = FACTOR * max(row["spread"], UNITS)
-        fault = f"{row['fault']:.1g} ({row['smallest']})" if "fault" in row else ""
+        allowed = FACTOR * max(row["largest"], LEAST["largest"])
+        fault = f"{row['fault']:g} ({row['smallest']})" if "fault" in row else ""
         lines.append(
-            f"| {quantity} | {row['spread']:.1e} | {row['widest']} | {allowed:.1e} "
-            f"| {row['error']:.1e} | {fault} |"
+            f"| {quantity} | {row['largest']:.1e} | {row['rms']:.1e} | {row['widest']} "
+            f"| {allowed:.1e} | {row['seen']:.2f} | {fault} |"
         )
     return lines
 
 
-def write(table: dict[str, dict[str, Any]]) -> None:
+def write(table: Table) -> None:
     TABLE.write_text(json.dumps(table, indent=1) + "\n")
     readme = TABLE.with_name("README.md")
     head, _ = readme.read_text().split("| quantity |")

@@ -97,6 +97,22 @@ def codes_of(result) -> np.ndarray:
     return np.array(codes)[result.index_map[0]]
 
 
+def numbered_alike(codes: np.ndarray, golden: np.ndarray) -> np.ndarray:
+    """Give each of our segments the code of the golden one of its class that it covers most of.
+
+    Instances that lie in the padding alone have a number in the published map, and none in ours.
+    """
+    both = np.stack([codes.ravel(), golden.ravel()])
+    pairs, areas = np.unique(both, axis=1, return_counts=True)
+    renumbered, partners = np.full_like(codes, -2), {}
+    for ours, theirs in pairs[:, np.argsort(-areas)].T.tolist():
+        free = ours not in partners and theirs not in partners.values()
+        if free and ours // CODES == theirs // CODES:
+            partners[ours] = theirs
+            renumbered[codes == ours] = theirs
+    return renumbered
+
+
 @pytest.mark.parametrize("path", golden_cases(SYSTEM, "network_*.npz"))
 def test_network_and_prediction(path):
     data = Golden(path)
@@ -128,7 +144,9 @@ def test_network_and_prediction(path):
         data.equal(f"aff_shape_{distance}", edges.shape)
         data.close("cops.affinity", f"aff_logits_{distance}", edges[:, :, ::2, ::2])
     (sample,) = model.postprocess(outputs, batch["data_samples"])
-    data.alike("panoptic", codes_of(sample.pred_panoptic_seg), 0.999)
+    codes = codes_of(sample.pred_panoptic_seg)
+    if not data.taken("panoptic", codes):
+        data.alike("panoptic", numbered_alike(codes, data["panoptic"]), 0.999)
     data.alike("sem_seg_argmax", sample.pred_sem_seg.sem_seg[0], 0.999)
     if "instance_scores" in data:
         check_instances(sample.pred_panoptic_seg.segments_info, data)

@@ -57,8 +57,8 @@ def test_a_fault_is_found(pattern, test, fault, monkeypatch):
     excess = [0.0]
 
     def measure(quantity, actual, expected, where):
-        error = tolerances.relative_error(actual, expected)
-        excess.append(error / tolerances.allowed(quantity))
+        for norm, error in tolerances.relative_errors(actual, expected).items():
+            excess.append(error / tolerances.allowed(quantity, norm))
 
     monkeypatch.setattr(tolerances, "listener", measure)
     with FAULTS[fault](), suppress(AssertionError):  # other numbers may be wrong as well

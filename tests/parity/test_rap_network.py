@@ -57,7 +57,7 @@ def test_backbone_and_neck(path):
         stages = model["backbone"](normalise(data["image_bgr_chw"], model_config(variant)))
         levels = model["neck"](stages)
     for number, feat in enumerate(stages, 2):
-        data.close("rap.backbone", f"c{number}_every_16th", feat[0, ::16])
+        data.close(f"rap.backbone_{number}", f"c{number}_every_16th", feat[0, ::16])
     for number, feat in enumerate(levels, 2):
         data.close("rap.neck", f"p{number}_every_16th", feat[0, ::16])
 

@@ -157,7 +157,7 @@ def test_comparison_with_panopticapi_is_bit_by_bit(run, tmp_path, monkeypatch, e
 def test_comparison_says_how_to_get_panopticapi(run, monkeypatch):
     monkeypatch.setattr(tool, "find_spec", lambda name: None)
     done = run(*_arguments("coco_mini"), "--check-against-panopticapi", status=1)
-    assert "pip install git+https" in done.err
+    assert "pip install --no-deps panopticapi-lite" in done.err
 
 
 @pytest.mark.optional

@@ -35,6 +35,27 @@ def test_an_architecture_is_described_without_building_it(run_tool):
     assert cost["params"] == 45388972 - 609280 - 4 * 1025 - 257
 
 
+def test_a_published_file_without_suffix_is_described(run_tool):
+    lists = {"backbone": COCO[:40], "head": COCO[40:47], "inter": COCO[47:]}
+    content = [{name: list(map(int, digits)) for name, digits in lists.items()}]
+    (run_tool.folder / "COCO_3.8G").write_text(json.dumps(content))
+    assert COCO in run_tool("search/describe.py", SUPERNET, "COCO_3.8G").stdout
+    done = run_tool("search/describe.py", SUPERNET, "ADE_3.8G", status=1)
+    assert "no such file" in done.stderr
+
+
+def test_a_network_is_chosen_from_the_published_log(run_tool, folder):
+    """The same evaluations as a log give the same choice."""
+    evaluations = json.loads((folder / "search.json").read_text())["evaluations"]
+    log = [{"backbone_rngs": [*map(int, e["digits"])], "pq": e["fitness"]} for e in evaluations]
+    (folder / "log.json").write_text(json.dumps(log))
+    texts = [
+        run_tool("search/choose.py", TINY_SEARCH, source, "--limit", "macs=6e8").stdout
+        for source in (folder, folder / "log.json")
+    ]
+    assert texts[0] == texts[1]
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Evaluations whose fitness falls with the number of choices 2."""

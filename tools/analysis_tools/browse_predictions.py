@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mmdet.structures import DetDataSample
 
     from mmpanoptic.datasets import PanopticDataset
-    from mmpanoptic.structures import LabelTable
+    from mmpanoptic.structures import LabelTable, SegmentInfo
     from mmpanoptic.visualization import GalleryEntry
 
 EXAMPLES = """
@@ -58,7 +58,7 @@ def make_sample(
 
     keys = ("img_path", "seg_map_path", "segments_info")
     sample = DetDataSample(metainfo={key: info[key] for key in keys})
-    segments = []
+    segments: list[SegmentInfo] = []
     for segment in prediction["segments_info"]:
         label = table.by_dataset_id(segment["category_id"])
         segments.append({**segment, "label": label.index, "isthing": label.isthing})

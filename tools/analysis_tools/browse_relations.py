@@ -60,7 +60,9 @@ class Predictor:
         from mmpanoptic.apis import init_model
         from mmpanoptic.registry import DATASETS
 
-        self.model = init_model(*args.model, args.device, args.cfg_options, args.trust)
+        config, checkpoint = args.model
+        model: Any = init_model(config, checkpoint, args.device, args.cfg_options, args.trust)
+        self.model = model
         self.dataset = DATASETS.build(self.model.cfg.test_dataloader.dataset)
         infos = (self.dataset.get_data_info(k) for k in range(len(self.dataset)))
         self.position = {info["img_id"]: k for k, info in enumerate(infos)}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import io
 import json
 from collections.abc import Iterator
@@ -19,8 +18,12 @@ from typing import Any
 
 from mmpanoptic import cli
 from mmpanoptic.evaluation import FileEvaluation, evaluate_files
-from mmpanoptic.evaluation.panoptic_tables import class_table, group_table, worst_table
-from mmpanoptic.utils import atomic_write, write_json
+from mmpanoptic.evaluation.panoptic_tables import (
+    class_table,
+    group_table,
+    worst_table,
+    write_per_image,
+)
 
 EXAMPLES = """
   %(prog)s --gt_json_file panoptic_val.json --pred_json_file predictions.panoptic.json
@@ -49,12 +52,7 @@ def build_parser() -> cli.Parser:
         help="count the pixels where the ground truth lacks area; take a missing iscrowd as 0",
     )
     parser.take("json", help="write everything as JSON")
-    parser.add(
-        "--per-image",
-        type=Path,
-        metavar="FILE",
-        help="write one row per image; .csv or .json by the name",
-    )
+    parser.take("per_image")
     parser.add(
         "--worst",
         type=cli.at_least(0),
@@ -76,12 +74,10 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     Raises:
         Failure: If panopticapi computes other bits.
     """
-    if args.per_image is not None and args.per_image.suffix not in (".csv", ".json"):
-        raise cli.UsageError(f"--per-image must end in .csv or .json, got {args.per_image}")
     if args.check_against_panopticapi and find_spec("panopticapi") is None:
         raise ImportError(
-            "--check-against-panopticapi needs the package panopticapi, which is not on PyPI: "
-            "pip install git+https://github.com/cocodataset/panopticapi.git"
+            "--check-against-panopticapi needs panopticapi: pip install --no-deps panopticapi-lite "
+            "(without its dependencies, of which it asks for old versions)"
         )
     result = evaluate_files(
         args.gt_json_file,
@@ -99,29 +95,10 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     yield f"{len(result.per_image)} images"
     cli.save_json(args, result.to_dict())
     if args.per_image is not None:
-        write_per_image(args.per_image, result)
+        write_per_image(args.per_image, result.per_image)
     if args.check_against_panopticapi:
         check_against_panopticapi(args, result)
         yield "panopticapi computes the same bits"
-
-
-def write_per_image(path: Path, result: FileEvaluation) -> None:
-    """Write one row per image: PQ, SQ, RQ, number of classes, and counts over all classes."""
-    rows = []
-    for image in result.to_dict()["per_image"]:
-        stats = image.pop("stats")
-        counts = {key: sum(part[key] for part in stats.values()) for key in ("tp", "fp", "fn")}
-        rows.append({**image, **counts})
-    if path.suffix == ".json":
-        write_json(path, rows, indent=1)
-        return
-    text = io.StringIO()
-    names = ["image_id", "file_name", "pq", "sq", "rq", "n", "tp", "fp", "fn"]
-    writer = csv.DictWriter(text, names)
-    writer.writeheader()
-    writer.writerows(rows)
-    with atomic_write(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
 
 
 def check_against_panopticapi(args: argparse.Namespace, result: FileEvaluation) -> None:

@@ -20,6 +20,7 @@ EXAMPLES = """
   %(prog)s SEARCH_CONFIG work_dirs/NAME/search --limit macs=3e11
   %(prog)s SEARCH_CONFIG work_dirs/NAME/search --limit macs=3e11 --out model --base CONFIG
   %(prog)s SEARCH_CONFIG work_dirs/NAME/search --curve macs --points 8
+  %(prog)s SEARCH_CONFIG search_log.json --limit macs=4e11      the log that the authors published
 """
 
 
@@ -27,7 +28,9 @@ def build_parser() -> cli.Parser:
     """Say what the command takes."""
     parser = cli.Parser(__doc__, EXAMPLES)
     parser.take("config", help="config of the search", metavar="SEARCH_CONFIG")
-    parser.add("folder", type=Path, metavar="FOLDER", help="folder of the search")
+    parser.add(
+        "folder", type=Path, metavar="FOLDER", help="folder of the search, or the published log"
+    )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "--limit", nargs="+", metavar="COST=GREATEST", help="the best network within the limits"
@@ -72,17 +75,13 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     from mmpanoptic.nas.auto_panoptic_cost import make_costs
     from mmpanoptic.nas.budget import best_in_ranges
     from mmpanoptic.nas.cost import check_ranges
+    from mmpanoptic.nas.published import read_evaluations
     from mmpanoptic.nas.scoring import ridge_scores
-    from mmpanoptic.utils import read_json
 
     cfg = resolve_config(cli.read_config(args))
     space = SearchSpace.from_config(cfg.search_space)
     costs = make_costs(space, cfg.model, **(cfg.train_cfg.get("cost") or {}))
-    candidates = [
-        (space.parse(one["digits"]), one["fitness"])
-        for one in read_json(args.folder / "search.json")["evaluations"]
-        if one["fitness"] is not None
-    ]
+    candidates = read_evaluations(space, args.folder)
     scores = ridge_scores(space, candidates, args.penalty)
     mean = float(np.mean([fitness for _, fitness in candidates]))
     rows = []

@@ -12,6 +12,7 @@ from mmpanoptic import cli
 EXAMPLES = """
   %(prog)s CONFIG 32021320131330010010232210131221120202304123230200011120
   %(prog)s CONFIG model_0.json --size 512 1024
+  %(prog)s CONFIG test_models/COCO_3.8G              a published architecture
   %(prog)s CONFIG CODE --json -                      machine readable, on the standard output
 """
 
@@ -20,7 +21,7 @@ def build_parser() -> cli.Parser:
     """Say what the command takes."""
     parser = cli.Parser(__doc__, EXAMPLES)
     parser.take("config", help="config with search_space and model")
-    parser.add("architectures", nargs="+", metavar="CODE", help="digits, JSON text or a JSON file")
+    parser.add("architectures", nargs="+", metavar="CODE", help="digits, JSON text or a file")
     parser.take("size", old=["--input-size"], default=(800, 1344))
     parser.add("--box-rois", type=cli.at_least(0), default=1000, help="boxes for the box head")
     parser.add("--mask-rois", type=cli.at_least(0), default=100, help="boxes for the mask head")
@@ -35,6 +36,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     from mmpanoptic.engine.config import resolve_config
     from mmpanoptic.nas import SearchSpace
     from mmpanoptic.nas.auto_panoptic_cost import make_costs
+    from mmpanoptic.nas.published import read_architecture
     from mmpanoptic.utils import write_json
 
     cfg = resolve_config(cli.read_config(args))
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     )
     described = []
     for code in args.architectures:
-        arch = space.parse(Path(code).read_text() if Path(code).suffix == ".json" else code)
+        arch = read_architecture(space, code)
         names, cost = space.describe(arch), costs.cost(arch)
         described.append({"digits": space.digits(arch), "names": names, "cost": cost})
         if args.json == Path("-"):

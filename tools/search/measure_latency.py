@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from typing import Any
 
 from mmpanoptic import cli
 
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     from mmpanoptic.nas import SearchSpace
     from mmpanoptic.nas.latency import measure_choices, write_latencies
 
-    model = init_model(args.config, None, args.device, args.cfg_options)
+    model: Any = init_model(args.config, None, args.device, args.cfg_options)
     space = SearchSpace.from_config(model.cfg.search_space)
     height, width = args.size
     image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)

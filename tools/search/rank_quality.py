@@ -72,7 +72,7 @@ def correlations(first: Sequence[float], second: Sequence[float]) -> dict[str, f
     concordant = (signs[0] * signs[1]).sum()
     scale = np.sqrt((signs[0] ** 2).sum() * (signs[1] ** 2).sum())
     return {
-        "spearman": float(np.corrcoef(*ranks)[0, 1]),
+        "spearman": float(np.corrcoef(np.stack(ranks))[0, 1]),
         "kendall": float(concordant / scale),
     }
 

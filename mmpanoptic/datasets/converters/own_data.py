@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -117,7 +117,7 @@ def convert_own_data(
     function: Callable[[Job], Record],
     classes: ClassList,
     out: Path,
-    splits: dict[str, Sequence[str]],
+    splits: Mapping[str, Sequence[str]],
     info: dict[str, Any],
     nproc: int = 1,
 ) -> list[Summary]:

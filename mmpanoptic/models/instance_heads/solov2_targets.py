@@ -130,7 +130,8 @@ def _count(masks: Tensor) -> tuple[Tensor, Tensor]:
     """
     count, height, width = masks.shape
     if not masks.numel():  # arrays without elements may have strides of 0, which no view accepts
-        return tuple(masks.new_zeros(count, side, dtype=torch.int64) for side in (height, width))
+        empty = masks.new_zeros(count, max(height, width), dtype=torch.int64)
+        return empty[:, :height], empty[:, :width]
     if width % BYTES or masks.storage_offset() % BYTES or not masks.is_contiguous():
         masks = functional.pad(masks, (0, -width % BYTES)).clone()
     eights = masks.view(torch.int64)

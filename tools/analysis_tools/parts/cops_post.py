@@ -52,8 +52,10 @@ def make_inputs(size: str = "default", coco: bool = False) -> dict[str, Any]:
 def baseline(inputs: dict[str, Any]) -> dict[str, Any]:
     """Work on stacks of masks, as published."""
     head = inputs["head"]
+    labels, components = inputs["cut"]
     return panoptic_of_cut(
-        *inputs["cut"],
+        labels,
+        components,
         inputs["class_logits"],
         inputs["edge_logits"],
         inputs["distances"],
@@ -74,7 +76,8 @@ def ours(inputs: dict[str, Any]) -> dict[str, Any]:
 def check(expected: dict[str, Any], got: dict[str, Any]) -> None:
     """Compare every pixel and every score."""
     data = got["pred_panoptic_seg"]
-    codes, seen, scores = [-1], {}, {}
+    codes, scores = [-1], {}
+    seen: dict[int, int] = {}
     for segment in data.segments_info:
         label = segment["label"]
         codes.append(label * 1000 + (seen.get(label, 0) if segment["isthing"] else 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,8 @@ def make_inputs(size: str = "default", channels: int = 1) -> dict[str, Any]:
     label_of = {s["id"]: s["category_id"] for s in segments}
     semantic = np.vectorize(lambda number: label_of.get(number, 0))(ids[::4, ::4])
     things = [s for s in segments if s["category_id"] in CITYSCAPES_THINGS][:20]
-    boxes, masks = zip(*(_crop(ids == s["id"]) for s in things), strict=True)
-    masks = torch.stack(masks)[:, None].repeat(1, channels, 1, 1)
+    boxes, crops = zip(*(_crop(ids == s["id"]) for s in things), strict=True)
+    masks = torch.stack(crops)[:, None].repeat(1, channels, 1, 1)
     masks += torch.from_numpy(np.random.default_rng(0).normal(0, 0.5, masks.shape)).float()
     labels = torch.tensor([s["category_id"] - NUM_STUFF for s in things])
     stuff_area = 2048 // SHRINK[size] ** 2
@@ -71,7 +72,8 @@ def _crop(mask: np.ndarray) -> tuple[list[float], Tensor]:
 def baseline(inputs: dict[str, Any]) -> tuple[Tensor, list[int]]:
     """Fuse at full size."""
     arguments = (inputs[name] for name in ("logits", "boxes", "labels", "masks", "size"))
-    return efficientps.fuse(*arguments, num_stuff=NUM_STUFF, stuff_area=inputs["stuff_area"])
+    fuse = partial(efficientps.fuse, num_stuff=NUM_STUFF, stuff_area=inputs["stuff_area"])
+    return fuse(*arguments)
 
 
 def ours(inputs: dict[str, Any]) -> tuple[Tensor, list[int]]:

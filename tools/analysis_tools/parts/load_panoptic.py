@@ -62,7 +62,7 @@ def baseline(inputs: dict[str, Any]) -> dict[str, np.ndarray]:
     """Decode, and compare the map with every id in turn."""
     if inputs["bare_decode"]:
         data = np.frombuffer(inputs["png"], np.uint8)
-        return {"color": cv2.imdecode(data, cv2.IMREAD_UNCHANGED)}
+        return {"color": np.asarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED))}
     semantic, index = load_panoptic(inputs["png"], inputs["segments"])
     return {"semantic": semantic, "index": index}
 

@@ -28,7 +28,7 @@ from tests.reference.panoptic_maps import smooth_noise
 
 DESCRIPTION = "Cityscapes-like image and panoptic PNG (1024 x 2048) to one crop; four samples."
 BASELINE = "the published mapper: Pillow's decoders, RGB maps moved along, a pass per segment."
-SHORT_EDGES = (512, 640, 704, 832, 896, 1024, 1152, 1216)
+SHORT_EDGES: tuple[int, ...] = (512, 640, 704, 832, 896, 1024, 1152, 1216)
 SHORT_EDGES += (1344, 1408, 1536, 1664, 1728, 1856, 1920, 2048)
 SHRINK = {"default": 1, "small": 8}
 SAMPLES = 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,9 +64,8 @@ def baseline(inputs: dict[str, Any]) -> dict[str, Any]:
     shape, head = inputs["shape"], inputs["head"]
 
     def enlarge(x: Tensor) -> Tensor:
-        options = {"mode": "bilinear", "align_corners": False}
-        x = functional.interpolate(x, scale_factor=4, **options)
-        return functional.interpolate(x, size=shape, **options)[0]
+        resize = partial(functional.interpolate, mode="bilinear", align_corners=False)
+        return resize(resize(x, scale_factor=4), size=shape)[0]
 
     logits, center = enlarge(inputs["logits"]), enlarge(inputs["center"])
     semantic, probability = logits.argmax(0), logits.softmax(0)
@@ -96,7 +96,8 @@ def ours(inputs: dict[str, Any]) -> dict[str, Any]:
 def check(expected: dict[str, Any], got: dict[str, Any]) -> None:
     """Compare every pixel and every score."""
     data = got["pred_panoptic_seg"]
-    codes, seen, scores = [-1], {}, {}
+    codes, scores = [-1], {}
+    seen: dict[int, int] = {}
     for segment in data.segments_info:
         label = segment["label"]
         seen[label] = seen.get(label, 0) + 1

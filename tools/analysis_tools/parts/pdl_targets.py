@@ -11,7 +11,7 @@ from mmdet.structures import DetDataSample
 from mmpanoptic.models.instance_heads import make_center_offset_targets
 from mmpanoptic.models.layers import collate_segments
 from mmpanoptic.models.semantic_heads.semantic_targets import make_semantic_targets
-from mmpanoptic.structures import make_panoptic_data
+from mmpanoptic.structures import SegmentInfo, make_panoptic_data
 from tests.data.golden.panoptic_deeplab.crafted_inputs import (
     CITYSCAPES_THINGS,
     COCO_THINGS,
@@ -48,14 +48,18 @@ def make_inputs(
 def _make_sample(ids: np.ndarray, segments: list[dict], things: tuple[int, ...]) -> DetDataSample:
     """Pack as the pipeline does: an index map and the list of its segments."""
     index_of = np.zeros(int(ids.max()) + 1, np.uint8)
-    infos = []
+    infos: list[SegmentInfo] = []
     for number, segment in enumerate(segments, 1):
         if segment["id"] < len(index_of):
             index_of[segment["id"]] = number
         label = segment["category_id"]
         infos.append(
-            {"id": segment["id"], "label": label, "isthing": label in things}
-            | {"iscrowd": segment["iscrowd"]}
+            SegmentInfo(
+                id=segment["id"],
+                label=label,
+                isthing=label in things,
+                iscrowd=segment["iscrowd"],
+            )
         )
     sample = DetDataSample(metainfo={"img_shape": ids.shape})
     sample.gt_panoptic_seg = make_panoptic_data(index_of[ids], infos)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def baseline(inputs: dict[str, Any]) -> Averages | None:
     """Do what the case compares with."""
     runs: dict[str, Callable[..., Averages | None]] = {
         "": lambda *paths: reference.evaluate(*paths)[0],
-        "threads": lambda *paths: evaluate_files(*paths, workers=1).quality.averages,
+        "threads": lambda *paths: partial(evaluate_files, workers=1)(*paths).quality.averages,
         "decode": decode_all,
         "panopticapi": run_panopticapi,
     }
@@ -72,7 +73,8 @@ def run_panopticapi(gt_json: Path, pred_json: Path, gt_folder: Path, pred_folder
 
 def ours(inputs: dict[str, Any]) -> Averages:
     """Evaluate the files."""
-    return evaluate_files(*inputs["files"].paths, workers=inputs["workers"]).quality.averages
+    evaluate = partial(evaluate_files, workers=inputs["workers"])
+    return evaluate(*inputs["files"].paths).quality.averages
 
 
 def check(expected: Averages | None, got: Averages) -> None:

@@ -9,7 +9,7 @@ from mmdet.structures import DetDataSample
 from mmengine.logging import MMLogger
 
 from mmpanoptic.evaluation import PanopticQualityMetric
-from mmpanoptic.structures import LabelTable, make_panoptic_data
+from mmpanoptic.structures import LabelTable, SegmentInfo, make_panoptic_data
 from tests.reference import panoptic_quality as reference
 from tests.reference.panoptic_files import CASES, PanopticFiles, write_files
 
@@ -33,7 +33,7 @@ def _sample(files: PanopticFiles, table: LabelTable, number: int) -> DetDataSamp
     annotation = files.annotations[number]
     index, categories = files.predictions[number]
     labels = [table.by_dataset_id(category) for category in categories]
-    info = [{"id": k, "label": label.index} for k, label in enumerate(labels, 1)]
+    info = [SegmentInfo(id=k, label=label.index) for k, label in enumerate(labels, 1)]
     sample = DetDataSample(
         metainfo={
             "sample_idx": number,
