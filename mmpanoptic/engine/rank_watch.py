@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -101,7 +100,12 @@ class RankWatch:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.active = False
         self._end = end or _end_process
-        self._words = {"pid": os.getpid(), "host": socket.gethostname(), "beat": 0, "moves": 0}
+        self._words: dict[str, Any] = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "beat": 0,
+            "moves": 0,
+        }
         self._words |= {"position": 0, "error": ""}
         self._ranks: dict[int, _Rank] = {}
         self._store_lost = False
@@ -305,6 +309,5 @@ def _is_broken_connection(error: Exception) -> bool:
 def _end_process(text: str) -> None:
     """End at once: the main thread waits for a process that will not answer."""
     if text:
-        sys.stderr.write(f"error: {text}\n")
-        sys.stderr.flush()
+        os.write(2, f"error: {text}\n".encode())  # whoever holds the stream may wait, too
     os._exit(1)

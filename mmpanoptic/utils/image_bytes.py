@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
+_JPEG_END = b"\xff\xd9"
 _TIFF = (b"II*\0", b"MM\0*")
 _ORIENTATION = 0x0112  # number of the EXIF tag
 _MOST_PIXELS = 1 << 30  # OpenCV's own limit; libjpeg would make room for whatever a header says
@@ -62,8 +63,8 @@ def decode_image(data: bytes, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
     """Decode as OpenCV does, but refuse damaged files.
 
     OpenCV fills what is lost of a JPEG with grey and writes a line to the standard error. Here a
-    warning of the decoder counts as damage. BMP and other formats without checksums cannot tell,
-    nor can CMYK JPEGs, of which only a cut end is found.
+    warning of the decoder counts as damage. Formats without checksums (BMP, WebP) show a cut end
+    only, and so do CMYK JPEGs.
 
     Args:
         data: Content of the file.
@@ -98,14 +99,24 @@ def _decode_jpeg(data: bytes) -> np.ndarray | None:
     if frame is None or not frame.is_known():
         _check_by_pillow(data)
         return None
-    try:
-        # The same library as OpenCV's, and so the same pixels.
-        return kornia.decode_image_jpegturbo(data, "rgb")
-    except Exception as error:  # the package raises no narrower class
-        _check_by_pillow(data)  # knows more exactly what is wrong, if the end is missing
-        raise ImageDamageError(
-            "the image is damaged: parts of the JPEG's data are lost or changed"
-        ) from error
+    trimmed = _without_padding(data)
+    for version in (data, trimmed) if len(trimmed) < len(data) else (data,):
+        try:
+            # The same library as OpenCV's, and so the same pixels.
+            return kornia.decode_image_jpegturbo(version, "rgb")
+        except Exception:  # noqa: S112 - the package raises no narrower class
+            continue
+    _check_by_pillow(data)  # knows more exactly what is wrong, if the end is missing
+    raise ImageDamageError(
+        "the image is damaged: parts of the JPEG's data are lost or changed; fetch it again or, if "
+        "it looks whole, save it anew"
+    )
+
+
+def _without_padding(data: bytes) -> bytes:
+    """Drop zeros in front of the end mark, which some cameras write."""
+    end = data.rfind(_JPEG_END)
+    return data[:end].rstrip(b"\0") + _JPEG_END if end > 0 else data
 
 
 def _find_frame(data: bytes) -> _Frame | None:

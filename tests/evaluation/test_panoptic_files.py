@@ -166,3 +166,14 @@ def test_import_needs_neither_pycocotools_nor_panopticapi_nor_pyplot():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("which", ["gt", "pred"])
+@pytest.mark.parametrize("name", ["{folder}/gt/{name}", "../gt/{name}", "x/../../gt/{name}"])
+def test_files_outside_the_folders_are_not_read(files, which, name):
+    def lead_out(content):
+        for entry in content["annotations"]:
+            entry["file_name"] = name.format(folder=files.folder, name=entry["file_name"])
+
+    edit(files, which, lead_out)
+    assert problems(files).kinds == ["unsafe_path"]

@@ -13,6 +13,7 @@ import numpy as np
 from mmpanoptic import cli
 from mmpanoptic.structures import OVERLAP_FIELD, LabelTable
 from mmpanoptic.utils import read_json
+from mmpanoptic.utils.files import is_inside
 
 if TYPE_CHECKING:
     from mmpanoptic.visualization import GalleryEntry
@@ -175,6 +176,8 @@ def draw_entries(args: argparse.Namespace) -> Iterator[GalleryEntry]:
         by_image.setdefault(annotation["image_id"], []).append(annotation)
     predictor = Predictor(args) if args.model else None
     for image in cli.track(choose_images(args, content, by_image), "relations"):
+        if not is_inside(image["file_name"]):
+            raise ValueError(f"file_name {image['file_name']!r} leads out of {args.images}")
         path = args.images / image["file_name"]
         picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
         if picture is None:

@@ -17,7 +17,7 @@ launch() {
             --master_port="${PORT:-29500}"
         )
     fi
-    PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "$python" "$tools/dev/launch.py" \
+    PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "$python" "$tools/dev/launch.py" -- \
         "${rendezvous[@]}" --nproc_per_node="$NUMBER" "$tools/$tool" "$@"
 }
 
