@@ -108,6 +108,7 @@ setup(
     extras_require={
         "torch": ["torch>=2.6"],
         "optional": read_requirements("optional"),
+        "formats": read_requirements("formats"),
         "tests": read_requirements("tests"),
         "docs": read_requirements("docs"),
     },

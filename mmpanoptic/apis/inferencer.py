@@ -20,11 +20,10 @@ from mmpanoptic.registry import INFERENCERS, TRANSFORMS
 from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils import write_json
 from mmpanoptic.utils.format_errors import PanopticFormatError, format_error
+from mmpanoptic.utils.image_files import image_id_of, list_images
 
 from .model import init_model
 from .panoptic_result import PanopticResult
-
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 VIDEO_SUFFIXES = frozenset(
     {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
@@ -52,24 +51,6 @@ class ImageSource:
     def to_sample(self) -> dict[str, Any]:
         """Return what the test pipeline starts with."""
         return {"img": self.image, "img_path": self.path, "img_id": self.name}
-
-
-def list_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """List the images in a folder and its sub-folders, sorted.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    found = sorted(
-        path
-        for path in Path(folder).rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
-    if not found:
-        raise ValueError(
-            f"{folder} holds no images; known suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}"
-        )
-    return found
 
 
 def iter_sources(inputs: ImageInput | Iterable[ImageInput]) -> Iterator[ImageSource]:
@@ -325,7 +306,7 @@ class PanopticInferencer:
 class CocoWriter:
     """Write results in COCO-panoptic format: PNGs at once, the JSON at the end.
 
-    Numeric names, as COCO's images have, become integer ids; other names are ids as they are.
+    Ids follow :func:`~mmpanoptic.utils.image_files.image_id_of`, as those of converted own data do.
 
     Args:
         folder: Gets ``panoptic.json`` and ``panoptic/NAME.png``.
@@ -340,8 +321,7 @@ class CocoWriter:
 
     def add(self, result: PanopticResult) -> None:
         """Write the PNG of a result and remember its segments."""
-        stem = result.name.rpartition("/")[2]
-        image_id: int | str = int(stem) if stem.isascii() and stem.isdigit() else stem
+        image_id = image_id_of(result.name)
         if image_id in self.images:
             image_id = result.name
         self.images[image_id] = result.image_entry(image_id)

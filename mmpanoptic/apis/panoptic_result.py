@@ -220,7 +220,9 @@ class PanopticResult:
     def image_entry(self, image_id: int | str) -> dict[str, Any]:
         """Describe the image as an entry of ``images`` of a COCO-panoptic JSON."""
         height, width = self.panoptic_seg.shape
-        file_name = Path(self.image_path).name if self.image_path else self.name
+        file_name = self.name
+        if self.image_path:
+            file_name = (Path(self.name).parent / Path(self.image_path).name).as_posix()
         return {"id": image_id, "file_name": file_name, "height": height, "width": width}
 
     def _load(self, image: np.ndarray | None) -> np.ndarray:

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmpanoptic.structures import LabelTable
-from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
+from mmpanoptic.utils.coco_file import InstanceJson, place_of
 
-_REQUIRED = ("id", "image_id", "category_id", "segmentation")
-_CONVERTED = (*_REQUIRED, "bbox", "iscrowd")
+_CONVERTED = ("id", "image_id", "category_id", "segmentation", "bbox", "iscrowd", "position")
 
 
 def read_instances(
@@ -28,63 +27,50 @@ def read_instances(
 
     Returns:
         dict: By ``image_id``, in file order: a list of ``dict(id, label, iscrowd, mask, ...)``.
-        ``mask`` is the JSON's ``segmentation`` (polygons or RLE); further fields of the JSON
-        (``area``, occlusion relations, ...) are kept as they are.
+        ``mask`` is the JSON's ``segmentation`` (polygons or RLE), checked; further fields of the
+        JSON (``area``, occlusion relations, ...) are kept as they are.
 
     Raises:
         PanopticFormatError: Listing all problems of the file.
     """
-    annotations = content.get("annotations")
-    if not isinstance(annotations, list):
-        detail = "the file has no list 'annotations'"
-        raise PanopticFormatError([FormatProblem("missing_field", detail, file)])
-    problems = _compare_names(content.get("categories", []), file, table)
+    reader = InstanceJson(content, file)
+    annotations = reader.parse()
+    _compare_names(reader, table)
     by_image: dict[Any, list[dict[str, Any]]] = {}
-    for position, annotation in enumerate(annotations):
-        problem = _find_problem(annotation, f"annotations[{position}]", table)
-        if problem is not None:
-            image_id = annotation.get("image_id") if isinstance(annotation, Mapping) else None
-            problems.append(FormatProblem(*problem, file, image_id))
+    for annotation in annotations:
+        category, image_id = annotation["category_id"], annotation["image_id"]
+        if not table.has_dataset_id(category) or not table.by_dataset_id(category).isthing:
+            _refuse_category(reader, annotation, table)
             continue
         extra = {key: value for key, value in annotation.items() if key not in _CONVERTED}
         instance = {
             "id": annotation["id"],
-            "label": table.by_dataset_id(annotation["category_id"]).index,
-            "iscrowd": int(annotation.get("iscrowd", 0)),
+            "label": table.by_dataset_id(category).index,
+            "iscrowd": annotation["iscrowd"],
             "mask": annotation["segmentation"],
             **extra,
         }
-        by_image.setdefault(annotation["image_id"], []).append(instance)
-    if problems:
-        raise PanopticFormatError(problems)
+        by_image.setdefault(image_id, []).append(instance)
+    reader.raise_problems()
     return by_image
 
 
-def _compare_names(categories: Any, file: str, table: LabelTable) -> list[FormatProblem]:
-    """Find categories that mean something else here than in the panoptic dataset."""
-    problems = []
-    for category in categories:
-        number, name = category.get("id"), category.get("name")
+def _compare_names(reader: InstanceJson, table: LabelTable) -> None:
+    """Note categories that mean something else here than in the panoptic dataset."""
+    for (_, number), name in reader.names.items():
         if table.has_dataset_id(number) and table.by_dataset_id(number).name != name:
             detail = f"category {number} is {name} here, but {table.by_dataset_id(number).name} in "
-            detail += "the panoptic annotation"
-            problems.append(FormatProblem("category_mismatch", detail, file))
-    return problems
+            reader.add("category_mismatch", f"{detail}the panoptic annotation")
 
 
-def _find_problem(annotation: Any, what: str, table: LabelTable) -> tuple[str, str] | None:
-    """Return kind and detail of the first problem of an instance."""
-    if not isinstance(annotation, Mapping):
-        return "bad_field", f"{what} must be an object, got {annotation!r}"
-    missing = [field for field in _REQUIRED if field not in annotation]
-    if missing:
-        return "missing_field", f"{what} lacks {', '.join(missing)}"
-    category = annotation["category_id"]
-    if not table.has_dataset_id(category):
-        return "unknown_category", f"{what}.category_id {category!r} is unknown"
-    if not table.by_dataset_id(category).isthing:
-        return "category_mismatch", f"{what}.category_id {category!r} is stuff, not a thing"
-    mask = annotation["segmentation"]
-    if not isinstance(mask, list) and not (isinstance(mask, Mapping) and "counts" in mask):
-        return "bad_field", f"{what}.segmentation must be polygons or a run-length code"
-    return None
+def _refuse_category(
+    reader: InstanceJson, annotation: Mapping[str, Any], table: LabelTable
+) -> None:
+    category, image_id = annotation["category_id"], annotation["image_id"]
+    place = place_of("annotations", annotation["position"], annotation)
+    if table.has_dataset_id(category):
+        detail = f"{place}.category_id {category!r} is stuff, not a thing"
+        reader.add("category_mismatch", detail, image_id)
+    else:
+        detail = f"{place}.category_id {category!r} is not in the panoptic annotation"
+        reader.add("unknown_category", detail, image_id)

@@ -11,9 +11,10 @@ from mmengine.utils import is_abs
 
 from mmpanoptic.registry import DATASETS
 from mmpanoptic.structures import LabelTable
+from mmpanoptic.utils.coco_file import load_json_object
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
 
-from .panoptic_json import load_json_object, read_categories
+from .panoptic_json import read_categories
 
 _PER_CLASS = ("dataset_ids", "isthing", "palette", "thing_classes", "stuff_classes")
 
@@ -65,7 +66,7 @@ def table_from_categories(categories: Any, file: str, metainfo: Mapping[str, Any
     Raises:
         PanopticFormatError: If a category is wrong, or ``classes`` are not the JSON's names.
     """
-    table = read_categories(categories, file)
+    table = read_categories(categories, file, drop_colors=True)
     if "classes" not in metainfo:
         return table
     wanted = list(metainfo["classes"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from mmpanoptic.structures import (
     segment_statistics,
 )
 from mmpanoptic.utils.archives import open_archive_of
+from mmpanoptic.utils.coco_file import load_json_object
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError, format_error
 from mmpanoptic.utils.panoptic_png import read_panoptic_png
 
@@ -29,7 +31,7 @@ from .data_errors import DataErrorCounter, explain_missing_folder
 from .instance_json import read_instances
 from .label_tables import merge_metainfo, table_from_categories, table_from_metainfo
 from .panoptic_cache import PanopticCache, open_cache
-from .panoptic_json import PanopticJson, check_categories, load_json_object
+from .panoptic_json import PanopticJson, check_categories, find_empty
 from .seeding import seed_sample
 from .transforms.foreign import check_pipeline
 
@@ -174,15 +176,15 @@ class PanopticDataset(BaseDataset):
 
         Returns:
             list[dict]: One entry per annotation, in the JSON's order: ``img_id``, ``img_path``,
-            ``seg_map_path``, ``height``, ``width``, ``annotation_index``, ``segments_info``, and
-            ``instances`` if there is an instance file.
+            ``seg_map_path``, ``png_name`` (of a prediction), ``height``, ``width``,
+            ``annotation_index``, ``segments_info``, and ``instances`` if there is an instance file.
         """
         content = load_json_object(self.ann_file, self.ANN_FILE_HINT)
         self._check_archives()
         annotated = "annotations" in content or not self.test_mode
         self._check_table(content, annotated)
         parsed = PanopticJson(content, self.ann_file, self.label_table, self.fill_missing)
-        records = parsed.records() if annotated else parsed.unannotated()
+        records = parsed.records() if annotated else parsed.test_records()
         instances = self._load_instances(records)
         for record in records:
             image_file, seg_file = record.pop("img_file"), record.pop("seg_file")
@@ -190,6 +192,8 @@ class PanopticDataset(BaseDataset):
                 self.data_prefix["img"], self.image_file(image_file, record["img_id"])
             )
             record["seg_map_path"] = seg_file and join_path(self.data_prefix["seg"], seg_file)
+            # With its folders, so that predictions of equal names stay apart.
+            record["png_name"] = f"{posixpath.splitext(seg_file or image_file)[0]}.png"
             if instances is not None:
                 record["instances"] = instances.get(record["img_id"], [])
             if self.fill_missing:
@@ -325,9 +329,7 @@ class PanopticDataset(BaseDataset):
             info["panoptic_cache"] = self.cache
         try:
             if not self.test_mode and not info["segments_info"]:
-                detail = "the image has no segments"
-                problem = FormatProblem("empty_annotation", detail, self.ann_file, info["img_id"])
-                raise PanopticFormatError([problem])
+                raise PanopticFormatError(find_empty([info], self.ann_file))
             data = self.pipeline(info)
         except PanopticFormatError as error:
             if self.errors is None:
@@ -401,13 +403,7 @@ class PanopticDataset(BaseDataset):
         """Report images without segments at the start instead of after hours of training."""
         if self.test_mode or self.on_error == "skip" or self.filter_empty_gt:
             return
-        problems = [
-            FormatProblem(
-                "empty_annotation", "the image has no segments", self.ann_file, record["img_id"]
-            )
-            for record in records
-            if not record["segments_info"]
-        ]
+        problems = find_empty(records, self.ann_file)
         if problems:
             raise PanopticFormatError(problems)
 

@@ -14,6 +14,18 @@ from typing import Any
 
 import numpy as np
 
+from mmpanoptic.utils.coco_file import (
+    CocoFile,
+    InstanceJson,
+    describe_unknown,
+    is_box,
+    is_number,
+    key_of,
+    place_of,
+)
+from mmpanoptic.utils.format_errors import format_error
+from mmpanoptic.utils.segmentations import check_segmentation
+
 from .tables import render_table
 
 BACKENDS = ("pycocotools", "faster-coco-eval")
@@ -36,8 +48,6 @@ STATISTICS = (
     "ARl",
 )
 """Names of the twelve numbers, in COCO's order."""
-
-_MAX_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,8 @@ def evaluate_coco_ap(
     iou_type: str,
     backend: str = "pycocotools",
     image_ids: Sequence[Any] | None = None,
+    files: tuple[str, str] = ("the ground truth", "the detections"),
+    checked: bool = False,
 ) -> CocoScores:
     """Compute AP.
 
@@ -99,16 +111,22 @@ def evaluate_coco_ap(
         iou_type (str): ``bbox`` or ``segm``. Of ``segm`` the mask's area decides what is small.
         backend (str): One of :data:`BACKENDS`.
         image_ids (Sequence | None): Images to evaluate; None takes all of the ground truth.
+        files (tuple[str, str]): What messages call the two.
+        checked (bool): Both went through :func:`check_truth` and :func:`check_detections`.
 
     Returns:
         CocoScores: Fractions.
 
     Raises:
-        ValueError: If a file breaks COCO's format; the message says where.
+        PanopticFormatError: Listing all problems of a file.
+        ValueError: If kind or backend are unknown.
     """
     annotations_class, evaluator_class = load_backend(backend)
-    check_truth(truth)
-    check_detections(truth, detections, iou_type)
+    if iou_type not in IOU_TYPES:
+        raise ValueError(f"unknown kind of AP {iou_type!r}; known: {', '.join(IOU_TYPES)}")
+    if not checked:
+        truth = check_truth(truth, [iou_type], files[0])
+        check_detections(truth, detections, iou_type, files[1])
     with redirect_stdout(io.StringIO()):  # both backends print their progress
         ground_truth = _build(annotations_class, _with_valid_ids(truth))
         evaluator = evaluator_class(
@@ -126,68 +144,119 @@ def evaluate_coco_ap(
     )
 
 
-def check_truth(truth: Any) -> None:
-    """Refuse what is no COCO instance annotation.
+def check_truth(
+    truth: Any, iou_types: Sequence[str] = IOU_TYPES, file: str = "the ground truth"
+) -> dict[str, Any]:
+    """Check a COCO instance annotation, with the reader that training and converters use.
+
+    Args:
+        truth: Content of an ``instances_*.json``.
+        iou_types: What will be computed; masks are due for ``segm`` alone.
+        file: What messages call it.
+
+    Returns:
+        dict: The content, with segmentations in COCO's own form.
 
     Raises:
-        ValueError: If a field is missing.
+        PanopticFormatError: Listing all problems.
     """
-    missing = [
-        key
-        for key in ("images", "annotations", "categories")
-        if not isinstance(truth, Mapping) or key not in truth
-    ]
-    if missing:
-        raise ValueError(f"the ground truth lacks {', '.join(missing)}; give an instances_*.json")
-    for index, annotation in enumerate(truth["annotations"]):
-        if "segments_info" in annotation:
-            raise ValueError(
-                "the ground truth is a panoptic JSON; AP needs an instances_*.json, which "
-                "tools/dataset_converters/coco_panoptic2instances.py makes from it"
-            )
-        fields = ("image_id", "category_id", "bbox", "area")
-        absent = [key for key in fields if key not in annotation]
-        if absent:
-            raise ValueError(f"annotations[{index}] of the ground truth lacks {', '.join(absent)}")
+    if not isinstance(truth, Mapping):
+        detail = f"the ground truth must be an object, got {type(truth).__name__}"
+        raise format_error("bad_field", detail, file)
+    entries = truth.get("annotations")
+    if isinstance(entries, list) and any(
+        isinstance(e, dict) and "segments_info" in e for e in entries
+    ):
+        detail = (
+            "the ground truth is a panoptic JSON; AP needs an instances_*.json, which "
+            "tools/dataset_converters/coco_panoptic2instances.py makes from it"
+        )
+        raise format_error("bad_field", detail, file)
+    reader = InstanceJson(truth, file, masks="segm" in iou_types)
+    annotations = []
+    for annotation in reader.parse():
+        place = place_of("annotations", annotation.pop("position"), annotation)
+        _check_values(reader, annotation, place, ("bbox", "area"))
+        annotations.append(annotation)
+    reader.raise_problems()
+    return {**truth, "annotations": annotations}
 
 
 def check_detections(
-    truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]], iou_type: str
+    truth: Mapping[str, Any],
+    detections: Sequence[Mapping[str, Any]],
+    iou_type: str,
+    file: str = "the detections",
 ) -> None:
-    """Refuse detections that do not fit the ground truth.
+    """Check detections against the ground truth.
 
     Args:
-        truth (Mapping): Content of an ``instances_*.json``.
+        truth (Mapping): From :func:`check_truth`.
         detections (Sequence[Mapping]): Content of a result file.
         iou_type (str): ``bbox`` or ``segm``.
+        file: What messages call it.
 
     Raises:
-        ValueError: If a field is missing, or an image or category is not in the ground truth.
+        PanopticFormatError: Listing all problems.
     """
-    if iou_type not in IOU_TYPES:
-        raise ValueError(f"unknown kind of AP {iou_type!r}; known: {', '.join(IOU_TYPES)}")
-    if not isinstance(detections, Sequence):
-        raise ValueError("a COCO result file is a list of detections, not an object")
+    if not isinstance(detections, list | tuple):
+        detail = f"a COCO result file is a list of detections, not {type(detections).__name__}"
+        raise format_error("bad_field", detail, file)
+    reader = CocoFile({}, file)
+    images = {key_of(image["id"]): image for image in truth["images"]}
+    categories = {key_of(category["id"]): category for category in truth["categories"]}
     shape = "bbox" if iou_type == "bbox" else "segmentation"
-    for index, detection in enumerate(detections):
-        fields = ("image_id", "category_id", "score", shape)
-        absent = [key for key in fields if key not in detection]
-        if absent:
-            raise ValueError(f"detection {index} lacks {', '.join(absent)}")
-        if iou_type == "segm" and not isinstance(detection[shape], Mapping):
-            raise ValueError(
-                f"detection {index}: segmentation must be a run-length mask with size and counts"
+    for position, detection in enumerate(detections):
+        place = f"detection {position}"
+        if not reader.has_fields(detection, ("image_id", "category_id", "score", shape), place):
+            continue
+        image_id, category = detection["image_id"], detection["category_id"]
+        image = images.get(key_of(image_id))
+        if image is None:
+            detail = describe_unknown(
+                image_id, images, f"{place}.image_id", "ground truth's images"
             )
-    for key, field in (("image_id", "images"), ("category_id", "categories")):
-        known = {entry["id"] for entry in truth[field]}
-        used = {detection[key] for detection in detections}
-        unknown = sorted(map(repr, used - known))
-        if unknown:
-            raise ValueError(
-                f"the detections hold {len(unknown)} values of {key} that are not in the ground "
-                f"truth's {field}: {', '.join(unknown[:_MAX_NAMED])}; write the dataset's ids, "
-                "with their type, not contiguous numbers"
-            )
+            reader.add("missing_image", detail)
+        if key_of(category) not in categories:
+            what = f"{place}.category_id"
+            detail = describe_unknown(category, categories, what, "ground truth's categories")
+            reader.add("unknown_category", detail)
+        fields = ("score", "bbox") if iou_type == "bbox" else ("score",)
+        _check_values(reader, detection, place, fields)
+        if iou_type == "segm" and image is not None:
+            _check_code(reader, detection["segmentation"], place, image)
+    reader.raise_problems()
+
+
+def _check_values(
+    reader: CocoFile, entry: Mapping[str, Any], place: str, fields: Sequence[str]
+) -> None:
+    """Check numbers and boxes."""
+    for field in fields:
+        if field not in entry:
+            reader.add("missing_field", f"{place} lacks {field}", entry.get("image_id"))
+            continue
+        value = entry[field]
+        if not (is_box(value) if field == "bbox" else is_number(value)):
+            allowed = "[x, y, width, height], numbers" if field == "bbox" else "a finite number"
+            detail = f"{place}.{field} must be {allowed}, got {value!r}"
+            reader.add("bad_field", detail, entry.get("image_id"))
+
+
+def _check_code(reader: CocoFile, code: Any, place: str, image: Mapping[str, Any]) -> None:
+    """Check the mask of a detection; the backends take text counts alone."""
+    if not isinstance(code, Mapping) or isinstance(code.get("counts"), list):
+        found = "uncompressed counts (a list)" if isinstance(code, Mapping) else "polygons"
+        detail = (
+            f"{place}: segmentation must be a run-length mask with size and counts as text, as "
+            f"pycocotools.mask.encode writes it, got {found}"
+        )
+        reader.add("bad_segmentation", detail, image["id"])
+        return
+    try:
+        check_segmentation(code, image["height"], image["width"])
+    except ValueError as error:
+        reader.add("bad_segmentation", f"{place}.segmentation {error}", image["id"])
 
 
 def _with_valid_ids(truth: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ import torch
 
 from mmpanoptic.registry import METRICS
 from mmpanoptic.structures import LabelTable
-from mmpanoptic.utils import read_json, write_json
+from mmpanoptic.utils import write_json
+from mmpanoptic.utils.coco_file import load_json
 
 from .coco_ap import IOU_TYPES, check_truth, coco_table, evaluate_coco_ap, load_backend
 from .indexed_metric import IndexedMetric
@@ -139,19 +140,17 @@ class CocoInstanceMetric(IndexedMetric):
         metrics = {}
         for iou_type in self.iou_types:
             detections, image_ids = self._detections(records, iou_type, truth)
-            scores = evaluate_coco_ap(truth, detections, iou_type, self.backend, image_ids)
+            scores = evaluate_coco_ap(
+                truth, detections, iou_type, self.backend, image_ids, checked=True
+            )
             self.log_table(coco_table(scores, names, iou_type))
             for key, value in scores.statistics.items():
                 metrics[f"{iou_type}_{key}"] = 100 * value
         return metrics
 
     def _read_truth(self) -> dict[str, Any]:
-        truth = read_json(self.ann_file or "")
-        try:
-            check_truth(truth)
-        except ValueError as error:
-            raise ValueError(f"{self.ann_file}: {error}") from error
-        return truth
+        file = os.fspath(self.ann_file or "")
+        return check_truth(load_json(file), self.iou_types, file)
 
     def _detections(
         self, records: list[DetectedInstances], iou_type: str, truth: dict[str, Any] | None

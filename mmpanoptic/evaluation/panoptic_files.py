@@ -228,6 +228,8 @@ def _join(
     needed = ("id", "category_id") if fill_missing else ("id", "category_id", "area", "iscrowd")
     jobs, seen = [], set()
     unlisted: dict[Any, None] = {}
+    if not gt["annotations"]:
+        gt_problems.suspect("empty_annotation", "the ground truth lists no annotations")
     for image_id, annotation in _by_image(gt["annotations"], gt_problems):
         problems = gt_problems.at(gt_problems.file, image_id)
         if image_id in seen:
@@ -294,9 +296,16 @@ def _unlisted(
 ) -> dict[Any, None]:
     """Find the annotation's categories that ``categories`` lacks, in order."""
     found: dict[Any, None] = {}
+    as_text = {str(key): key for key in categories.position}
     for segment in annotation["segments_info"]:
         if segment["category_id"] not in categories.position:
             found[segment["category_id"]] = None
+            twin = as_text.get(str(segment["category_id"]))
+            if twin is not None:
+                detail = f"category_id {segment['category_id']!r} is not among the categories, but "
+                detail += f"{twin!r} is: the types differ (number and text)"
+                problems.error("unknown_category", detail, [segment["id"]])
+                continue
             detail = (
                 f"category_id {segment['category_id']!r} is not among the categories; its "
                 "segments are counted, but not averaged"
@@ -308,6 +317,8 @@ def _unlisted(
 def _evaluate_image(
     job: _Job, categories: Categories, folders: tuple[Path, Path]
 ) -> ImageMatch | None:
+    if job.problems.errors:
+        return None
     paths = (folders[0] / job.gt["file_name"], folders[1] / job.pred["file_name"])
     gt_problems, pred_problems = (
         job.problems.at(str(path), job.problems.image_id) for path in paths

@@ -230,7 +230,8 @@ class PanopticQualityMetric(IndexedMetric):
         prediction = read_prediction(sample["pred_panoptic_seg"], categories, problems)
         annotation, match = None, None
         if prediction is not None and self._writer is not None:
-            name = Path(sample.get("seg_map_path") or sample["img_path"]).stem + ".png"
+            path = Path(sample.get("seg_map_path") or sample["img_path"])
+            name = sample.get("png_name") or f"{path.stem}.png"
             annotation = self._writer.add(prediction, image_id, name, table)
         if not self.format_only:
             segments = None if prediction is None else prediction.segments

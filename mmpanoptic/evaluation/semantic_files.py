@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,21 @@ class LabelMapFolders:
     prediction_suffix: str = ".png"
 
 
+class SemanticFileCounts(NamedTuple):
+    """Pixels of a set of label maps.
+
+    Attributes:
+        matrix (np.ndarray): int64 ``(C, C + 1)``, see
+            :func:`~mmpanoptic.evaluation.semantic_iou.confusion_matrix`.
+        num_images (int): Number of images.
+        void (dict[int, int]): Pixels of the ground truth by value, of values that are no class.
+    """
+
+    matrix: np.ndarray
+    num_images: int
+    void: dict[int, int]
+
+
 class _Pair(NamedTuple):
     truth: Path
     prediction: Path
@@ -50,7 +66,7 @@ def evaluate_semantic_files(
     reduce_zero_label: str = "none",
     nproc: int = 1,
     label: str | None = None,
-) -> tuple[np.ndarray, int]:
+) -> SemanticFileCounts:
     """Count pixels by ground truth and prediction.
 
     Args:
@@ -61,8 +77,7 @@ def evaluate_semantic_files(
         label: Text of the progress bar; without it none is shown.
 
     Returns:
-        tuple[np.ndarray, int]: int64 ``(C, C + 1)``, see
-        :func:`~mmpanoptic.evaluation.semantic_iou.confusion_matrix`; number of images.
+        SemanticFileCounts: Matrix, number of images, and what is void.
 
     Raises:
         FileNotFoundError: If a folder is absent or empty.
@@ -76,8 +91,12 @@ def evaluate_semantic_files(
         )
     pairs = _pairs(folders)
     count = partial(_count_pair, num_classes=num_classes, shifted=_SHIFTED[reduce_zero_label])
-    parts = list(run(count, pairs, nproc, label))
-    return add_counts(parts, (num_classes, num_classes + 1)), len(pairs)
+    parts, void = [], Counter[int]()
+    for part, outside in run(count, pairs, nproc, label):
+        parts.append(part)
+        void.update(outside)
+    matrix = add_counts(parts, (num_classes, num_classes + 1))
+    return SemanticFileCounts(matrix, len(pairs), dict(sorted(void.items())))
 
 
 def _pairs(folders: LabelMapFolders) -> list[_Pair]:
@@ -94,10 +113,14 @@ def _pairs(folders: LabelMapFolders) -> list[_Pair]:
     return [_Pair(path, found[image_id]) for image_id, path in truths.items()]
 
 
-def _count_pair(pair: _Pair, num_classes: int, shifted: tuple[bool, bool]) -> SparseCounts:
+def _count_pair(
+    pair: _Pair, num_classes: int, shifted: tuple[bool, bool]
+) -> tuple[SparseCounts, dict[int, int]]:
     truth, prediction = read_label_png(pair.truth), read_label_png(pair.prediction)
     require_same_size(truth, prediction, pair.truth, pair.prediction)
     # A shift by one turns void into -1, which is outside the classes.
     rows = truth.astype(np.int64) - shifted[0]
     columns = prediction.astype(np.int64) - shifted[1]
-    return SparseCounts.from_dense(confusion_matrix(rows, columns, num_classes))
+    matrix = confusion_matrix(rows, columns, num_classes)
+    values, counts = np.unique(truth[(rows < 0) | (rows >= num_classes)], return_counts=True)
+    return SparseCounts.from_dense(matrix), dict(zip(values.tolist(), counts.tolist(), strict=True))

@@ -54,5 +54,10 @@ def id2rgb(ids: np.ndarray) -> np.ndarray:
     ids = np.asarray(ids)
     if ids.size and (ids.min() < 0 or ids.max() > MAX_ID):
         raise ValueError(f"segment ids must lie in [0, {MAX_ID}], got [{ids.min()}, {ids.max()}]")
-    wide = ids.astype(np.uint32)
-    return np.stack([wide & 255, (wide >> 8) & 255, wide >> 16], axis=-1).astype(np.uint8)
+    if not ids.size:
+        return np.zeros((*ids.shape, 3), np.uint8)
+    import cv2
+
+    # The bytes of a little-endian id are R, G, B and 0.
+    packed = np.ascontiguousarray(ids, "<u4").reshape(-1, 1).view(np.uint8).reshape(-1, 1, 4)
+    return cv2.cvtColor(packed, cv2.COLOR_RGBA2RGB).reshape(*ids.shape, 3)

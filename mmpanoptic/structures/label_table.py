@@ -79,20 +79,15 @@ class LabelTable(Sequence[Label]):
                     f"categories[{index}] ({dict(category)}) lacks {', '.join(missing)}; every "
                     "category needs id (int), name and isthing (1 for things, 0 for stuff)"
                 )
-            if isinstance(category["id"], bool) or not isinstance(category["id"], int):
-                raise ValueError(
-                    f"categories[{index}]: id must be an integer, got {category['id']!r}"
-                )
-            if category["isthing"] not in (0, 1):
-                raise ValueError(
-                    f"categories[{index}] ({category['name']}): isthing must be 0 or 1, got "
-                    f"{category['isthing']!r}"
-                )
+            wrong = find_category_problem(category)
+            if wrong is not None:
+                name = category["name"]
+                raise ValueError(f"categories[{index}] ({name}): {wrong[0]} {wrong[1]}")
             red, green, blue = category.get("color") or distinct_color(index)
             labels.append(
                 Label(
                     index,
-                    str(category["name"]),
+                    category["name"],
                     category["id"],
                     bool(category["isthing"]),
                     (int(red), int(green), int(blue)),
@@ -279,6 +274,37 @@ class LabelTable(Sequence[Label]):
     def palette(self) -> np.ndarray:
         """uint8 ``(N, 3)`` RGB, by contiguous label."""
         return np.array([label.color for label in self], np.uint8).reshape(-1, 3)
+
+
+def find_category_problem(category: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Check the values of a category that has id, name and isthing.
+
+    Args:
+        category (Mapping): Entry of ``categories``.
+
+    Returns:
+        tuple[str, str] | None: The first wrong field, and what it should hold and holds.
+    """
+    number, color = category["id"], category.get("color")
+    if type(number) is not int:
+        return "id", f"must be an integer (whole number), got {number!r}"
+    if not isinstance(category["name"], str) or not category["name"]:
+        return "name", f"must be text, got {category['name']!r}"
+    if category["isthing"] not in (0, 1):
+        return "isthing", f"must be 0 or 1, got {category['isthing']!r}"
+    if color is None or is_color(color):
+        return None
+    return "color", f"must be three whole numbers 0..255 (RGB), got {color!r}"
+
+
+def is_color(value: Any) -> bool:
+    """Tell whether a value is an RGB colour: three whole numbers from 0 to 255."""
+    if not isinstance(value, list | tuple | np.ndarray) or len(value) != 3:
+        return False
+    return all(
+        isinstance(part, int | np.integer) and not isinstance(part, bool) and 0 <= part <= 255
+        for part in value
+    )
 
 
 def distinct_color(index: int) -> tuple[int, int, int]:

@@ -9,7 +9,7 @@ import posixpath
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -125,15 +125,21 @@ def write_json(path: str | os.PathLike[str], content: Any, indent: int | None = 
         temporary.write_bytes(data)
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file.
+def read_json(
+    path: str | os.PathLike[str], object_hook: Callable[[dict[str, Any]], Any] | None = None
+) -> Any:
+    """Read a JSON file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+
+    Args:
+        path: The file.
+        object_hook: As of :func:`json.loads`.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not JSON; the message names the file and the place.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_bytes(), object_hook=object_hook)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a valid JSON file: {error}") from error
     except RecursionError as error:
@@ -146,6 +152,26 @@ def is_inside(name: str) -> bool:
     if name.startswith("/") or name[1:2] == ":":
         return False
     return posixpath.normpath(name).split("/", 1)[0] != ".."
+
+
+def refuse_overwriting(
+    inputs: Iterable[str | os.PathLike[str]], outputs: Iterable[str | os.PathLike[str]]
+) -> None:
+    """Refuse to write over what was read.
+
+    Args:
+        inputs: Files that are read.
+        outputs: Files that will be written.
+
+    Raises:
+        ValueError: Naming the first file that is both.
+    """
+    read = {os.path.realpath(path) for path in inputs}
+    for path in outputs:
+        if os.path.realpath(path) in read:
+            raise ValueError(
+                f"{os.fspath(path)} is an input and would be overwritten; write to another place"
+            )
 
 
 def _give_default_permissions(path: Path) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from .files import write_json
 
 PROBLEM_KINDS: dict[str, str] = {
     "missing_file": "check the folder and the file_name field",
@@ -31,9 +34,26 @@ PROBLEM_KINDS: dict[str, str] = {
     "zero_id": "number segments from 1; 0 is void and must not be listed",
     "duplicate_segment_id": "give every segment of an image an id of its own",
     "duplicate_category": "list every category once",
-    "duplicate_image": "list every image once",
+    "duplicate_image": "list every image once, each with an id of its own",
+    "duplicate_annotation": "give every annotation an id of its own, from 1 on",
+    "zero_annotation": "number annotations from 1 on; our evaluation does so itself",
+    "bad_segmentation": (
+        "write polygons [[x1, y1, x2, y2, ...], ...] in pixels with at least three points each, or "
+        "a run-length code {size: [height, width], counts} that covers the image; take "
+        "annotations without a mask out"
+    ),
+    "bad_shape": "correct the shape in the labelling program, or delete it there",
+    "overlapping_masks": (
+        "a panoptic map has one segment per pixel: choose which is on top with --overlap "
+        "smaller-on-top, first, last or score"
+    ),
+    "too_many_instances": "divide the image, or make ids in another way",
     "missing_image": "add the image to the JSON's images, with an id of equal value and type",
-    "empty_annotation": "annotate the image or take it out of the JSON",
+    "empty_annotation": (
+        "annotate the image or take it out of the JSON; in training on_error=skip passes over it"
+    ),
+    "unannotated_image": "annotate the image or take it out of the JSON; it is never used",
+    "unknown_class": "add the class to the class list, or name it under ignore there",
     "unsafe_path": "file names are relative to the prefix folder and stay inside it",
     "category_mismatch": (
         "classes of the metainfo and categories of the JSON must agree in id, name and isthing"
@@ -44,6 +64,10 @@ PROBLEM_KINDS: dict[str, str] = {
     "json_id_not_in_png": "drop the segment from segments_info or paint it into the PNG",
     "unknown_category": "use the ids of the JSON's categories, not contiguous labels",
     "wrong_area": "recompute area as the number of the segment's pixels in the PNG",
+    "large_area": (
+        "recompute area as the number of the segment's pixels in the PNG; PQ, which takes areas as "
+        "given, comes out too low"
+    ),
     "wrong_box": "recompute bbox as [x, y, width, height] of the segment's pixels in the PNG",
     "impossible_iou": (
         "PQ, SQ and RQ are meaningless until area is the number of the segment's pixels in the "
@@ -108,7 +132,7 @@ class PanopticFormatError(ValueError):
     """
 
     MAX_SHOWN = 20
-    """Problems that the message spells out; all are in ``problems``."""
+    """Problems of a kind that the message spells out; all are in ``problems``."""
 
     def __init__(self, problems: Iterable[FormatProblem] | str) -> None:
         self.problems = tuple(_read(problems) if isinstance(problems, str) else problems)
@@ -157,17 +181,55 @@ def describe_problems(problems: Iterable[FormatProblem], max_shown: int = 20) ->
 
     Args:
         problems: At least one.
-        max_shown: Longest list to spell out.
+        max_shown: Problems of a kind to spell out.
 
     Returns:
         str: Several lines.
     """
     problems = list(problems)
-    counts = Counter(problem.kind for problem in problems)
     noun = "problem" if len(problems) == 1 else "problems"
-    lines = [f"{len(problems)} {noun} in the panoptic data:"]
-    lines += [f"  {problem}" for problem in problems[:max_shown]]
-    if len(problems) > max_shown:
-        lines.append(f"  ... and {len(problems) - max_shown} more")
-    lines += [f"{kind} x {count}: {PROBLEM_KINDS[kind]}" for kind, count in counts.items()]
+    lines = [f"{len(problems)} {noun} in the data:", *list_problems(problems, max_shown)]
     return "\n".join(lines)
+
+
+def list_problems(problems: Sequence[FormatProblem], max_shown: int = 20) -> list[str]:
+    """Write problems as lines: each kind's first ones, how many there are, what to do.
+
+    Args:
+        problems: In the order in which they were found.
+        max_shown: Problems of a kind to spell out.
+
+    Returns:
+        list[str]: Lines.
+    """
+    counts: Counter[str] = Counter()
+    lines = []
+    for problem in problems:
+        counts[problem.kind] += 1
+        if counts[problem.kind] <= max_shown:
+            lines.append(f"  {problem}")
+    for kind, count in counts.items():
+        if count > max_shown:
+            lines.append(f"  ... and {count - max_shown} more of the kind {kind}")
+    return lines + [f"{kind} x {count}: {PROBLEM_KINDS[kind]}" for kind, count in counts.items()]
+
+
+@contextmanager
+def problems_reported(path: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Write all problems of an error that passes to a JSON file; the error goes on.
+
+    Args:
+        path: The file; None writes nothing.
+    """
+    try:
+        yield
+    except PanopticFormatError as error:
+        if path is not None:
+            write_report(path, error.problems)
+        raise
+
+
+def write_report(path: str | os.PathLike[str], problems: Iterable[FormatProblem]) -> None:
+    """Write problems as ``{"problems": [...]}``, each with kind, what to do, file and ids."""
+    entries = [{**p.to_dict(), "way_out": PROBLEM_KINDS[p.kind]} for p in problems]
+    write_json(path, {"problems": entries}, indent=1)

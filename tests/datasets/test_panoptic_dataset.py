@@ -426,10 +426,9 @@ def test_real_photographs_load(instances_file):
     assert ("bed" in names) == (instances_file is not None)
 
 
-@pytest.mark.parametrize("name", ["a\0b.png", "\ud800.png"])
-def test_names_that_no_file_can_have_are_skipped_or_named(root, name):
+def test_names_that_no_file_can_have_are_skipped_or_named(root):
     content = json.loads((root / "panoptic.json").read_text())
-    content["images"][1]["file_name"] = name
+    content["images"][1]["file_name"] = "\ud800.png"
     write_json(root, content)
     make = partial(PanopticDataset, **dataset_args(root), pipeline=PIPELINE)
     dataset = make(on_error="skip")

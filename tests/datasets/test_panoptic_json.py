@@ -7,11 +7,11 @@ import pytest
 from mmpanoptic.datasets.panoptic_json import (
     PanopticJson,
     check_categories,
-    is_inside,
-    load_json_object,
     read_categories,
 )
 from mmpanoptic.structures import LabelTable
+from mmpanoptic.utils.coco_file import load_json_object
+from mmpanoptic.utils.files import is_inside
 from mmpanoptic.utils.format_errors import PanopticFormatError
 
 CATEGORIES = [{"id": 7, "name": "grass", "isthing": 0}, {"id": 0, "name": "cow", "isthing": 1}]

@@ -87,8 +87,11 @@ def test_the_mask_decides_what_is_small_not_the_box(truth):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_id": "3"}, "1 values of image_id that are not in the ground truth's images: '3'"),
-        ({"category_id": 0}, "category_id that are not in the ground truth's categories: 0"),
+        (
+            {"image_id": "3"},
+            "detection 0.image_id '3' is not among the ground truth's images, but 3 is",
+        ),
+        ({"category_id": 0}, "category_id 0 is not among the ground truth's categories: 7, 2"),
         ({"score": None}, None),
     ],
 )
@@ -114,10 +117,10 @@ def test_panoptic_ground_truth_is_recognized(truth):
 
 
 def test_missing_parts_are_named(truth):
-    with pytest.raises(ValueError, match="lacks images, categories"):
+    with pytest.raises(ValueError, match=r"no list 'images'(?s:.*)no list 'categories'"):
         evaluate_coco_ap({"annotations": []}, [], "bbox")
     del truth["annotations"][1]["area"]
-    with pytest.raises(ValueError, match=r"annotations\[1\] of the ground truth lacks area"):
+    with pytest.raises(ValueError, match=r"annotations\[1\] \(id 2\) lacks area"):
         evaluate_coco_ap(truth, [], "bbox")
 
 

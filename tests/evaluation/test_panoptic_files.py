@@ -168,12 +168,32 @@ def test_import_needs_neither_pycocotools_nor_panopticapi_nor_pyplot():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("which", ["gt", "pred"])
-@pytest.mark.parametrize("name", ["{folder}/gt/{name}", "../gt/{name}", "x/../../gt/{name}"])
-def test_files_outside_the_folders_are_not_read(files, which, name):
-    def lead_out(content):
-        for entry in content["annotations"]:
-            entry["file_name"] = name.format(folder=files.folder, name=entry["file_name"])
+def test_an_empty_ground_truth_is_no_ground_truth(files):
+    edit(files, "gt", lambda content: content.update(annotations=[]))
+    error = problems(files)
+    assert [(p.kind, os.path.basename(p.file)) for p in error.problems] == [
+        ("empty_annotation", "gt.json")
+    ]
 
-    edit(files, which, lead_out)
-    assert problems(files).kinds == ["unsafe_path"]
+
+@pytest.mark.parametrize("which", ["gt", "pred"])
+@pytest.mark.parametrize("name", ["../gt/000000.png", "/etc/passwd", "..\\gt\\000000.png", ""])
+def test_pngs_stay_in_their_folder(files, which, name):
+    edit(files, which, lambda content: content["annotations"][0].update(file_name=name))
+    error = problems(files)
+    kinds = {(p.kind, os.path.basename(p.file), p.image_id) for p in error.problems}
+    kind = "unsafe_path" if name else "bad_field"
+    assert kinds == {(kind, f"{which}.json", 100)}
+
+
+def test_category_ids_of_another_type_are_the_ground_truths_fault(files):
+    def change(content):
+        for category in content["categories"]:
+            category["id"] = str(category["id"])
+
+    edit(files, "gt", change)
+    error = problems(files)
+    assert {(p.kind, os.path.basename(p.file)) for p in error.problems} == {
+        ("unknown_category", "gt.json")
+    }
+    assert "the types differ (number and text)" in str(error)

@@ -216,6 +216,18 @@ def test_written_predictions_evaluate_to_the_same_bits(files, tmp_path):
     assert segment["area"] == len(rows)
 
 
+def test_images_of_equal_names_in_different_folders_stay_apart(files, tmp_path):
+    samples = [files.sample(i) for i in range(NUM_IMAGES)]
+    for number, sample in enumerate(samples):
+        sample.set_metainfo({"png_name": f"{'xyzvw'[number]}/0001.png"})
+    metrics = run(make_metric(outfile_prefix=str(tmp_path / "out")), samples)
+    written = tmp_path / "out.panoptic.json"
+    names = [a["file_name"] for a in json.loads(written.read_text())["annotations"]]
+    assert names == [f"{folder}/0001.png" for folder in "xyzvw"]
+    quality = evaluate_files(files.paths[0], written, files.folder / "gt").quality
+    assert metrics["coco_panoptic/PQ"] == 100 * quality.averages["All"]["pq"]
+
+
 def test_format_only_needs_no_ground_truth(files, tmp_path):
     metric = make_metric(format_only=True, outfile_prefix=str(tmp_path / "submission"))
     samples = [files.sample(i) for i in range(NUM_IMAGES)]

@@ -13,11 +13,11 @@ from mmpanoptic.datasets.converters.cityscapes import CityscapesFolders, convert
 from mmpanoptic.datasets.converters.cityscapes_polygons import draw_maps
 from mmpanoptic.datasets.converters.coco_instances import convert_to_instances
 from mmpanoptic.datasets.converters.coco_semantic import convert_to_semantic
-from mmpanoptic.datasets.converters.maps import decode_mask
 from mmpanoptic.datasets.converters.panoptic_source import load_source
 from mmpanoptic.datasets.label_sets import COCO_PANOPTIC
 from mmpanoptic.datasets.label_sets_ade20k import ADE20K_CLASSES, category_id
 from mmpanoptic.utils.panoptic_png import encode_panoptic_png, read_panoptic_png
+from mmpanoptic.utils.segmentations import decode
 from tests.datasets.converters import tool
 from tests.golden import golden_files
 
@@ -142,7 +142,8 @@ def coco(request, tmp_path):
         annotation = annotations[image_id]
         # Ids of more than one byte, and not in ascending order.
         segment_id = 70000 - 300 * len(annotation["segments_info"])
-        annotation["ids"][decode_mask(segment["segmentation"], height, width)] = segment_id
+        mask = decode(segment["segmentation"], height, width).astype(bool)
+        annotation["ids"][mask] = segment_id
         fields = {k: segment[k] for k in ("category_id", "iscrowd", "area", "bbox")}
         annotation["segments_info"].append({"id": segment_id, **fields})
     for annotation in annotations.values():

@@ -99,6 +99,84 @@ def test_miou_with_names_and_suffixes(run, folder):
     assert "7 images" in done.stdout
 
 
+def test_miou_tells_what_is_void_and_what_never_counts(run, folder):
+    truth = np.zeros((20, 20), np.uint8)
+    truth[:10] = 255  # should have been 1
+    write_label_png(folder / "gt" / "a.png", truth)
+    write_label_png(folder / "pr" / "a.png", np.uint8(truth > 0))
+    text = run("eval_miou", "gt", "pr", "--num-classes", 2, "--nproc", 1).stdout
+    expected = "void: 200 pixels of the ground truth (50.00 %) have values that are no class: "
+    assert f"{expected}255 (200)" in text
+    assert "warning: without a pixel in the ground truth: 1" in text
+
+
+AP_TRUTH = {
+    "images": [{"id": 1, "file_name": "a.jpg", "width": 64, "height": 48}],
+    "annotations": [
+        {
+            "id": 1,
+            "image_id": 1,
+            "category_id": 1,
+            "segmentation": [[10, 5, 30, 5, 30, 15, 10, 15]],
+            "bbox": [10, 5, 20, 10],
+            "area": 200,
+            "iscrowd": 0,
+        }
+    ],
+    "categories": [{"id": 1, "name": "car"}],
+}
+AP_FOUND = {
+    "image_id": 1,
+    "category_id": 1,
+    "score": 0.9,
+    "segmentation": {"size": [48, 64], "counts": "U?:V10000000000000000000000000000000000000kb1"},
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "message"),
+    [
+        ("gt", {"segmentation": []}, "annotations[0] (id 1).segmentation is an empty list"),
+        ("gt", {"segmentation": None}, "segmentation is None"),
+        ("gt", {"iscrowd": None}, "iscrowd must be 0 or 1, got None"),
+        ("gt", {"area": "200"}, "area must be a finite number, got '200'"),
+        ("gt", {"bbox": [1, 2]}, "bbox must be [x, y, width, height]"),
+        ("found", {"score": "0.9"}, "detection 0.score must be a finite number, got '0.9'"),
+        ("found", {"score": None}, "score must be a finite number, got None"),
+        (
+            "found",
+            {"segmentation": {"size": [48, 64], "counts": [100, 50, 2922]}},
+            "got uncompressed counts (a list)",
+        ),
+        (
+            "found",
+            {"segmentation": {"size": [48, 64], "counts": "U?"}},
+            "detection 0.segmentation has counts that add up to",
+        ),
+        ("found", {"image_id": "1"}, "the types differ"),
+    ],
+)
+def test_coco_ap_names_what_is_wrong(run, folder, place, change, message):
+    truth = json.loads(json.dumps(AP_TRUTH))
+    found = dict(AP_FOUND)
+    (truth["annotations"][0] if place == "gt" else found).update(change)
+    (folder / "gt.json").write_text(json.dumps(truth))
+    (folder / "found.json").write_text(json.dumps([found]))
+    error = run("eval_coco_ap", "gt.json", "found.json", status=1).stderr
+    assert message in error
+    assert f"({place}.json)" in error
+    assert "Traceback" not in error
+
+
+def test_coco_ap_understands_other_forms_of_masks(run, folder):
+    truth = json.loads(json.dumps(AP_TRUTH))
+    truth["annotations"][0]["segmentation"] = [[10, 5], [30, 5], [30, 15], [10, 15]]
+    (folder / "gt.json").write_text(json.dumps(truth))
+    (folder / "found.json").write_text(json.dumps([AP_FOUND]))
+    run("eval_coco_ap", "gt.json", "found.json", "--json", "ap.json")
+    assert load(folder / "ap.json")["segm"]["statistics"]["AP"] == pytest.approx(100)
+
+
 def test_coco_ap(run, folder):
     expected = load(GOLDEN / "coco_ap" / "expected.json")
     arguments = [GOLDEN / "coco_ap" / "synthetic_gt.json", GOLDEN / "coco_ap" / "synthetic_dt.json"]
@@ -118,7 +196,7 @@ def test_coco_ap(run, folder):
         ("eval_miou", ["empty", "empty", "--classes", "no.txt"], "No such file"),
         ("eval_coco_ap", ["a.json", "b.json"], "No such file"),
         ("eval_coco_ap", ["bad.json", "bad.json"], "bad.json is not a valid JSON file"),
-        ("eval_coco_ap", ["list.json", "list.json"], "list.json: the ground truth lacks images"),
+        ("eval_coco_ap", ["list.json", "list.json"], "must be an object, got list (list.json)"),
     ],
 )
 def test_errors_are_one_clear_line(run, folder, name, arguments, message):

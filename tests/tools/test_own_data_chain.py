@@ -1,7 +1,7 @@
 """The three commands of docs/train_on_your_own_data.md: own maps to a model and its PQ."""
 
-import re
 import shlex
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -42,6 +42,12 @@ def draw(rng, height, width):
     return image, labels, instances
 
 
+def printed_commands(text):
+    """Return the commands at the end of a conversion, in words."""
+    lines = text.split("next, to check, train and test:\n")[1].splitlines()
+    return [shlex.split(line) for line in lines if line.startswith("  python ")]
+
+
 @pytest.fixture
 def mine(run_tool):
     """Ten images of different sizes, JPG and PNG, with 16-bit and 8-bit maps."""
@@ -66,19 +72,17 @@ def test_own_maps_become_a_model_and_its_quality(mine, run_tool):
         *("--images", "data/mine/photos", "--labels", "data/mine/labels"),
         *("--instances", "data/mine/instances", "--val", 2, "--nproc", 2),
     )
-    printed = re.search(r"config: (--cfg-options .*)", made.stdout)[1]
     small = ["short_edge=64", "max_size=96", "crop_size=(64,64)", "num_workers=0"]
-    options = [*shlex.split(printed), "max_iters=4", "batch_size=2", "warmup_iters=1", *small]
-    run_tool("train.py", CONFIG, *options)
-    done = run_tool("test.py", CONFIG, f"work_dirs/{CONFIG}", *options)
-    output = done.stdout + done.stderr
+    small += ["max_iters=4", "batch_size=2", "warmup_iters=1"]
+    outputs = {}
+    for words in printed_commands(made.stdout):
+        tool = "/".join(Path(words[1]).parts[-2:]).removeprefix("tools/")
+        done = run_tool(tool, *words[2:], *(small if "--cfg-options" in words else ()))
+        outputs[tool] = done.stdout + done.stderr
+    assert set(outputs) == {"dataset_converters/check.py", "train.py", "test.py"}
     for name in ("red ball", "blue ball", "grass", "sky", "coco_panoptic/PQ:"):
-        assert name in output
-    checked = run_tool(
-        "dataset_converters/check.py",
-        *("data/mine/annotations/panoptic_val.json", "--img-dir", "data/mine/photos"),
-    )
-    assert "no errors" in checked.stdout
+        assert name in outputs["test.py"]
+    assert "no errors" in outputs["dataset_converters/check.py"]
 
 
 def test_the_printed_options_survive_spaces(mine, run_tool):
@@ -87,6 +91,20 @@ def test_the_printed_options_survive_spaces(mine, run_tool):
         *("dataset_converters/own_data.py", "data/out", "--classes", "data/my own/classes.yaml"),
         *("--images", "data/my own/photos", "--labels", "data/my own/labels", "--components"),
     )
-    printed = re.search(r"config: (--cfg-options .*)", made.stdout)[1]
-    expected = ["--cfg-options", "data_root=data/out", "train_img=../my own/photos/"]
-    assert shlex.split(printed) == expected
+    check, train, test = printed_commands(made.stdout)
+    assert check[2:] == [
+        "data/out/annotations/panoptic_train.json",
+        "--img-dir",
+        "data/my own/photos",
+    ]
+    options = [
+        "data_root=data/out",
+        "val_ann_file=annotations/panoptic_train.json",
+        "val_seg=annotations/panoptic_train/",
+        "train_img=../my own/photos/",
+        "val_img=../my own/photos/",
+    ]
+    assert train[2:] == [CONFIG, "--cfg-options", *options]
+    assert test[2:] == [CONFIG, f"work_dirs/{CONFIG}", "--cfg-options", *options]
+    for words in (check, train, test):
+        assert Path(words[1]).is_file()

@@ -12,8 +12,8 @@ import numpy as np
 
 from mmpanoptic import cli
 from mmpanoptic.structures import OVERLAP_FIELD, LabelTable
-from mmpanoptic.utils import read_json
-from mmpanoptic.utils.files import is_inside
+from mmpanoptic.utils.coco_file import InstanceJson, load_json_object
+from mmpanoptic.utils.segmentations import decode
 
 if TYPE_CHECKING:
     from mmpanoptic.visualization import GalleryEntry
@@ -122,8 +122,6 @@ def draw_image(
     scale: int,
 ) -> np.ndarray:
     """Draw the instances of one image that have a relation."""
-    from mmpanoptic.datasets.transforms.instances import decode_mask
-
     fronts = {one["id"]: one.get(OVERLAP_FIELD, []) for one in annotations}
     involved = {i for behind, front in fronts.items() if front for i in (behind, *front)}
     chosen = [one for one in annotations if one["id"] in involved]
@@ -135,7 +133,7 @@ def draw_image(
         if front in position
     ]
     height, width = image.shape[:2]
-    masks = [decode_mask(one["segmentation"], height, width) for one in chosen]
+    masks = [decode(one["segmentation"], height, width) for one in chosen]
     texts = [names.get(one["category_id"], str(one["category_id"])) for one in chosen]
     return draw_scaled(image, masks, texts, pairs, scale)
 
@@ -169,15 +167,13 @@ def draw_entries(args: argparse.Namespace) -> Iterator[GalleryEntry]:
     from mmpanoptic.visualization import GalleryEntry
     from mmpanoptic.visualization.text import place_side_by_side
 
-    content = read_json(args.instances)
-    names = {category["id"]: category["name"] for category in content.get("categories", ())}
-    by_image: dict[Any, list[dict[str, Any]]] = {}
-    for annotation in content["annotations"]:
+    reader = InstanceJson(load_json_object(args.instances), args.instances)
+    content, by_image = reader.content, dict[Any, list[dict[str, Any]]]()
+    for annotation in reader.annotations():
         by_image.setdefault(annotation["image_id"], []).append(annotation)
+    names = {number: name for (_, number), name in reader.names.items()}
     predictor = Predictor(args) if args.model else None
     for image in cli.track(choose_images(args, content, by_image), "relations"):
-        if not is_inside(image["file_name"]):
-            raise ValueError(f"file_name {image['file_name']!r} leads out of {args.images}")
         path = args.images / image["file_name"]
         picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
         if picture is None:

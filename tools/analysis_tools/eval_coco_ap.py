@@ -7,7 +7,6 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from mmpanoptic import cli
 from mmpanoptic.evaluation.coco_ap import (
@@ -19,7 +18,7 @@ from mmpanoptic.evaluation.coco_ap import (
     evaluate_coco_ap,
 )
 from mmpanoptic.evaluation.tables import to_percent
-from mmpanoptic.utils import read_json
+from mmpanoptic.utils.coco_file import load_json
 
 EXAMPLES = """
   %(prog)s data/coco/annotations/instances_val2017.json work_dirs/x/val.segm.json --iou-type segm
@@ -38,23 +37,15 @@ def build_parser() -> cli.Parser:
     return parser
 
 
-def check_file(path: Path, check: Any, *contents: Any) -> None:
-    """Add the file's name to the message of a check."""
-    try:
-        check(*contents)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
 def run(args: argparse.Namespace) -> Iterator[str]:
     """Evaluate the files that the arguments name."""
-    truth, detections = read_json(args.truth), read_json(args.detections)
-    check_file(args.truth, check_truth, truth)
+    detections = load_json(args.detections)
+    truth = check_truth(load_json(args.truth), args.iou_type, str(args.truth))
     names = {category["id"]: category["name"] for category in truth["categories"]}
     tables, numbers = [], {}
     for iou_type in args.iou_type:
-        check_file(args.detections, check_detections, truth, detections, iou_type)
-        scores = evaluate_coco_ap(truth, detections, iou_type, args.backend)
+        check_detections(truth, detections, iou_type, str(args.detections))
+        scores = evaluate_coco_ap(truth, detections, iou_type, args.backend, checked=True)
         tables.append(coco_table(scores, names, iou_type))
         numbers[iou_type] = asdict(scores)
     yield "\n".join(tables)

@@ -73,11 +73,25 @@ def class_names(args: argparse.Namespace) -> list[str]:
     return names
 
 
+def describe_void(outside: dict[int, int], evaluated: int) -> list[str]:
+    """Say which values of the ground truth are no class; their pixels never count."""
+    total = sum(outside.values())
+    if not total:
+        return []
+    shown = ", ".join(f"{value} ({count:,})" for value, count in list(outside.items())[:10])
+    share = 100 * total / (total + evaluated)
+    text = (
+        f"void: {total:,} pixels of the ground truth ({share:.2f} %) have values that are no "
+        f"class: {shown}"
+    )
+    return [f"{text}{', ...' if len(outside) > 10 else ''}"]
+
+
 def run(args: argparse.Namespace) -> Iterator[str]:
     """Evaluate the folders that the arguments name."""
     names = class_names(args)
     folders = LabelMapFolders(args.truth, args.predictions, args.gt_suffix, args.pred_suffix)
-    matrix, num_images = evaluate_semantic_files(
+    matrix, num_images, outside = evaluate_semantic_files(
         folders, len(names), args.reduce_zero_label, args.nproc, "images"
     )
     scores = {name: semantic_scores(matrix, name) for name in args.definition}
@@ -86,6 +100,10 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     for name, result in scores.items():
         values = result.averages().items()
         lines.append(f"{name}: " + ", ".join(f"{key} {100 * value:.3f}" for key, value in values))
+    lines += describe_void(outside, int(matrix.sum()))
+    absent = [name for name, row in zip(names, matrix, strict=True) if not row.sum()]
+    if absent:
+        lines.append(f"warning: without a pixel in the ground truth: {', '.join(absent)}")
     void = int(matrix[:, -1].sum())
     if void:
         lines.append(f"{void:,} evaluated pixels are predicted as no class")

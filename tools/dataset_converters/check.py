@@ -1,33 +1,52 @@
 """Check a dataset in COCO-panoptic format: list every problem and what the dataset holds.
 
-Also checks predictions against it (--prediction) and the ids of COCO instance JSONs. The exit
-status is 1 if there are errors, 0 if there are at most warnings.
+What training, testing and evaluation would refuse is an error here. Also checks predictions
+(--prediction) and COCO instance JSONs. The exit status is 1 if there are errors, 0 if there are at
+most warnings.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mmpanoptic import cli
+from mmpanoptic.datasets.converters.check_summary import (
+    choose_examples,
+    describe_balance,
+    quantiles,
+)
 from mmpanoptic.datasets.converters.checking import (
+    WARNING_KINDS,
     CheckReport,
     check_dataset,
     check_instances,
     repair,
 )
+from mmpanoptic.datasets.converters.panoptic_source import find_png_folder
 from mmpanoptic.evaluation.tables import render_table
+from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils import read_json, write_json
+from mmpanoptic.utils.files import refuse_overwriting
 from mmpanoptic.utils.format_errors import (
-    PROBLEM_KINDS,
     FormatProblem,
     PanopticFormatError,
     PanopticFormatWarning,
+    list_problems,
+    write_report,
 )
+from mmpanoptic.utils.panoptic_png import read_panoptic_png
+
+if TYPE_CHECKING:
+    from mmpanoptic.visualization import GalleryEntry
+
+SIZES = "sizes of instances in pixels: smallest, 25 %, median, 75 %, largest"
 
 EXAMPLES = """
   %(prog)s data/coco/annotations/panoptic_val2017.json --img-dir data/coco/val2017
@@ -42,7 +61,7 @@ def build_parser() -> cli.Parser:
     parser = cli.Parser(__doc__, EXAMPLES, timed=True)
     parser.add("json", type=Path, metavar="DATASET_JSON")
     parser.add("--png-dir", type=Path, help="default: the JSON's path without .json")
-    parser.add("--img-dir", type=Path, help="also check existence and size of the images")
+    parser.add("--img-dir", type=Path, help="also load the images, as training does")
     parser.add("--prediction", type=Path, metavar="JSON", help="also check these predictions")
     parser.add(
         "--fix",
@@ -51,12 +70,15 @@ def build_parser() -> cli.Parser:
         help="write a copy with areas, boxes and missing iscrowd corrected; it goes with the same "
         "PNGs, and the exit status tells whether errors are left in it",
     )
-    parser.take("json", old=["--report"], dest="json_out", help="write all problems here, too")
+    parser.add("--report", "--json", type=Path, metavar="FILE", help="write all problems here, too")
+    parser.add(
+        "--html", type=Path, metavar="FOLDER", help="draw the worst and some other examples here"
+    )
     parser.add(
         "--max-shown",
         type=cli.at_least(0),
-        default=100,
-        help="problems to print (default %(default)s)",
+        default=20,
+        help="problems of a kind to print (default %(default)s)",
     )
     parser.take("nproc")
     return parser
@@ -66,14 +88,9 @@ def describe_problems(
     title: str, problems: Sequence[FormatProblem], max_shown: int
 ) -> Iterator[str]:
     """List problems and, for each kind, what to do."""
-    if not problems:
-        return
-    yield f"{len(problems)} {title}:"
-    yield from (f"  {problem}" for problem in problems[:max_shown])
-    if len(problems) > max_shown:
-        yield f"  ... and {len(problems) - max_shown} more; see --max-shown and --json"
-    for kind, count in Counter(problem.kind for problem in problems).items():
-        yield f"  {kind} x {count}: {PROBLEM_KINDS[kind]}"
+    if problems:
+        yield f"{len(problems)} {title}:"
+        yield from list_problems(problems, max_shown)
 
 
 def describe_counts(report: CheckReport) -> Iterator[str]:
@@ -85,17 +102,16 @@ def describe_counts(report: CheckReport) -> Iterator[str]:
         count = report.counts[label.index]
         if count.segments:
             kind = "thing" if label.isthing else "stuff"
-            numbers = (count.images, count.segments, count.crowds, count.pixels)
-            share = 100 * count.pixels / report.pixels
-            mean = count.pixels // count.segments
-            rows.append([label.name, label.dataset_id, kind, *numbers, share, mean])
+            numbers = (count.images, count.segments, count.crowds)
+            share = 100 * count.pixels / max(report.pixels, 1)
+            sizes = quantiles(count.sizes)
+            rows.append([label.name, label.dataset_id, kind, *numbers, share, sizes])
     share = 100 * report.void / report.pixels if report.pixels else 0.0
-    rows.append(["(void)", "", "", "", "", "", report.void, share, ""])
-    names = ("class", "id", "kind", "images", "segments", "crowds", "pixels", "% of area", "mean")
+    rows.append(["(void)", "", "", "", "", "", share, ""])
+    names = ("class", "id", "kind", "images", "segments", "crowds", "% of area", "sizes")
     yield render_table(f"{report.images} images", names, rows)
-    absent = [lb.name for lb in report.table if not report.counts[lb.index].segments]
-    if absent:
-        yield f"classes without a segment: {', '.join(absent)}"
+    yield SIZES
+    yield from describe_balance(report)
 
 
 def check_predictions(
@@ -114,12 +130,19 @@ def check_predictions(
 
 
 def is_instance_json(path: Path) -> bool:
-    """Tell a COCO instance JSON from a panoptic one."""
-    content = read_json(path)
-    entries: Any = content.get("annotations") if isinstance(content, dict) else None
-    if not isinstance(entries, list) or not entries or not isinstance(entries[0], dict):
+    """Tell a COCO instance JSON from a panoptic one, also if it is broken or empty."""
+    try:
+        content = read_json(path)
+    except (OSError, ValueError):
         return False
-    return "segments_info" not in entries[0] and "segmentation" in entries[0]
+    entries: Any = content.get("annotations") if isinstance(content, dict) else None
+    objects = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+    if objects:
+        panoptic = ("segments_info", "file_name")
+        return not any(name in entry for entry in objects for name in panoptic)
+    categories: Any = content.get("categories") if isinstance(content, dict) else None
+    objects = [c for c in categories if isinstance(c, dict)] if isinstance(categories, list) else []
+    return bool(objects) and not any("isthing" in category for category in objects)
 
 
 def run(args: argparse.Namespace) -> Iterator[str]:
@@ -128,31 +151,84 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     Raises:
         Failure: If errors are left.
     """
-    if args.fix and args.fix.resolve() == args.json.resolve():
-        raise cli.UsageError("--fix writes a copy: name another file than the dataset's own")
-    report = None
+    outputs = [path for path in (args.report, args.html, args.fix) if path is not None]
+    refuse_overwriting(filter(None, [args.json, args.prediction]), outputs)
+    report, lines = None, list[str]()
     if is_instance_json(args.json):
-        if args.fix or args.prediction:
+        if args.fix or args.prediction or args.html:
             raise cli.UsageError(
-                f"--fix and --prediction need a panoptic JSON; {args.json} is none"
+                f"--fix, --prediction and --html need a panoptic JSON; {args.json} is none"
             )
-        errors, odd = check_instances(args.json), list[FormatProblem]()
+        problems, sizes = check_instances(args.json)
+        errors, odd = divide(problems)
+        rows = [[name, len(areas), quantiles(areas)] for name, areas in sizes.items()]
+        lines = [render_table("", ("class", "instances", "sizes"), rows), SIZES] if rows else []
     else:
         report = check_dataset(args.json, args.png_dir, args.img_dir, args.nproc, "check")
         errors, odd = all_problems(args, report)
     yield from describe_problems("errors", errors, args.max_shown)
     yield from describe_problems("warnings", odd, args.max_shown)
-    if args.json_out:
-        problems = [problem.to_dict() for problem in (*errors, *odd)]
-        write_json(args.json_out, {"problems": problems}, indent=1)
+    if args.report:
+        write_report(args.report, [*errors, *odd])
+    yield from lines
     if report is not None:
         yield from describe_counts(report)
+        if args.img_dir is None:
+            yield "the images were not looked at: name their folder with --img-dir"
+        if args.html:
+            yield f"wrote {write_page(args, report)}"
         if args.fix:
             errors, text = write_repaired(args, report)
             yield text
     if errors:
         raise cli.Failure(f"{args.fix or args.json} has {len(errors)} errors")
     yield "no errors"
+
+
+def divide(
+    problems: Sequence[FormatProblem],
+) -> tuple[list[FormatProblem], list[FormatProblem]]:
+    """Tell errors from warnings."""
+    errors = [problem for problem in problems if problem.kind not in WARNING_KINDS]
+    return errors, [problem for problem in problems if problem.kind in WARNING_KINDS]
+
+
+def write_page(args: argparse.Namespace, report: CheckReport) -> Path:
+    """Draw the worst and some random images on a page."""
+    from mmpanoptic.visualization import GalleryEntry, write_gallery
+
+    if not report.records:
+        raise ValueError("--html: there is no image to draw")
+    folder = find_png_folder(args.json, args.png_dir)
+
+    def entries() -> Iterator[GalleryEntry]:
+        for record, reason in choose_examples(report):
+            picture = draw_example(record, folder, args.img_dir, report.table)
+            yield GalleryEntry(f"{record['img_file']}: {reason}", picture)
+
+    return write_gallery(args.html, entries(), f"Check of {args.json.name}", report.table)
+
+
+def draw_example(
+    record: dict[str, Any], folder: Path, img_dir: Path | None, table: LabelTable | None
+) -> np.ndarray:
+    """Draw an annotation over its image; what cannot be read or does not fit is left grey."""
+    from mmpanoptic.datasets.transforms import LoadImage
+    from mmpanoptic.visualization import draw_panoptic, index_of_ids
+
+    picture = np.full((record["height"], record["width"], 3), 128, np.uint8)
+    if img_dir is not None:
+        with contextlib.suppress(PanopticFormatError):
+            sample = {"img_path": str(img_dir / record["img_file"])}
+            loaded = LoadImage().transform(sample)["img"][..., ::-1]
+            picture = loaded if loaded.shape == picture.shape else picture
+    with contextlib.suppress(PanopticFormatError):
+        ids = read_panoptic_png(folder / record["seg_file"])
+        if table is not None and ids.shape == picture.shape[:2]:
+            segments = record["segments_info"]
+            index = index_of_ids(ids, segments)
+            return draw_panoptic(np.ascontiguousarray(picture), index, segments, table)
+    return picture
 
 
 def all_problems(
@@ -178,7 +254,7 @@ def write_repaired(
     changes = repair(content, report)
     write_json(args.fix, content)
     what = ", ".join(f"{key} of {count} segments" for key, count in changes.items())
-    folder = args.png_dir or args.json.with_suffix("")
+    folder = find_png_folder(args.json, args.png_dir)
     left = check_dataset(args.fix, folder, args.img_dir, args.nproc)
     return left.errors, (
         f"wrote {args.fix}: {what or 'nothing to change'}\n"

@@ -1,6 +1,6 @@
 """Make a COCO-panoptic set from COCO instance, stuff or detection files (masks).
 
-Masks must not overlap unless --overlap says which is on top.
+Every conversion ends with a balance: what came in, what is kept, what became of the rest.
 """
 
 from __future__ import annotations
@@ -10,13 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmpanoptic import cli
-from mmpanoptic.datasets.converters.masks_to_panoptic import (
-    convert_masks,
-    read_annotation_files,
-    read_category_file,
-)
+from mmpanoptic.datasets.converters.masks_to_panoptic import convert_masks, read_mask_set
 from mmpanoptic.datasets.converters.painting import OVERLAP_RULES
-from mmpanoptic.datasets.panoptic_json import load_json_object
+from mmpanoptic.utils.format_errors import problems_reported
 
 EXAMPLES = """
   %(prog)s detections.json --images annotations/panoptic_val2017.json --out results/panoptic.json \\
@@ -45,26 +41,20 @@ def build_parser() -> cli.Parser:
     parser.add(
         "--overlap",
         choices=OVERLAP_RULES,
-        default="error",
-        help="which of two overlapping masks is on top (default: refuse them)",
+        default=OVERLAP_RULES[0],
+        help="which of two overlapping masks is on top (default: %(default)s)",
     )
     parser.add("--background", help="stuff class for pixels without a mask")
+    parser.add("--report", type=Path, metavar="JSON", help="write all problems here, too")
     parser.take("nproc")
     return parser
 
 
 def run(args: argparse.Namespace) -> Iterator[object]:
     """Paint the masks."""
-    yield convert_masks(
-        read_annotation_files(args.json),
-        load_json_object(str(args.images))["images"],
-        read_category_file(args.categories),
-        [*args.json, args.images, args.categories],
-        args.out,
-        args.overlap,
-        args.background,
-        args.nproc,
-    )
+    with problems_reported(args.report):
+        masks = read_mask_set(args.json, args.images, args.categories)
+        yield convert_masks(masks, args.out, args.overlap, args.background, args.nproc)
 
 
 main = cli.Command(build_parser, run)

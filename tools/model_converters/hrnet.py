@@ -15,7 +15,7 @@ from mmpanoptic import cli
 
 EXAMPLES = """
   %(prog)s hrnetv2_w48_imagenet_pretrained.pth checkpoints/imagenet_hrnet_w48.pth
-  %(prog)s h48.pkl checkpoints/imagenet_hrnet_w48.pth    as convert-pretrain-model-to-d2.py made it
+  %(prog)s h48.pkl checkpoints/imagenet_hrnet_w48.pth  # as convert-pretrain-model-to-d2.py makes
 """
 FINEST_BRANCH = "transition1.0.0.weight"
 

@@ -13,7 +13,7 @@ from mmpanoptic import cli
 
 EXAMPLES = """
   %(prog)s tf-xception65-270e81cf.pth checkpoints/imagenet_xception65.pth
-  %(prog)s x65.pkl checkpoints/imagenet_xception65.pth    as convert-pretrain-model-to-d2.py made it
+  %(prog)s x65.pkl checkpoints/imagenet_xception65.pth  # as convert-pretrain-model-to-d2.py makes
 """
 
 

@@ -136,7 +136,7 @@ def make_semantic(root: Path, out: Path, split: str, nproc: int = 1) -> Summary:
     target = out / "annotations_detectron2" / split
     paths = sorted((root / "annotations" / split).glob("ADE_*.png"))
     jobs = [Job(path.name, (path,), (target / path.name,)) for path in paths]
-    return convert_files(_write_semantic, jobs, f"semantic {split}", target, nproc)
+    return convert_files(_write_semantic, jobs, f"semantic {split}", target, nproc, adopt=True)
 
 
 def find_splits(root: Path) -> list[str]:

@@ -61,7 +61,9 @@ def _cache_pngs(source: PanopticSource, target: Path, nproc: int) -> tuple[Summa
         shard = shards / f"{number:08d}.part-of-cache"
         jobs.append(Job(str(number), (*pngs, source.json), (shard,), records))
     old_path = target if old is not None else None
-    convert_files(partial(_write_shard, source.pngs, old_path), jobs, name, target, nproc)
+    convert_files(
+        partial(_write_shard, source.pngs, old_path), jobs, name, shards, nproc, adopt=True
+    )
     entries: list[CacheEntry] = []
     for job in jobs:
         part = PanopticCache(job.outputs[0], source.pngs)

@@ -4,29 +4,46 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mmpanoptic.datasets.map_problems import find_size_problem, show_ids, unlisted_problem
 from mmpanoptic.datasets.panoptic_json import (
     PanopticJson,
-    load_json_object,
+    find_empty,
     read_categories,
 )
 from mmpanoptic.structures import LabelTable
+from mmpanoptic.utils.coco_file import (
+    InstanceJson,
+    is_box,
+    is_number,
+    key_of,
+    load_json_object,
+    place_of,
+)
 from mmpanoptic.utils.files import is_inside
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
 from mmpanoptic.utils.jobs import run
 from mmpanoptic.utils.panoptic_png import read_panoptic_png
+from mmpanoptic.utils.segmentations import encode
 
-from .maps import describe_segments, read_image_size
+from .maps import describe_segments
 from .panoptic_source import find_png_folder
 
-WARNING_KINDS = ("png_id_not_in_json", "json_id_not_in_png", "wrong_box")
-"""Kinds that a ground truth may have: evaluation and training still have a meaning."""
+WARNING_KINDS = (
+    "json_id_not_in_png",
+    "wrong_box",
+    "large_area",
+    "unannotated_image",
+    "zero_annotation",
+)
+"""Kinds that a ground truth may have: training, testing and evaluation take them, with a warning
+or without. They refuse all others, each what concerns it."""
 
-REPAIRABLE_KINDS = ("wrong_area", "wrong_box")
+REPAIRABLE_KINDS = ("wrong_area", "large_area", "wrong_box")
 """Kinds that :func:`repair` removes, besides a missing ``area``, ``bbox`` or ``iscrowd``."""
 
 
@@ -39,12 +56,14 @@ class ClassCount:
         segments (int): Segments.
         crowds (int): Those that are crowd.
         pixels (int): Of all segments.
+        sizes (list[int]): Pixels of each instance (things that are no crowd).
     """
 
     images: int = 0
     segments: int = 0
     crowds: int = 0
     pixels: int = 0
+    sizes: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -55,20 +74,33 @@ class CheckReport:
         problems (list[FormatProblem]): In the order of the files.
         table (LabelTable | None): The classes; None if the JSON's categories are unusable.
         counts (dict[int, ClassCount]): By contiguous label.
-        images (int): Annotated images.
+        records (list[dict]): Annotated images, see :meth:`PanopticJson.records`.
         void (int): Pixels of id 0.
         pixels (int): All pixels.
         found (dict[int, list[dict]]): Segments that the PNG of an annotation (by its position)
             really has.
+        unannotated (int): Listed images without annotation.
+        without_things (int): Annotated images without a thing segment.
+        without_stuff (int): Annotated images without a stuff segment.
+        void_shares (dict[int, float]): Share of id 0 in an annotation (by its position).
     """
 
     problems: list[FormatProblem]
     table: LabelTable | None = None
     counts: dict[int, ClassCount] = field(default_factory=dict)
-    images: int = 0
+    records: list[dict[str, Any]] = field(default_factory=list)
     void: int = 0
     pixels: int = 0
     found: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    unannotated: int = 0
+    without_things: int = 0
+    without_stuff: int = 0
+    void_shares: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def images(self) -> int:
+        """Number of annotated images."""
+        return len(self.records)
 
     @property
     def errors(self) -> list[FormatProblem]:
@@ -95,12 +127,12 @@ def check_dataset(
     nproc: int = 1,
     label: str | None = None,
 ) -> CheckReport:
-    """Check a panoptic JSON and all its PNGs.
+    """Check a panoptic JSON, all its PNGs and images, as training and evaluation read them.
 
     Args:
         path: The JSON.
         png_dir: Folder of the PNGs; default: the JSON's path without ``.json``.
-        img_dir: Folder of the images, to check that they exist and have the right size.
+        img_dir: Folder of the images; without it they are not looked at.
         nproc: Number of processes.
         label: Text of the progress bar; without it none is shown.
 
@@ -111,25 +143,32 @@ def check_dataset(
         ValueError: If there is no PNG folder.
     """
     try:
-        content = load_json_object(str(path))
-        table = read_categories(content.get("categories"), str(path))
+        content = load_json_object(path)
     except PanopticFormatError as error:
         return CheckReport(list(error.problems))
+    problems: list[FormatProblem] = []
+    try:
+        table = read_categories(content.get("categories"), str(path))
+    except PanopticFormatError as error:
+        problems += error.problems
+        try:  # the rest can be checked all the same
+            table = read_categories(content.get("categories"), str(path), drop_colors=True)
+        except PanopticFormatError:
+            return CheckReport(problems)
     folder = find_png_folder(path, png_dir)
-    parsed = PanopticJson(content, str(path), table)
+    parsed = PanopticJson(content, path, table)
     records = parsed.parse()
-    if not records:
-        parsed.problems.append(
-            FormatProblem("empty_annotation", "the file lists no annotations", str(path))
-        )
-    report = CheckReport(parsed.problems, table, {label.index: ClassCount() for label in table})
+    problems += [*parsed.problems, *find_empty(records, str(path))]
+    problems += [
+        FormatProblem("unannotated_image", "the image has no annotation", str(path), image["id"])
+        for image in parsed.unannotated
+    ]
+    report = CheckReport(problems, table, {label.index: ClassCount() for label in table})
+    report.unannotated, report.records = len(parsed.unannotated), records
     raw = [content["annotations"][record["annotation_index"]] for record in records]
-    check = partial(_check_image, folder, img_dir)
-    for record, result in zip(
-        records, run(check, list(zip(records, raw, strict=True)), nproc, label), strict=True
-    ):
+    pairs, check = list(zip(records, raw, strict=True)), partial(_check_image, folder, img_dir)
+    for record, result in zip(records, run(check, pairs, nproc, label), strict=True):
         report.problems += result.problems
-        report.images += 1
         if result.found is not None:
             report.found[record["annotation_index"]] = result.found
             _count(report, record, result)
@@ -147,14 +186,10 @@ def _check_image(
     try:
         ids = read_panoptic_png(path)
     except PanopticFormatError as error:
-        problems += [
-            FormatProblem(p.kind, p.detail, p.file, record["img_id"]) for p in error.problems
-        ]
+        problems += [replace(problem, image_id=record["img_id"]) for problem in error.problems]
         return _ImageReport(problems)
-    size = (record["height"], record["width"])
-    if ids.shape != size:
-        detail = f"the PNG is {_size(ids.shape)}, the JSON says {_size(size)}"
-        problems.append(FormatProblem("size_mismatch", detail, str(path), record["img_id"]))
+    wrong = find_size_problem(ids, record, path)
+    problems += [] if wrong is None else [wrong]
     found = describe_segments(ids)
     problems += _compare(record, annotation, found, path)
     return _ImageReport(problems, found, ids.size)
@@ -164,20 +199,16 @@ def _is_safe(name: Any) -> bool:
     return isinstance(name, str) and bool(name) and is_inside(name)
 
 
-def _size(size: Sequence[int]) -> str:
-    return f"{size[1]} x {size[0]} pixels (width x height)"
-
-
 def _check_photograph(img_dir: Path, record: dict[str, Any]) -> list[FormatProblem]:
-    path, image_id = img_dir / record["img_file"], record["img_id"]
+    """Load an image as training does."""
+    from mmpanoptic.datasets.transforms import LoadImage
+
+    sample = {key: record[key] for key in ("img_id", "height", "width")}
     try:
-        size = read_image_size(path)
+        LoadImage().transform({**sample, "img_path": str(img_dir / record["img_file"])})
     except PanopticFormatError as error:
-        return [FormatProblem(p.kind, p.detail, p.file, image_id) for p in error.problems]
-    if size == (record["height"], record["width"]):
-        return []
-    detail = f"the image is {_size(size)}, the JSON says {record['width']} x {record['height']}"
-    return [FormatProblem("size_mismatch", detail, str(path), image_id)]
+        return list(error.problems)
+    return []
 
 
 def _compare(
@@ -194,13 +225,12 @@ def _compare(
     problems = []
 
     def add(kind: str, detail: str, ids: Sequence[Any]) -> None:
-        shown = ", ".join(map(str, ids[:8])) + (", ..." if len(ids) > 8 else "")
-        text = f"{detail} (segment ids {shown})"
+        text = f"{detail} {show_ids(ids)}"
         problems.append(FormatProblem(kind, text, str(path), record["img_id"], tuple(ids)))
 
     unlisted = [value for value in real if value not in listed]
     if unlisted:
-        add("png_id_not_in_json", "the PNG has ids that the JSON does not list", unlisted)
+        problems.append(unlisted_problem(unlisted, path, record["img_id"]))
     segments = record["segments_info"]
     empty = [segment["id"] for segment in segments if segment["id"] not in real]
     if empty:
@@ -209,10 +239,13 @@ def _compare(
         truth = real.get(segment["id"])
         if truth is None:
             continue
-        for kind, key in (("wrong_area", "area"), ("wrong_box", "bbox")):
-            if key in segment and segment[key] != truth[key]:
-                detail = f"{key} is {segment[key]}, the PNG has {truth[key]}"
-                add(kind, detail, [segment["id"]])
+        area = segment.get("area")
+        if area is not None and area != truth["area"]:
+            kind = "wrong_area" if area < truth["area"] else "large_area"
+            add(kind, f"area is {area}, the PNG has {truth['area']}", [segment["id"]])
+        if "bbox" in segment and list(segment["bbox"]) != truth["bbox"]:
+            detail = f"bbox is {segment['bbox']}, the PNG has {truth['bbox']}"
+            add("wrong_box", detail, [segment["id"]])
     return problems
 
 
@@ -225,10 +258,17 @@ def _count(report: CheckReport, record: dict[str, Any], result: _ImageReport) ->
         count.crowds += segment["iscrowd"]
         count.pixels += area.get(segment["id"], 0)
         seen.add(segment["label"])
+        if segment["isthing"] and not segment["iscrowd"] and segment["id"] in area:
+            count.sizes.append(area[segment["id"]])
     for label in seen:
         report.counts[label].images += 1
     report.pixels += result.pixels
-    report.void += result.pixels - sum(area.values())
+    void = result.pixels - sum(area.values())
+    report.void += void
+    kinds = {segment["isthing"] for segment in record["segments_info"]}
+    report.without_things += True not in kinds
+    report.without_stuff += False not in kinds
+    report.void_shares[record["annotation_index"]] = void / max(result.pixels, 1)
 
 
 def repair(content: dict[str, Any], report: CheckReport) -> Counter[str]:
@@ -248,7 +288,7 @@ def repair(content: dict[str, Any], report: CheckReport) -> Counter[str]:
     for position, found in report.found.items():
         real = {segment["id"]: segment for segment in found}
         for segment in content["annotations"][position]["segments_info"]:
-            if not isinstance(segment, dict):
+            if not isinstance(segment, dict) or type(segment.get("id")) is not int:
                 continue
             if "iscrowd" not in segment:
                 segment["iscrowd"] = 0
@@ -261,43 +301,42 @@ def repair(content: dict[str, Any], report: CheckReport) -> Counter[str]:
     return changes
 
 
-def check_instances(path: Path) -> list[FormatProblem]:
-    """Check ids and references of a COCO instance JSON.
+def check_instances(path: Path) -> tuple[list[FormatProblem], dict[str, list[int]]]:
+    """Check a COCO instance JSON as training (``instances_file``) and mask AP read it.
 
     Args:
         path: The JSON.
 
     Returns:
-        list[FormatProblem]: All problems. Id 0 is one: pycocotools' matching takes it for
-        "unmatched".
+        tuple: All problems, and the areas of the instances by class. Annotation id 0 is a
+        warning: pycocotools' matching takes it for "unmatched".
     """
     try:
-        content = load_json_object(str(path))
+        content = load_json_object(path)
     except PanopticFormatError as error:
-        return list(error.problems)
-    problems = [
-        FormatProblem("missing_field", f"the file has no list {name!r}", str(path))
-        for name in ("images", "annotations", "categories")
-        if not isinstance(content.get(name), list)
-    ]
-    if problems:
-        return problems
-    images = {image.get("id") for image in content["images"]}
-    categories = {category.get("id") for category in content["categories"]}
-    seen: set[Any] = set()
-    for position, annotation in enumerate(content["annotations"]):
-        what, number = f"annotations[{position}]", annotation.get("id")
-        image_id = annotation.get("image_id")
-        found = []
-        if not isinstance(number, int) or number < 1:
-            found.append(("bad_id", f"{what}.id is {number!r}; it must be 1 or more"))
-        elif number in seen:
-            found.append(("bad_id", f"{what}.id {number} is used twice"))
-        seen.add(number)
-        if image_id not in images:
-            found.append(("missing_image", f"{what}.image_id {image_id!r} is unknown"))
-        if annotation.get("category_id") not in categories:
-            unknown = annotation.get("category_id")
-            found.append(("unknown_category", f"{what}.category_id {unknown!r} is unknown"))
-        problems += [FormatProblem(kind, text, str(path), image_id) for kind, text in found]
-    return problems
+        return list(error.problems), {}
+    reader = InstanceJson(content, path)
+    sizes: dict[str, list[int]] = {name: [] for name in reader.names.values()}
+    for annotation in reader.parse():
+        place = place_of("annotations", annotation["position"], annotation)
+        if annotation["id"] == 0:
+            detail = f"{place}: other programs take the id 0 for not found"
+            reader.add("zero_annotation", detail, annotation["image_id"])
+        for key, allowed in (("bbox", is_box), ("area", is_number)):
+            if not allowed(annotation.get(key)):
+                found = repr(annotation[key]) if key in annotation else "nothing"
+                detail = f"{place}.{key} must be numbers, as AP needs them, got {found}"
+                reader.add("bad_field", detail, annotation["image_id"])
+        name = reader.names[key_of(annotation["category_id"])]
+        sizes.setdefault(name, []).append(_mask_area(reader, annotation))
+    if reader.content.get("annotations") == []:
+        reader.add("empty_annotation", "the file lists no annotations")
+    return reader.problems, sizes
+
+
+def _mask_area(reader: InstanceJson, annotation: Mapping[str, Any]) -> int:
+    from pycocotools import mask as coco_mask
+
+    image = reader.image_index[key_of(annotation["image_id"])]
+    code = encode(annotation["segmentation"], image["height"], image["width"])
+    return int(coco_mask.area(code))

@@ -102,7 +102,8 @@ def make_train_ids(folders: CityscapesFolders, split: str, nproc: int = 1) -> li
             for stem in folders.stems(split, f"_gtFine_{source}.png")
         ]
         name = f"{target} {split}"
-        summaries.append(convert_files(function, jobs, name, folders.gt / split, nproc))
+        folder = folders.gt / split
+        summaries.append(convert_files(function, jobs, name, folder, nproc, adopt=True))
     return summaries
 
 

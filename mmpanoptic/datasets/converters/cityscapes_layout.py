@@ -52,7 +52,8 @@ def make_efficientps_layout(
         outputs = (target / split / name, target / "stuffthingmaps" / split / name)
         file_jobs.append(Job(name, (image, labels), outputs))
         json_jobs.append(Job(name, (instances,)))
-    files = convert_files(_write_files, file_jobs, f"layout {split}", target / split, nproc)
+    name, folder = f"layout {split}", target / split
+    files = convert_files(_write_files, file_jobs, name, folder, nproc, adopt=True)
     info = {"description": "Cityscapes instances, train ids", "converter": "mmpanoptic"}
     things = [
         {"id": label.train_id, "name": label.name}

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mmpanoptic.utils import read_json
-from mmpanoptic.utils.cityscapes_labels import CITYSCAPES_LABELS, INSTANCE_FACTOR, CityscapesLabel
-from mmpanoptic.utils.format_errors import format_error
+from mmpanoptic.utils.cityscapes_labels import (
+    CITYSCAPES_LABELS,
+    INSTANCE_FACTOR,
+    CityscapesLabel,
+)
+from mmpanoptic.utils.coco_file import load_json_object
 from mmpanoptic.utils.label_png import write_label_png
 
 from .cityscapes import CityscapesFolders
 from .incremental import Job, Summary, convert_files
+from .polygon_file import Points, PolygonFile, count_problem
 
 _BY_NAME = {label.name: label for label in CITYSCAPES_LABELS}
 _NOT_DRAWN = "license plate"
@@ -48,17 +52,18 @@ def draw_polygons(folders: CityscapesFolders, split: str, nproc: int = 1) -> Sum
             f"{folders.gt / split}/<city>/ holds no *{_SUFFIX} to draw; unpack "
             "gtFine_trainvaltest.zip there"
         )
-    return convert_files(_draw, jobs, f"polygons {split}", folders.gt / split, nproc)
+    name, folder = f"polygons {split}", folders.gt / split
+    return convert_files(_draw, jobs, name, folder, nproc, adopt=True)
 
 
 def _draw(job: Job) -> None:
-    labels, instances = draw_maps(read_json(job.data), job.data)
+    labels, instances = draw_maps(load_json_object(job.data), job.data)
     for output, values in zip(job.outputs, (labels, instances), strict=True):
         if not output.exists():
             write_label_png(output, values)
 
 
-def draw_maps(content: dict[str, Any], path: Path) -> tuple[np.ndarray, np.ndarray]:
+def draw_maps(content: Mapping[str, Any], path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Draw the objects of a polygon file in order, later ones over earlier ones.
 
     Args:
@@ -70,45 +75,41 @@ def draw_maps(content: dict[str, Any], path: Path) -> tuple[np.ndarray, np.ndarr
         ``(H, W)``.
 
     Raises:
-        PanopticFormatError: If a field is missing, a label unknown or a polygon degenerate.
+        PanopticFormatError: Listing fields that are missing or wrong, unknown labels, broken
+            polygons, and classes with more instances than their numbers can tell.
     """
-    try:
-        size = (content["imgWidth"], content["imgHeight"])
-        objects = list(_objects(content["objects"], path))
-    except KeyError as error:
-        detail = f"the polygon file lacks the field {error}"
-        raise format_error("missing_field", detail, path) from error
+    reader = PolygonFile(content, path)
+    size, objects = reader.size(), list(_objects(reader))
+    reader.raise_problems()
     labels, instances = Image.new("L", size, 0), Image.new("I", size, 0)
     label_pen, instance_pen = ImageDraw.Draw(labels), ImageDraw.Draw(instances)
     for label, value, polygon in objects:
-        try:
-            label_pen.polygon(polygon, fill=label.id)
-            instance_pen.polygon(polygon, fill=value)
-        except (TypeError, ValueError) as error:
-            detail = f"cannot draw a polygon of {label.name} ({error})"
-            raise format_error("bad_field", detail, path) from error
+        label_pen.polygon(polygon, fill=label.id)
+        instance_pen.polygon(polygon, fill=value)
     return np.array(labels), np.array(instances).astype(np.uint16)
 
 
-def _objects(
-    objects: list[dict[str, Any]], path: Path
-) -> Iterator[tuple[CityscapesLabel, int, list[tuple[float, float]]]]:
+def _objects(reader: PolygonFile) -> Iterator[tuple[CityscapesLabel, int, Points]]:
     """Yield label, instance value and polygon of everything that is drawn."""
     numbers: Counter[str] = Counter()
-    for entry in objects:
-        if entry.get("deleted"):
-            continue
-        name = entry["label"]
-        group = name not in _BY_NAME and name.endswith("group")
-        name = name[: -len("group")] if group else name
+    for place, written, polygon in reader.objects():
+        group = written not in _BY_NAME and written.endswith("group")
+        name = written[: -len("group")] if group else written
         if name == _NOT_DRAWN:
             continue
         if name not in _BY_NAME:
-            raise format_error("unknown_category", f"unknown label {entry['label']!r}", path)
+            reader.add("unknown_category", f"{place}: unknown label {written!r}")
+            continue
+        if len(polygon) < 2:
+            reader.add("bad_field", f"{place} ({written}): polygon has {len(polygon)} point")
+            continue
         label = _BY_NAME[name]
         value = label.id
         if label.has_instances and not group:
             # Numbered in file order, also those that others hide later.
             value = label.id * INSTANCE_FACTOR + numbers[name]
             numbers[name] += 1
-        yield label, value, [(float(x), float(y)) for x, y in entry["polygon"]]
+        yield label, value, polygon
+    for name, count in numbers.items():
+        if count > INSTANCE_FACTOR:
+            reader.add(*count_problem(name, count, INSTANCE_FACTOR, _BY_NAME[name].id))

@@ -7,8 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmpanoptic.datasets.panoptic_json import load_json_object, read_categories
+from mmpanoptic.datasets.panoptic_json import PanopticJson, read_categories
 from mmpanoptic.utils import read_json, write_json
+from mmpanoptic.utils.coco_file import InstanceJson, load_json_object
+from mmpanoptic.utils.files import refuse_overwriting
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
 
 
@@ -24,22 +26,14 @@ def to_contiguous_ids(path: Path) -> dict[str, Any]:
     Raises:
         PanopticFormatError: Listing all unknown categories and missing fields.
     """
-    content = load_json_object(str(path))
+    content = load_json_object(path)
     table = read_categories(content.get("categories"), str(path))
-    problems = []
+    PanopticJson(content, path, table, fill_missing=True).records()
     for category, label in zip(content["categories"], table, strict=True):
         category["id"] = label.index
-    for annotation in content.get("annotations", []):
-        for segment in annotation.get("segments_info", []):
-            category_id = segment.get("category_id")
-            if table.has_dataset_id(category_id):
-                segment["category_id"] = table.by_dataset_id(category_id).index
-                continue
-            detail = f"segment {segment.get('id')!r} has the unknown category_id {category_id!r}"
-            image_id = annotation.get("image_id")
-            problems.append(FormatProblem("unknown_category", detail, str(path), image_id))
-    if problems:
-        raise PanopticFormatError(problems)
+    for annotation in content["annotations"]:
+        for segment in annotation["segments_info"]:
+            segment["category_id"] = table.by_dataset_id(segment["category_id"]).index
     return content
 
 
@@ -131,11 +125,14 @@ def make_nas_split(
     Raises:
         PanopticFormatError: If the panoptic JSON lacks chosen images.
     """
-    content = load_json_object(str(instances))
-    ids = [image["id"] for image in content["images"]]
+    reader = InstanceJson(load_json_object(instances), instances, masks=False)
+    reader.annotations()
+    content, ids = reader.content, [key[1] for key in reader.image_index]
     chosen = choose_images(ids, count, seed) if chosen is None else chosen
-    panoptic_content = load_json_object(str(panoptic))
-    annotated = {annotation["image_id"] for annotation in panoptic_content["annotations"]}
+    panoptic_content = load_json_object(panoptic)
+    table = read_categories(panoptic_content.get("categories"), str(panoptic), drop_colors=True)
+    records = PanopticJson(panoptic_content, panoptic, table, fill_missing=True).records()
+    annotated = {record["img_id"] for record in records}
     lacking = [image_id for image_id in chosen if image_id not in annotated]
     if lacking:
         detail = "the panoptic JSON has no annotation of the image"
@@ -149,7 +146,8 @@ def make_nas_split(
         "panoptic_nas_val2017.json": filter_images(panoptic_content, chosen),
         "panoptic_nas_train2017.json": filter_images(panoptic_content, rest),
     }
-    paths = []
+    paths: list[Path] = []
+    refuse_overwriting([instances, panoptic], [out / name for name in parts])
     for name, part in parts.items():
         write_if_changed(out / name, part)
         paths.append(out / name)

@@ -10,6 +10,7 @@ import numpy as np
 
 from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils import read_json, write_json
+from mmpanoptic.utils.files import refuse_overwriting
 from mmpanoptic.utils.label_png import write_label_png
 
 from .incremental import Job, Summary, convert_files
@@ -125,7 +126,7 @@ def convert_to_semantic(
     """
     values, void = style_values(source.table, style)
     out = out or source.json.parent / f"{DEFAULT_FOLDERS[style]}_{source.split}"
-    _mark_folder(out, {"style": style, "void": void, "values": _by_name(source.table, values)})
+    settings = {"style": style, "void": void, "values": _by_name(source.table, values)}
     jobs = [
         Job(
             record["seg_file"],
@@ -135,24 +136,32 @@ def convert_to_semantic(
         )
         for record in source.records
     ]
-    function = partial(_write_map, values, void)
-    return convert_files(function, jobs, f"{style} {source.split}", out, nproc)
+    refuse_overwriting((s for job in jobs for s in job.sources), (j.outputs[0] for j in jobs))
+    adopt = _mark_folder(out, settings)
+    function, name = partial(_write_map, values, void), f"{style} {source.split}"
+    return convert_files(function, jobs, name, out, nproc, settings, adopt)
 
 
 def _by_name(table: LabelTable, values: list[int]) -> dict[str, int]:
     return {label.name: value for label, value in zip(table, values, strict=True)}
 
 
-def _mark_folder(folder: Path, settings: dict[str, object]) -> None:
-    """Refuse to mix two numberings in one folder: the maps themselves would not tell."""
+def _mark_folder(folder: Path, settings: dict[str, object]) -> bool:
+    """Refuse to mix two numberings in one folder: the maps themselves would not tell.
+
+    Returns:
+        bool: Whether an earlier run marked it.
+    """
     mark = folder / _MARK
     if mark.exists() and (found := read_json(mark)) != settings:
         raise ValueError(
             f"{folder} holds maps of style {found.get('style')} or of other classes; choose "
             "another --out-dir or delete the folder"
         )
-    if not mark.exists():
-        write_json(mark, settings)
+    if mark.exists():
+        return True
+    write_json(mark, settings)
+    return False
 
 
 def _write_map(values: list[int], void: int, job: Job) -> None:

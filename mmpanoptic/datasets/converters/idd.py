@@ -19,13 +19,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mmpanoptic.utils import read_json
+from mmpanoptic.utils.coco_file import load_json_object
 from mmpanoptic.utils.format_errors import format_error
 from mmpanoptic.utils.label_png import read_label_png
 
+from .balance import image_balance
 from .incremental import Job, PanopticFormat, Record, Summary, convert_to_json
 from .maps import describe_segments
 from .painting import raise_listed, write_record
+from .polygon_file import Points, PolygonFile, count_problem
 from .resized_pairs import Size, check_same_size, resize_ids, write_resized_image
 
 SPLITS = ("train", "val")
@@ -180,7 +182,8 @@ def _convert(job: Job) -> Record:
     if settings.label_maps:
         values = read_label_png(source).astype(np.int32)
     else:
-        values = draw_values(read_json(source), source, settings.drop_ignored, notes)
+        content = load_json_object(source)
+        values = draw_values(content, source, settings.drop_ignored, notes)
     if settings.size:
         values = resize_ids(values, settings.size)
         write_resized_image(image, job.outputs[1], settings.size)
@@ -191,7 +194,8 @@ def _convert(job: Job) -> Record:
     name = job.outputs[1].name if settings.size else image.name
     file_name = f"{image.parent.name}/{name}"
     entry = {"id": job.key, "file_name": file_name, "height": height, "width": width}
-    return write_record(job, entry, ids, segments, notes=notes)
+    balance = image_balance((), file_name, notes=notes)
+    return write_record(job, entry, ids, segments, balance=balance)
 
 
 def describe_values(values: np.ndarray, path: Path) -> tuple[np.ndarray, list[dict[str, Any]]]:
@@ -238,43 +242,37 @@ def draw_values(
     Raises:
         PanopticFormatError: If a field is missing, a label unknown or a polygon broken.
     """
-    try:
-        canvas = Image.new("I", (content["imgWidth"], content["imgHeight"]), VOID)
-        shapes = list(_shapes(content["objects"], path, drop_ignored))
-    except KeyError as error:
-        detail = f"the polygon file lacks the field {error}"
-        raise format_error("missing_field", detail, path) from error
+    reader = PolygonFile(content, path)
+    canvas = Image.new("I", reader.size(), VOID)
+    shapes = list(_shapes(reader, drop_ignored, notes))
+    reader.raise_problems()
     pen = ImageDraw.Draw(canvas)
-    for name, value, polygon in shapes:
-        try:
-            points = [(float(x), float(y)) for x, y in polygon]
-            if len(points) < 3:
-                notes.append(f"polygons with fewer than three points were left out ({name})")
-                continue
-            pen.polygon(points, fill=value)
-        except (TypeError, ValueError) as error:
-            detail = f"cannot draw a polygon of {name} ({error})"
-            raise format_error("bad_field", detail, path) from error
+    for value, points in shapes:
+        pen.polygon(points, fill=value)
     return np.array(canvas).astype(np.int32)
 
 
 def _shapes(
-    objects: list[dict[str, Any]], path: Path, drop_ignored: bool
-) -> Iterator[tuple[str, int, Any]]:
-    """Yield label, value and polygon of everything that is drawn."""
+    reader: PolygonFile, drop_ignored: bool, notes: list[str]
+) -> Iterator[tuple[int, Points]]:
+    """Yield value and polygon of everything that is drawn."""
     numbers: Counter[int] = Counter()
-    for entry in objects:
-        if entry.get("deleted"):
-            continue
-        name = entry["label"]
+    for place, name, points in reader.objects():
         group = name not in LABELS and name.endswith("group")
         label = LABELS.get(name.removesuffix("group") if group else name)
         if label is None:
-            raise format_error("unknown_category", f"unknown label {name!r}", path)
+            reader.add("unknown_category", f"{place}: unknown label {name!r}")
+            continue
+        if len(points) < 3:
+            notes.append(f"polygons with fewer than three points were left out ({name})")
+            continue
         value = label.level3_id
         if drop_ignored and label.ignored:
             value = VOID
         elif label.isthing and not group:
             value = value * FACTOR + numbers[value]
             numbers[label.level3_id] += 1
-        yield name, value, entry["polygon"]
+        yield value, points
+    for number, count in numbers.items():
+        if count > FACTOR:
+            reader.add(*count_problem(CATEGORIES[number]["name"], count, FACTOR, number))

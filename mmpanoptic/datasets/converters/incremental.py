@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mmpanoptic.utils import read_json, write_json
 from mmpanoptic.utils.archives import file_stamp
-from mmpanoptic.utils.jobs import is_whole, remove_parts, run, write_file
+from mmpanoptic.utils.files import refuse_overwriting
+from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
+from mmpanoptic.utils.jobs import is_whole, remove_parts, run
+from mmpanoptic.utils.locks import exclusive_folder
+
+from .balance import Balance, crowd_only_classes
+from .conversion_record import ConversionRecord, Entry, Stamp, stamp_of
 
 Record = dict[str, Any]
+
+_LOCK = ".conversion.lock"
 
 
 @dataclass(frozen=True)
@@ -42,18 +52,19 @@ class Summary:
         total (int): Images of the set.
         done (int): Images converted now; the others lay there already.
         target (Path): The JSON or folder.
-        notes (tuple[str, ...]): Oddities of the images converted now, each once.
+        balance (Balance | None): What became of the annotations of all images, also of those
+            that lay there.
     """
 
     name: str
     total: int
     done: int
     target: Path
-    notes: tuple[str, ...] = ()
+    balance: Balance | None = None
 
     def __str__(self) -> str:
         done = f"{self.name}: {self.total} images ({self.done} converted now) in {self.target}"
-        return "\n".join([done, *(f"  note: {note}" for note in self.notes)])
+        return "\n".join([done, *(self.balance.lines() if self.balance else ())])
 
 
 class JsonFormat(Protocol):
@@ -138,25 +149,48 @@ class InstanceFormat:
 
 
 def convert_files(
-    function: Callable[[Job], Any], jobs: Sequence[Job], name: str, target: Path, nproc: int
+    function: Callable[[Job], Any],
+    jobs: Sequence[Job],
+    name: str,
+    target: Path,
+    nproc: int,
+    options: Mapping[str, Any] | None = None,
+    adopt: bool = False,
 ) -> Summary:
-    """Run the jobs whose outputs are missing, empty or older than their sources.
+    """Run the jobs whose outputs are missing or were made from other sources or options.
 
     Args:
         function: Writes the outputs of a job.
         jobs: Those of the whole set.
         name: Label of the progress bar and the summary.
-        target: Named in the summary.
+        target: Folder of the outputs; gets the record.
         nproc: Number of processes.
+        options: Plain values that decide the result.
+        adopt: Outputs that no record knows, such as published ones, count as done if they are
+            newer than their sources; else they are refused.
 
     Returns:
         Summary: What was done.
+
+    Raises:
+        PanopticFormatError: With the problems of all images; what is finished stays finished.
+        ValueError: If outputs are there that something else wrote, or an output is an input.
+        FolderInUseError: If another conversion writes into the folder.
     """
-    _prepare_folders(jobs)
-    open_jobs = [job for job in jobs if not _has_outputs(job)]
-    for _ in run(function, open_jobs, nproc, name):
-        pass
-    return Summary(name, len(jobs), len(open_jobs), target)
+    file = target / f".{re.sub('[^a-zA-Z0-9]+', '_', name)}.json"
+    with exclusive_folder(target, _LOCK):
+        record = ConversionRecord(file, {"name": name, **(options or {})})
+        _refuse(jobs, [record.path])
+        _prepare_folders(jobs)
+        work = _Work(record, jobs, function)
+        if adopt:
+            work.adopt()
+        elif not record.is_ours:
+            _refuse_foreign(output for job in jobs for output in job.outputs)
+        done = work.run(None, nproc, name)
+        record.write(work.entries)
+        record.remove_journal()
+    return Summary(name, len(jobs), done, target)
 
 
 def convert_to_json(
@@ -171,16 +205,18 @@ def convert_to_json(
     """Run the jobs that are not done and write one JSON from the records of all.
 
     Records of finished images wait in a journal beside the JSON until it is written; later runs
-    take them from the JSON.
+    take them from the JSON, if ``<name>.conversion.json`` says that it was made from the same
+    sources with the same options.
 
     Args:
-        function: Writes the outputs of a job and returns its record; a list ``notes`` in it goes
-            into the summary, each text once.
+        function: Writes the outputs of a job and returns its record. Besides what ``form`` says
+            it may hold ``balance`` (see
+            :func:`~mmpanoptic.datasets.converters.balance.image_balance`), and ``empty``: the
+            image is left out of the JSON.
         jobs: Those of the whole set, in the order of the JSON, keys as ``form`` defines them.
         path: The JSON.
         form: Its format.
-        info: Plain values which say how the JSON was made; records of a JSON or journal with
-            other values are not taken over.
+        info: Plain values that decide the result; they become ``info`` of the JSON.
         nproc: Number of processes.
         name: Label of the progress bar and the summary.
 
@@ -188,33 +224,53 @@ def convert_to_json(
         Summary: What was done.
 
     Raises:
-        ValueError: If two jobs share a key.
+        PanopticFormatError: With the problems of all images; what is finished stays finished.
+        ValueError: If two jobs share a key, if the JSON is there and something else wrote it, or
+            if an output is an input.
+        FolderInUseError: If another conversion writes into the folder.
     """
-    keys = [job.key for job in jobs]
-    if len(set(keys)) < len(keys):
-        double = sorted({key for key in keys if keys.count(key) > 1})
+    _check_keys(jobs, path)
+    with exclusive_folder(path.parent, _LOCK):
+        record = ConversionRecord(path, info)
+        _refuse(jobs, [path, record.path])
+        if not record.is_ours:
+            _refuse_foreign([path])
+        _prepare_folders(jobs)
+        old = read_json(path) if record.entries and path.exists() else None
+        work = _Work(record, jobs, function)
+        done = work.run(form.split(old) if old else {}, nproc, name or path.stem)
+        kept = [job.key for job in jobs if not work.entries[job.key].empty]
+        content = {"info": record.options, **form.join([work.results[key] for key in kept])}
+        record.write(work.entries)
+        if content != old:
+            write_json(path, content)
+        record.remove_journal()
+    balance = work.balance()
+    if balance is not None:
+        balance.crowd_only = crowd_only_classes(content)
+    return Summary(name or path.stem, len(jobs), done, path, balance)
+
+
+def _check_keys(jobs: Sequence[Job], path: Path) -> None:
+    counts = Counter(job.key for job in jobs)
+    double = sorted(key for key, count in counts.items() if count > 1)
+    if double:
         raise ValueError(f"several images would get the name {', '.join(double[:5])} in {path}")
-    info = json.loads(json.dumps(info))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _prepare_folders(jobs)
-    old = _load_json(path, info)
-    journal = _Journal(path, info)
-    records = _finished(jobs, path, form.split(old) if old else {}, journal.read())
-    open_jobs = [job for job in jobs if job.key not in records]
-    notes: dict[str, None] = {}
-    if open_jobs:
-        with journal:
-            for job, record in zip(
-                open_jobs, run(function, open_jobs, nproc, name or path.stem), strict=True
-            ):
-                notes.update(dict.fromkeys(record.pop("notes", ())))
-                journal.add(job, record)
-                records[job.key] = record
-    content = {"info": info, **form.join([records[key] for key in keys])}
-    if open_jobs or content != old:
-        write_json(path, content)
-    journal.remove()
-    return Summary(name or path.stem, len(jobs), len(open_jobs), path, tuple(notes))
+
+
+def _refuse(jobs: Sequence[Job], others: Iterable[Path]) -> None:
+    sources = (source for job in jobs for source in job.sources)
+    outputs = (output for job in jobs for output in job.outputs)
+    refuse_overwriting(sources, [*others, *outputs])
+
+
+def _refuse_foreign(outputs: Iterable[Path]) -> None:
+    for path in outputs:
+        if path.exists():
+            raise ValueError(
+                f"{path} is there, but no record says that an earlier run of this command wrote "
+                "it; delete it or write to another place"
+            )
 
 
 def _prepare_folders(jobs: Iterable[Job]) -> None:
@@ -223,86 +279,106 @@ def _prepare_folders(jobs: Iterable[Job]) -> None:
         remove_parts(folder)
 
 
-def _newest(paths: Iterable[Path]) -> int:
-    return max((file_stamp(path)[1] for path in paths), default=0)
+class _Work:
+    """The jobs of a set: which are done, and the running of the others."""
+
+    def __init__(
+        self, record: ConversionRecord, jobs: Sequence[Job], function: Callable[[Job], Any]
+    ) -> None:
+        self.record = record
+        self.jobs = jobs
+        self.function = function
+        self.entries: dict[str, Entry] = {}
+        self.results: dict[str, Any] = {}
+
+    def adopt(self) -> None:
+        """Take over outputs that no record knows if they are newer than their sources."""
+        for job in self.jobs:
+            if job.key not in self.record.entries and _is_newer(job):
+                stamps = [stamp_of(source) for source in job.sources]
+                entry = self.record.entry_of(job.sources, stamps, {}, False)
+                self.record.entries[job.key] = entry
+
+    def run(self, old: Mapping[str, Any] | None, nproc: int, name: str) -> int:
+        """Run what is not done.
+
+        Args:
+            old: Results of earlier runs by key; None if there are no results but the files.
+            nproc: Number of processes.
+            name: Label of the progress bar.
+
+        Returns:
+            int: Number of jobs that were run.
+        """
+        journal, open_jobs = self.record.read_journal(), []
+        for job in self.jobs:
+            entry, result = journal.get(job.key, (None, None))
+            if not self._is_done(job, entry):
+                entry, result = self.record.entries.get(job.key), (old or {}).get(job.key)
+                lost = old is not None and result is None and not (entry and entry.empty)
+                if lost or not self._is_done(job, entry):
+                    open_jobs.append(job)
+                    continue
+            self._keep(job, entry, result)
+        if open_jobs:
+            self._run(open_jobs, nproc, name)
+        return len(open_jobs)
+
+    def _is_done(self, job: Job, entry: Entry | None) -> bool:
+        if entry is None or not self.record.is_fresh(entry, job.sources):
+            return False
+        return entry.empty or all(map(is_whole, job.outputs))
+
+    def _keep(self, job: Job, entry: Entry | None, result: Any) -> None:
+        if entry is not None:
+            self.entries[job.key], self.results[job.key] = entry, result
+
+    def _run(self, jobs: Sequence[Job], nproc: int, name: str) -> None:
+        problems: list[FormatProblem] = []
+        with self.record.journal():
+            outcomes = run(partial(_run_job, self.function), jobs, nproc, name)
+            for job, outcome in zip(jobs, outcomes, strict=True):
+                problems += outcome.problems
+                if outcome.problems:
+                    continue
+                result = outcome.result
+                plain = result if isinstance(result, dict) else {}
+                balance, empty = plain.pop("balance", {}), plain.pop("empty", False)
+                entry = self.record.entry_of(job.sources, outcome.stamps, balance, empty)
+                self.record.note(job.key, entry, result)
+                self._keep(job, entry, result)
+        if problems:
+            raise PanopticFormatError(problems)
+
+    def balance(self) -> Balance | None:
+        """Sum the balance of all images up; None if the function keeps none."""
+        total, counted = Balance(), False
+        for key, entry in self.entries.items():
+            total.add(entry.balance)
+            counted = counted or bool(entry.balance) or entry.empty
+            if entry.empty:
+                total.empty.append(key.removesuffix(".png"))
+        return total if counted else None
 
 
-def _has_outputs(job: Job) -> bool:
+class _Outcome(NamedTuple):
+    result: Any
+    stamps: list[Stamp]
+    problems: tuple[FormatProblem, ...] = ()
+
+
+def _run_job(function: Callable[[Job], Any], job: Job) -> _Outcome:
+    """Run a job; problems are returned, so that those of all images are told together."""
+    try:
+        result = function(job)
+        return _Outcome(result, [stamp_of(source) for source in job.sources])
+    except PanopticFormatError as error:
+        return _Outcome(None, [], error.problems)
+
+
+def _is_newer(job: Job) -> bool:
+    """Tell whether all outputs are whole and newer than the sources."""
     if not all(map(is_whole, job.outputs)):
         return False
-    newest = _newest(job.sources)
+    newest = max((file_stamp(source)[1] for source in job.sources), default=0)
     return all(os.stat(output).st_mtime_ns >= newest for output in job.outputs)
-
-
-def _load_json(path: Path, info: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Read what an earlier run wrote; None if there is nothing or it was made otherwise."""
-    if not path.exists():
-        return None
-    content = read_json(path)
-    return content if isinstance(content, dict) and content.get("info") == info else None
-
-
-def _finished(
-    jobs: Sequence[Job],
-    path: Path,
-    old: Mapping[str, Record],
-    journaled: Mapping[str, tuple[list[list[int]], Record]],
-) -> dict[str, Record]:
-    written = os.stat(path).st_mtime_ns if old else 0
-    records = {}
-    for job in jobs:
-        if not _has_outputs(job):
-            continue
-        if job.key in journaled and journaled[job.key][0] == _stamp(job):
-            records[job.key] = journaled[job.key][1]
-        elif job.key in old and written >= _newest(job.sources):
-            records[job.key] = old[job.key]
-    return records
-
-
-def _stamp(job: Job) -> list[list[int]]:
-    return [list(file_stamp(source)) for source in job.sources]
-
-
-class _Journal:
-    """Records of finished images, one JSON line each, beside the JSON they will make up."""
-
-    def __init__(self, target: Path, info: Mapping[str, Any]) -> None:
-        self._path = target.with_name(f".{target.name}.journal")
-        self._head = json.dumps({"info": info})
-        self._lines: list[str] = []
-
-    def read(self) -> dict[str, tuple[list[list[int]], Record]]:
-        """Return stamp and record by key; what a stopped run cut off is left out."""
-        if not self._path.exists():
-            return {}
-        lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
-        if not lines or lines[0] != self._head:
-            return {}
-        found = {}
-        for line in lines[1:]:
-            try:
-                key, stamp, record = json.loads(line)
-            except ValueError:
-                break
-            found[key] = (stamp, record)
-            self._lines.append(line)
-        return found
-
-    def __enter__(self) -> _Journal:
-        text = "\n".join([self._head, *self._lines])
-        write_file(self._path, f"{text}\n".encode())
-        self._file = self._path.open("a", encoding="utf-8")
-        return self
-
-    def add(self, job: Job, record: Record) -> None:
-        """Append the record of a finished image."""
-        self._file.write(json.dumps([job.key, _stamp(job), record]) + "\n")
-        self._file.flush()
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def remove(self) -> None:
-        """Delete the journal; the JSON has it all."""
-        self._path.unlink(missing_ok=True)

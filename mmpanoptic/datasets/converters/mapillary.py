@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mmpanoptic.datasets.panoptic_json import PanopticJson, load_json_object, read_categories
+from mmpanoptic.datasets.panoptic_json import PanopticJson, read_categories
 from mmpanoptic.structures import LabelTable
+from mmpanoptic.utils.coco_file import load_json_object
 from mmpanoptic.utils.format_errors import FormatProblem
 from mmpanoptic.utils.label_png import read_label_png, write_label_png
 
@@ -135,7 +136,8 @@ def make_semantic(files: VistasSplit, table: LabelTable, nproc: int = 1) -> Summ
         raise_listed("missing_file", "the folder has no label maps", [files.labels])
     jobs = [Job(path.name, (path,), (files.semantic / path.name,)) for path in paths]
     name = f"semantic {files.split} v{files.version}"
-    return convert_files(partial(_write_semantic, table), jobs, name, files.semantic, nproc)
+    function, options = partial(_write_semantic, table), {"categories": table.to_categories()}
+    return convert_files(function, jobs, name, files.semantic, nproc, options, adopt=True)
 
 
 def _write_semantic(table: LabelTable, job: Job) -> None:

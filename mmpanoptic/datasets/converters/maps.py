@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +11,11 @@ import numpy as np
 
 from mmpanoptic.structures import find_runs, segment_statistics
 from mmpanoptic.structures.runs import Runs, lookup_sorted
-from mmpanoptic.utils.archives import read_bytes, split_archive_path
 from mmpanoptic.utils.format_errors import format_error
 from mmpanoptic.utils.jobs import write_file
 from mmpanoptic.utils.panoptic_png import encode_panoptic_png
 from mmpanoptic.utils.png_bytes import RGB, RGBA, decode_pixels, read_header, read_png
-
-_FAR = 10  # image sides; labelling programs draw a little beyond the edge
+from mmpanoptic.utils.segmentations import check_segmentation, decode
 
 
 def read_two_channels(path: str | os.PathLike[str]) -> np.ndarray:
@@ -44,29 +41,6 @@ def read_two_channels(path: str | os.PathLike[str]) -> np.ndarray:
 def write_panoptic_png(path: Path, ids: np.ndarray) -> None:
     """Write segment ids ``(H, W)`` as a panoptic PNG, whole or not at all."""
     write_file(path, encode_panoptic_png(ids))
-
-
-def read_image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Read height and width of an image from its header, without decoding the pixels.
-
-    An orientation tag is obeyed, as the image readers do.
-
-    Raises:
-        PanopticFormatError: If the file is missing or no image.
-    """
-    from PIL import Image
-
-    try:
-        source = path if split_archive_path(path) is None else io.BytesIO(read_bytes(path))
-        with Image.open(source) as image:
-            width, height = image.size
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except FileNotFoundError as error:
-        detail = f"cannot read the image: {error.strerror}"
-        raise format_error("missing_file", detail, path) from error
-    except OSError as error:
-        raise format_error("corrupt_png", f"not a readable image: {error}", path) from error
-    return (width, height) if turned else (height, width)
 
 
 def describe_segments(ids: np.ndarray) -> list[dict[str, Any]]:
@@ -147,25 +121,11 @@ class MaskEncoder:
         return {"size": self._size, "counts": code["counts"].decode("ascii")}
 
 
-def _check_corners(polygons: Sequence[Any], height: int, width: int) -> None:
-    """Refuse corners that pycocotools would walk to step by step, or die of."""
-    for polygon in polygons:
-        corners = np.asarray(polygon, np.float64)
-        if not np.isfinite(corners).all():
-            raise ValueError("a polygon has a coordinate that is not finite (NaN or infinity)")
-        if np.abs(corners).max() > _FAR * max(height, width):
-            raise ValueError(
-                f"a polygon has the coordinate {corners.flat[np.abs(corners).argmax()]}, far "
-                f"outside the image of {width} x {height} pixels (width x height)"
-            )
-
-
 def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """Paint a COCO segmentation.
+    """Check and draw a COCO segmentation; :mod:`mmpanoptic.utils.segmentations` does both apart.
 
     Args:
-        segmentation: Polygons (list of flat ``x, y`` lists), or a run-length code with list,
-            text or bytes ``counts``.
+        segmentation: Polygons or a run-length code.
         height: Of the image.
         width: Of the image.
 
@@ -175,23 +135,4 @@ def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
     Raises:
         ValueError: If it is none of these, a code of another size, or far outside the image.
     """
-    from pycocotools import mask as coco_mask
-
-    if isinstance(segmentation, list):
-        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-        if not polygons or len(polygons) < len(segmentation):
-            raise ValueError("a polygon needs at least three points")
-        _check_corners(polygons, height, width)
-        code = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-    elif isinstance(segmentation, dict) and "counts" in segmentation:
-        if list(segmentation.get("size", ())) != [height, width]:
-            raise ValueError(
-                f"the run-length code is for the size {segmentation.get('size')} "
-                f"(height, width), the image has [{height}, {width}]"
-            )
-        code = segmentation
-        if isinstance(code["counts"], list):
-            code = coco_mask.frPyObjects(code, height, width)
-    else:
-        raise ValueError("expected polygons or a run-length code with size and counts")
-    return coco_mask.decode(code).astype(bool)
+    return decode(check_segmentation(segmentation, height, width), height, width).astype(bool)

@@ -2,53 +2,68 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmpanoptic.datasets.panoptic_json import load_json_object, read_categories
+from mmpanoptic.datasets.panoptic_json import read_categories
 from mmpanoptic.structures import LabelTable
-from mmpanoptic.utils import read_json
+from mmpanoptic.utils.coco_file import (
+    CocoFile,
+    ImageKey,
+    InstanceJson,
+    check_annotations,
+    key_of,
+    load_json,
+    load_json_object,
+    place_of,
+)
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError, format_error
 
+from .balance import image_balance
 from .incremental import Job, PanopticFormat, Record, Summary, convert_to_json
-from .maps import decode_mask, describe_segments, read_two_channels
-from .painting import Shape, paint_shapes, png_name, raise_listed, write_record
+from .label_items import CocoMask, LabelItem, draw_items
+from .maps import describe_segments, read_two_channels
+from .painting import paint_shapes, png_name, raise_listed, write_record
 
 _INSTANCE_FACTOR = 1000
 
+Images = dict[ImageKey, Mapping[str, Any]]
 
-def read_annotation_files(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Read COCO annotation files and result files (bare lists) one after the other.
 
-    Args:
-        paths: The files.
+class MaskSet(NamedTuple):
+    """Masks of images, from one or several files.
+
+    Attributes:
+        images (dict): Entries of ``images`` by type and value of the id.
+        categories (list[dict]): With ``isthing``.
+        annotations (list[tuple[str, dict]]): File and checked annotation.
+        problems (list[FormatProblem]): Nothing is converted if there are any.
+        sources (list[Path]): All files.
+    """
+
+    images: Images
+    categories: list[dict[str, Any]]
+    annotations: list[tuple[str, dict[str, Any]]]
+    problems: list[FormatProblem]
+    sources: list[Path]
+
+
+def read_image_list(path: Path) -> tuple[Images, CocoFile]:
+    """Read ``images`` of a COCO JSON, each with id, file_name, height and width.
 
     Returns:
-        list[dict]: All annotations, each with ``image_id``, ``category_id`` and ``segmentation``.
+        tuple: Usable entries, and the reader, which has the problems of the others.
 
     Raises:
-        PanopticFormatError: If a file has no annotations, or one lacks a field.
+        PanopticFormatError: If the file cannot be read.
     """
-    annotations, problems = [], []
-    for path in paths:
-        content = read_json(path)
-        entries = content if isinstance(content, list) else content.get("annotations")
-        if not isinstance(entries, list):
-            raise format_error("missing_field", "the file has no list 'annotations'", path)
-        for position, entry in enumerate(entries):
-            fields = ("image_id", "category_id", "segmentation")
-            lacking = [name for name in fields if name not in entry]
-            if lacking:
-                detail = f"annotations[{position}] lacks {', '.join(lacking)}"
-                problems.append(FormatProblem("missing_field", detail, str(path)))
-        annotations += entries
-    if problems:
-        raise PanopticFormatError(problems)
-    return annotations
+    reader = CocoFile(load_json_object(path), path)
+    return reader.images(), reader
 
 
 def read_category_file(path: Path) -> list[dict[str, Any]]:
@@ -57,30 +72,66 @@ def read_category_file(path: Path) -> list[dict[str, Any]]:
     Raises:
         PanopticFormatError: If there are none or an entry is wrong.
     """
-    content = read_json(path)
+    content = load_json(path)
     categories: Any = content.get("categories") if isinstance(content, dict) else content
     read_categories(categories, str(path))
     return categories
 
 
+def read_mask_set(paths: Sequence[Path], images: Path, categories: Path) -> MaskSet:
+    """Read COCO annotation files and result files (bare lists) one after the other.
+
+    Args:
+        paths: The files; annotations have ``image_id``, ``category_id``, ``segmentation`` and,
+            optionally, ``iscrowd`` and ``score``.
+        images: JSON with ``images``.
+        categories: JSON with categories.
+
+    Returns:
+        MaskSet: Masks are checked already.
+
+    Raises:
+        PanopticFormatError: If a file cannot be read.
+    """
+    table = read_category_file(categories)
+    index, listed = read_image_list(images)
+    problems = list(listed.problems)
+    annotations: list[tuple[str, dict[str, Any]]] = []
+    for path in paths:
+        content = load_json(path, packed=True)
+        entries = content.get("annotations") if isinstance(content, dict) else content
+        if not isinstance(entries, list):
+            raise format_error("missing_field", "the file has no list 'annotations'", path)
+        reader = InstanceJson({}, path, foreign=True)
+        reader.image_index, reader.broken_images = index, listed.broken_images
+        reader.names = {key_of(category["id"]): category["name"] for category in table}
+        for entry in check_annotations(reader, entries):
+            _check_score(reader, entry)
+            annotations.append((str(path), entry))
+        problems += reader.problems
+    sources = list(dict.fromkeys([*paths, images, categories]))
+    return MaskSet(index, table, annotations, problems, sources)
+
+
+def _check_score(reader: InstanceJson, entry: Mapping[str, Any]) -> None:
+    score = entry.get("score", 0)
+    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+        place = place_of("annotations", entry["position"], entry)
+        detail = f"{place}.score must be a number, got {score!r}"
+        reader.add("bad_field", detail, entry["image_id"])
+
+
 def convert_masks(
-    annotations: Sequence[Mapping[str, Any]],
-    images: Sequence[Mapping[str, Any]],
-    categories: Sequence[Mapping[str, Any]],
-    sources: Sequence[Path],
+    masks: MaskSet,
     out: Path,
-    overlap: str = "error",
+    overlap: str = "smaller-on-top",
     background: str | None = None,
     nproc: int = 1,
 ) -> Summary:
     """Write a panoptic set from masks.
 
     Args:
-        annotations: With ``image_id``, ``category_id``, ``segmentation`` and, optionally,
-            ``iscrowd`` and ``score``.
-        images: Entries of a COCO JSON.
-        categories: With ``isthing``.
-        sources: Files that all of this was read from.
+        masks: The set.
         out: The JSON; PNGs go into the folder of its name.
         overlap: See :func:`paint_shapes`.
         background: Name of the stuff class of pixels without a mask.
@@ -90,27 +141,43 @@ def convert_masks(
         Summary: What was done.
 
     Raises:
-        PanopticFormatError: For unknown images or categories and broken masks.
-        ValueError: If masks overlap and the rule is ``error``.
+        PanopticFormatError: With the problems of all files; or if masks overlap and the rule is
+            ``error``.
     """
-    table = LabelTable.from_categories(categories)
-    _check_references(annotations, images, table, sources)
-    by_image: dict[Any, list[Mapping[str, Any]]] = {}
-    for annotation in annotations:
-        by_image.setdefault(annotation["image_id"], []).append(annotation)
+    if masks.problems:
+        raise PanopticFormatError(masks.problems)
+    table = LabelTable.from_categories(masks.categories)
+    by_image: dict[ImageKey, list[LabelItem]] = {key: [] for key in masks.images}
+    for file, entry in masks.annotations:
+        by_image[key_of(entry["image_id"])].append(_item(file, entry, table))
     jobs = []
-    for image in images:
-        name = png_name(image["file_name"], sources[0])
-        data = (image, by_image.get(image["id"], []))
-        jobs.append(Job(name, tuple(sources), (out.with_suffix("") / name,), data))
+    for key, image in masks.images.items():
+        name = png_name(image["file_name"], masks.sources[-1])
+        outputs = (out.with_suffix("") / name,)
+        jobs.append(Job(name, tuple(masks.sources), outputs, (dict(image), by_image[key])))
     label = None if background is None else background_label(table, background)
     info = {
-        "description": f"panoptic map of {', '.join(path.name for path in sources)}",
+        "description": f"panoptic map of {', '.join(path.name for path in masks.sources)}",
         "overlap": overlap,
         "background": background,
+        "categories": masks.categories,
     }
     function = partial(_paint, table, overlap, label)
-    return convert_to_json(function, jobs, out, PanopticFormat(categories), info, nproc)
+    return convert_to_json(function, jobs, out, PanopticFormat(masks.categories), info, nproc)
+
+
+def _item(file: str, entry: Mapping[str, Any], table: LabelTable) -> LabelItem:
+    place = place_of("annotations", entry["position"], entry)
+    return LabelItem(
+        table.by_dataset_id(entry["category_id"]).index,
+        (CocoMask(entry["segmentation"]),),
+        f"id {entry['id']}" if "id" in entry else f"number {entry['position']}",
+        f"{place}.segmentation",
+        file,
+        entry["image_id"],
+        entry["iscrowd"],
+        float(entry.get("score", 0)),
+    )
 
 
 def background_label(table: LabelTable, name: str) -> int:
@@ -128,50 +195,22 @@ def background_label(table: LabelTable, name: str) -> int:
     return label.index
 
 
-def _check_references(
-    annotations: Sequence[Mapping[str, Any]],
-    images: Sequence[Mapping[str, Any]],
-    table: LabelTable,
-    sources: Sequence[Path],
-) -> None:
-    known, problems, file = {image["id"] for image in images}, [], str(sources[0])
-    for position, annotation in enumerate(annotations):
-        image_id, category = annotation["image_id"], annotation["category_id"]
-        if image_id not in known:
-            detail = f"annotation {position} belongs to an unknown image"
-            problems.append(FormatProblem("missing_image", detail, file, image_id))
-        if not table.has_dataset_id(category):
-            detail = f"annotation {position} has the category_id {category!r}"
-            problems.append(FormatProblem("unknown_category", detail, file, image_id))
+def _paint(table: LabelTable, overlap: str, background: int | None, job: Job) -> Record:
+    image, items = job.data
+    size = (image["height"], image["width"])
+    shapes, problems = draw_items(items, size)
     if problems:
         raise PanopticFormatError(problems)
-
-
-def make_shape(
-    annotation: Mapping[str, Any], label: int, size: tuple[int, int], name: str
-) -> Shape:
-    """Make a shape to paint from a COCO annotation."""
-    return Shape(
-        partial(decode_mask, annotation["segmentation"], *size),
-        label,
-        int(annotation.get("iscrowd", 0)),
-        float(annotation.get("score", 0)),
-        name,
-    )
-
-
-def _paint(table: LabelTable, overlap: str, background: int | None, job: Job) -> Record:
-    image, annotations = job.data
-    size = (image["height"], image["width"])
-    shapes = [
-        make_shape(a, table.by_dataset_id(a["category_id"]).index, size, f"id {a.get('id', k)}")
-        for k, a in enumerate(annotations)
-    ]
     try:
-        ids, segments = paint_shapes(shapes, size, table, overlap, background)
+        painting = paint_shapes(shapes, size, table, overlap, background)
     except ValueError as error:
-        raise format_error("bad_field", str(error), job.sources[0], image["id"]) from error
-    return write_record(job, image, ids, segments)
+        kind, detail = "overlapping_masks", str(error)
+        raise format_error(kind, detail, job.sources[0], image["id"]) from error
+    groups = ("things" if table[shape.label].isthing else "stuff" for shape in shapes)
+    names = (shape.name for shape in shapes)
+    fates = zip(groups, painting.fates, names, strict=True)
+    balance = image_balance(fates, image["file_name"])
+    return write_record(job, image, painting.ids, painting.segments, balance=balance)
 
 
 def convert_two_channel(
@@ -200,16 +239,16 @@ def convert_two_channel(
     Raises:
         PanopticFormatError: Listing missing PNGs, or naming one of another kind or size.
     """
-    images = load_json_object(str(images_json)).get("images")
-    if not isinstance(images, list):
-        raise format_error("missing_field", "the file has no list 'images'", images_json)
+    images, reader = read_image_list(images_json)
+    reader.raise_problems()
     jobs = []
-    for image in images:
+    for image in images.values():
         name = png_name(image["file_name"], images_json)
-        jobs.append(Job(name, (folder / name,), (out.with_suffix("") / name,), image))
+        jobs.append(Job(name, (folder / name,), (out.with_suffix("") / name,), dict(image)))
     missing = [job.sources[0] for job in jobs if not job.sources[0].exists()]
     raise_listed("missing_file", "there is no such PNG", missing)
-    info = {"description": f"panoptic maps of {folder.name}", "void": void}
+    info: dict[str, Any] = {"description": f"panoptic maps of {folder.name}", "void": void}
+    info["categories"] = list(categories)
     function = partial(_read_two_channels, LabelTable.from_categories(categories), void)
     return convert_to_json(function, jobs, out, PanopticFormat(categories), info, nproc)
 

@@ -1,233 +1,262 @@
-"""Own data to COCO panoptic: from label and instance maps."""
+"""Own data to COCO panoptic: labels of one or several sources, painted image by image."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
+from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
+from mmpanoptic.utils.image_files import (
+    describe_mismatch,
+    list_images,
+    read_image_size,
+    unique_image_ids,
+)
+from mmpanoptic.utils.jobs import run
 
-from mmpanoptic.utils.format_errors import format_error
-from mmpanoptic.utils.label_png import read_label_png
-
+from .balance import image_balance
 from .class_list import ClassList
-from .coco_json import choose_images
 from .incremental import Job, PanopticFormat, Record, Summary, convert_to_json
-from .maps import read_image_size
-from .painting import combine_maps, raise_listed, write_record
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+from .label_items import Fate, ImageFinder, ImageLabels, LabelSet, draw_items
+from .own_maps import MapOptions, read_maps, shapes_of_map
+from .painting import paint_shapes, write_record
 
 
 @dataclass(frozen=True)
-class MapFolders:
-    """Where images and maps lie, and how their names differ.
-
-    The maps of ``<image folder>/a/b<image suffix>.jpg`` are ``<label folder>/a/b<label
-    suffix>.png`` and ``<instance folder>/a/b<instance suffix>.png``.
+class PaintOptions:
+    """How the labels of an image become one map.
 
     Attributes:
-        images (Path): Folder, searched with sub-folders.
-        labels (Path): Folder of the label maps, 8 or 16-bit grey or palette PNGs.
-        instances (Path | None): Folder of the instance maps; None if there are none.
-        image_suffix (str): End of the images' names before the extension.
-        label_suffix (str): End of the label maps' names before the extension.
-        instance_suffix (str): End of the instance maps' names before the extension.
+        classes (ClassList): The classes.
+        overlap (str): Of :data:`~mmpanoptic.datasets.converters.painting.OVERLAP_RULES`.
+        background (int | None): Contiguous label of pixels without a label; None leaves void.
+        maps (MapOptions | None): What label maps mean, if there are any.
     """
 
-    images: Path
-    labels: Path
-    instances: Path | None = None
-    image_suffix: str = ""
-    label_suffix: str = ""
-    instance_suffix: str = ""
+    classes: ClassList
+    overlap: str = "smaller-on-top"
+    background: int | None = None
+    maps: MapOptions | None = None
 
 
-def find_images(folder: Path, suffix: str = "") -> dict[str, Path]:
-    """Find the images below a folder.
-
-    Args:
-        folder: Searched with sub-folders; hidden files are left out.
-        suffix: End of the names before the extension.
-
-    Returns:
-        dict[str, Path]: By relative path without suffix and extension, sorted.
-
-    Raises:
-        ValueError: If there are none, or two of one name.
-    """
-    found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-            continue
-        if not path.stem.endswith(suffix):
-            continue
-        name = path.stem[: len(path.stem) - len(suffix)]
-        key = (path.relative_to(folder).parent / name).as_posix()
-        if key in found:
-            raise ValueError(f"{found[key]} and {path} differ in the extension only; remove one")
-        found[key] = path
-    if not found:
-        ends = f" whose names end in {suffix!r}" if suffix else ""
-        raise ValueError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}){ends}")
-    return found
+def merge_labels(sets: Iterable[LabelSet]) -> LabelSet:
+    """Put the labels of several sources together, image by image."""
+    images: dict[Path, ImageLabels] = {}
+    problems: list[FormatProblem] = []
+    for labels in sets:
+        problems += labels.problems
+        for path, found in labels.images.items():
+            if path in images:
+                images[path].merge(found)
+            else:
+                images[path] = found
+    return LabelSet(images, problems)
 
 
-def map_jobs(folders: MapFolders, classes: ClassList, components: bool) -> list[Job]:
-    """List the images with their maps.
+def list_jobs(labels: LabelSet, finder: ImageFinder) -> list[Job]:
+    """List the images with their labels, sorted by name.
 
     Args:
-        folders: Where things are.
-        classes: The classes.
-        components: Connected regions stand for instances, so no instance maps are needed.
+        labels: Of all sources.
+        finder: Of the images.
 
     Returns:
         list[Job]: Without outputs; see :func:`convert_own_data`.
 
     Raises:
-        ValueError: If there are things, but no instances.
-        PanopticFormatError: Listing all images without maps.
+        ValueError: If two images differ in the extension only, or there is none.
     """
-    if not classes.has_values:
-        raise ValueError(f"{classes.path}: label maps need a value for every class")
-    if classes.table.num_things and folders.instances is None and not components:
-        raise ValueError(
-            "the class list has things, so --instances must name the folder of the instance maps; "
-            "--components takes every connected region of a thing class as one instance instead"
-        )
-    jobs, missing = [], []
-    for key, image in find_images(folders.images, folders.image_suffix).items():
-        paths = [folders.labels / f"{key}{folders.label_suffix}.png"]
-        if folders.instances is not None and not components:
-            paths.append(folders.instances / f"{key}{folders.instance_suffix}.png")
-        missing += [path for path in paths if not path.exists()]
-        name = image.relative_to(folders.images).as_posix()
-        jobs.append(Job(f"{key}.png", (image, *paths), (), {"id": key, "file_name": name}))
-    detail = "there is no such map; see --label-suffix and --instance-suffix if names differ"
-    raise_listed("missing_file", detail, missing)
+    names: dict[str, Path] = {}
+    for path in sorted(labels.images):
+        name = path.relative_to(finder.folder).with_suffix("").as_posix()
+        if name in names:
+            raise ValueError(
+                f"{names[name]} and {path} differ in the extension only, so their PNGs would have "
+                "one name; put them into different folders"
+            )
+        names[name] = path
+    ids = unique_image_ids(list(names))
+    jobs = []
+    for name, path in names.items():
+        entry = {"id": ids[name], "file_name": path.relative_to(finder.folder).as_posix()}
+        found = labels.images[path]
+        jobs.append(Job(f"{name}.png", (path, *found.files), (), (entry, found)))
+    if not jobs and not labels.problems:
+        raise ValueError(f"there are no labels of the images in {finder.folder}")
     return jobs
+
+
+def describe_unlabelled(labels: LabelSet, finder: ImageFinder) -> list[str]:
+    """Say which images of the folder no source of labels knows; nothing, if there are none."""
+    files = {path.resolve() for found in labels.images.values() for path in found.files}
+    unknown = [
+        path.relative_to(finder.folder).as_posix()
+        for path in list_images(finder.folder)
+        if path not in labels.images and path.resolve() not in files
+    ]
+    if not unknown:
+        return []
+    shown = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+    return [f"warning: {len(unknown)} images of {finder.folder} have no labels: {shown}"]
+
+
+def refuse_problems(labels: LabelSet, jobs: Sequence[Job], nproc: int = 1) -> None:
+    """Raise the problems of label files, together with those that drawing would find.
+
+    Args:
+        labels: If it has no problems, nothing is done: drawing will tell its own.
+        jobs: From :func:`list_jobs`.
+        nproc: Number of processes.
+
+    Raises:
+        PanopticFormatError: With the problems of all images.
+    """
+    if not labels.problems:
+        return
+    problems = list(labels.problems)
+    for found in run(_check_labels, jobs, nproc, "check"):
+        problems += found
+    raise PanopticFormatError(problems)
+
+
+def _check_labels(job: Job) -> list[FormatProblem]:
+    found: ImageLabels = job.data[1]
+    try:
+        size = read_image_size(found.path)[:2]
+    except PanopticFormatError as error:
+        return list(error.problems)
+    problems = _compare_sizes(found, size)
+    return problems or draw_items(found.items, size)[1]
+
+
+def _compare_sizes(found: ImageLabels, size: tuple[int, int]) -> list[FormatProblem]:
+    return [
+        FormatProblem(
+            "size_mismatch",
+            f"{found.path}: {describe_mismatch(found.path, size, given.size, 'the annotation')}",
+            given.file,
+            given.image_id,
+        )
+        for given in found.sizes
+        if given.size != size
+    ]
+
+
+def paint_image(options: PaintOptions, job: Job) -> Record:
+    """Paint the labels of one image and write its PNG.
+
+    Args:
+        options: How.
+        job: From :func:`list_jobs`.
+
+    Returns:
+        dict: Record of the image, with its balance.
+
+    Raises:
+        PanopticFormatError: With all problems of the image.
+    """
+    entry, found = job.data
+    size = read_image_size(found.path)[:2]
+    problems = _compare_sizes(found, size)
+    if problems:
+        raise PanopticFormatError(problems)
+    ids, segments, fates, void = _paint(options, found, size)
+    balance = image_balance([*fates, *found.dropped], entry["file_name"], void)
+    image = {**entry, "height": size[0], "width": size[1]}
+    if not segments:
+        job.outputs[0].unlink(missing_ok=True)  # of an earlier run with other labels
+        return {"balance": balance, "empty": True}
+    return write_record(job, image, ids, segments, balance=balance)
+
+
+def _paint(
+    options: PaintOptions, found: ImageLabels, size: tuple[int, int]
+) -> tuple[Any, list[dict[str, Any]], list[Fate], dict[str, int]]:
+    """Return ids, segments, fates and void pixels by reason."""
+    classes = options.classes
+    shapes, fates, void = [], [], {}
+    if found.maps is not None:
+        read = read_maps(found, size, classes, options.maps or MapOptions(found.maps[0].parent))
+        if not found.items:
+            return read
+        shapes, void = shapes_of_map(read, classes), read.void
+        fates = [fate for fate in read.fates if fate[1] == "no_class"]
+    drawn, problems = draw_items(found.items, size)
+    if problems:
+        raise PanopticFormatError(problems)
+    shapes += drawn
+    try:
+        painting = paint_shapes(shapes, size, classes.table, options.overlap, options.background)
+    except ValueError as error:
+        first = found.items[0]
+        problem = FormatProblem("overlapping_masks", str(error), first.file, first.image_id)
+        raise PanopticFormatError([problem]) from error
+    for shape, fate in zip(shapes, painting.fates, strict=True):
+        thing = classes.table[shape.label].isthing
+        fates.append(("things" if thing else "stuff", fate, shape.name))
+    return painting.ids, painting.segments, fates, void
 
 
 def convert_own_data(
     jobs: Sequence[Job],
-    function: Callable[[Job], Record],
-    classes: ClassList,
+    options: PaintOptions,
     out: Path,
     splits: Mapping[str, Sequence[str]],
-    info: dict[str, Any],
+    info: Mapping[str, Any],
     nproc: int = 1,
 ) -> list[Summary]:
     """Write ``annotations/panoptic_<split>.json`` and PNG folder for each split.
 
     Args:
-        jobs: Of all images, without outputs.
-        function: Writes the PNG of a job and returns its record.
-        classes: The classes.
+        jobs: Of all images, from :func:`list_jobs`.
+        options: How to paint.
         out: Folder of the dataset.
-        splits: Keys of the jobs by name of the split.
-        info: Settings that decide the result.
+        splits: Names of the images (keys of the jobs without ``.png``) by split.
+        info: Settings that decide the result, besides the options.
         nproc: Number of processes.
 
     Returns:
         list[Summary]: One per split.
     """
     by_key = {job.key: job for job in jobs}
-    categories = classes.table.to_categories()
-    info = {"description": "own data", **info, "ignore": list(classes.ignore)}
+    table = options.classes.table
+    categories = table.to_categories()
+    info = {
+        "description": "own data",
+        **info,
+        "overlap": options.overlap,
+        "background": None if options.background is None else table[options.background].name,
+        "ignore": list(options.classes.ignore),
+        "labels": options.classes.names,
+        "supercategories": options.classes.supercategories,
+        "categories": categories,
+    }
     summaries = []
-    for split, keys in splits.items():
+    for split, names in splits.items():
         path = out / "annotations" / f"panoptic_{split}.json"
         folder = path.with_suffix("")
-        chosen = [replace(by_key[key], outputs=(folder / key,)) for key in keys]
-        form, settings = PanopticFormat(categories), {**info, "categories": categories}
-        summaries.append(convert_to_json(function, chosen, path, form, settings, nproc))
+        chosen = [
+            replace(by_key[f"{name}.png"], outputs=(folder / f"{name}.png",)) for name in names
+        ]
+        form, function = PanopticFormat(categories), partial(paint_image, options)
+        summary = convert_to_json(function, chosen, path, form, info, nproc)
+        summaries.append(summary)
     return summaries
 
 
-def split_jobs(jobs: Sequence[Job], name: str, val: float, seed: int) -> dict[str, list[str]]:
-    """Divide the images into splits.
-
-    Args:
-        jobs: All images.
-        name: Split of the images that are not taken for validation.
-        val: Number of validation images if 1 or more, their share if less, 0 for none.
-        seed: For :func:`choose_images`.
-
-    Returns:
-        dict[str, list[str]]: Keys by split, in the order of the jobs.
+def refuse_output(out: Path, images: Path) -> None:
+    """Refuse to write PNGs where a second run would take them for images.
 
     Raises:
-        ValueError: If a part would be empty.
+        ValueError: If the output lies inside the folder of the images.
     """
-    keys = [job.key for job in jobs]
-    if not val:
-        return {name: keys}
-    count = round(val) if val >= 1 else max(1, round(val * len(keys)))
-    chosen = set(choose_images(keys, count, seed))
-    return {
-        name: [key for key in keys if key not in chosen],
-        "val": [key for key in keys if key in chosen],
-    }
-
-
-def read_maps(classes: ClassList, zero_is_crowd: bool, components: bool, job: Job) -> Record:
-    """Convert the maps of one image.
-
-    Args:
-        classes: The classes.
-        zero_is_crowd: See :func:`combine_maps`.
-        components: Connected regions stand for instances.
-        job: Sources are the image, its label map and, unless ``components``, its instance map.
-
-    Returns:
-        dict: Record of the image; ``notes`` names values that are in no class and not ignored.
-
-    Raises:
-        PanopticFormatError: If a file is broken or the sizes differ.
-    """
-    size = read_image_size(job.sources[0])
-    values = read_label_png(job.sources[1])
-    _check_size(values, size, job.sources[1], job.data["id"])
-    table, unknown = classes.lookup(65536 if values.dtype == np.uint16 else 256)
-    labels = table[values]
-    if components:
-        instances = _connected(labels, classes)
-    elif len(job.sources) > 2:
-        instances = read_label_png(job.sources[2])
-        _check_size(instances, size, job.sources[2], job.data["id"])
-    else:
-        instances = np.zeros(size, np.uint8)
-    ids, segments = combine_maps(labels, instances, classes.table, zero_is_crowd)
-    image = {**job.data, "height": size[0], "width": size[1]}
-    strange = np.unique(values[unknown[values]]).tolist()
-    notes = [
-        f"value {value} is in no class and not ignored; its pixels are void" for value in strange
-    ]
-    return write_record(job, image, ids, segments, notes=notes)
-
-
-def _check_size(values: np.ndarray, size: tuple[int, int], path: Path, image_id: str) -> None:
-    if values.shape != size:
-        detail = f"the map has {values.shape} (height, width), its image {size}"
-        raise format_error("size_mismatch", detail, path, image_id)
-
-
-def _connected(labels: np.ndarray, classes: ClassList) -> np.ndarray:
-    """Number the connected regions of each thing class, diagonal neighbours included."""
-    instances = np.zeros(labels.shape, np.int32)
-    for label in classes.table.thing_labels:
-        mask = (labels == label).astype(np.uint8)
-        if mask.any():
-            instances += cv2.connectedComponents(mask, connectivity=8)[1]
-    return instances
-
-
-def map_function(
-    classes: ClassList, zero_is_crowd: bool, components: bool
-) -> Callable[[Job], Record]:
-    """Bind the settings of :func:`read_maps`."""
-    return partial(read_maps, classes, zero_is_crowd, components)
+    target, source = (Path(os.path.realpath(path)) for path in (out, images))
+    if target.is_relative_to(source):
+        raise ValueError(
+            f"OUT ({out}) lies inside the folder of the images ({images}), where its PNGs would be "
+            "taken for images; name a folder beside it"
+        )

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from mmpanoptic.datasets.panoptic_json import PanopticJson, load_json_object, read_categories
+from mmpanoptic.datasets.map_problems import find_size_problem, unlisted_problem
+from mmpanoptic.datasets.panoptic_json import PanopticJson, read_categories
 from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils.archives import is_file, is_folder
+from mmpanoptic.utils.coco_file import load_json_object
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
 from mmpanoptic.utils.panoptic_png import read_panoptic_png
 
@@ -112,18 +114,12 @@ def read_ids(path: Path, record: dict[str, Any]) -> np.ndarray:
         PanopticFormatError: If the size differs or the PNG holds ids that are not listed.
     """
     ids = read_panoptic_png(path)
-    size, image_id = (record["height"], record["width"]), record["img_id"]
-    problems = []
-    if ids.shape != size:
-        detail = f"the PNG has {ids.shape} (height, width), the JSON says {size}"
-        problems.append(FormatProblem("size_mismatch", detail, str(path), image_id))
+    wrong = find_size_problem(ids, record, path)
+    problems = [] if wrong is None else [wrong]
     listed = {0, *(segment["id"] for segment in record["segments_info"])}
     unlisted = [int(value) for value in np.unique(ids) if int(value) not in listed]
     if unlisted:
-        detail = f"the PNG holds segment ids that the JSON does not list: {unlisted[:10]}"
-        problems.append(
-            FormatProblem("png_id_not_in_json", detail, str(path), image_id, tuple(unlisted))
-        )
+        problems.append(unlisted_problem(unlisted, path, record["img_id"]))
     if problems:
         raise PanopticFormatError(problems)
     return ids

@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from mmpanoptic.datasets.panoptic_json import load_json_object
+from mmpanoptic.datasets.map_problems import show_ids
+from mmpanoptic.datasets.panoptic_json import PanopticJson, read_categories
 from mmpanoptic.utils import write_json
+from mmpanoptic.utils.coco_file import InstanceJson, is_box, load_json_object, place_of
+from mmpanoptic.utils.files import refuse_overwriting
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
 from mmpanoptic.utils.jobs import run, write_file
 from mmpanoptic.utils.panoptic_png import read_panoptic_png
@@ -41,12 +44,14 @@ class RelationSet:
             segments and name of the PNG, in the order of the panoptic JSON.
         thing_ids (frozenset[int]): Category ids of the things.
         panoptic (Path): The panoptic JSON.
+        instances (Path): The instance JSON.
     """
 
     content: dict[str, Any]
     entries: list[ImageEntry]
     thing_ids: frozenset[int]
     panoptic: Path
+    instances: Path
 
 
 def load_set(instances: Path, panoptic: Path) -> RelationSet:
@@ -62,27 +67,50 @@ def load_set(instances: Path, panoptic: Path) -> RelationSet:
     Raises:
         PanopticFormatError: If a file lacks something.
     """
-    content = load_json_object(str(instances))
-    maps = load_json_object(str(panoptic))
-    _check_lists(content, instances, ("images", "annotations"))
-    _check_lists(maps, panoptic, ("images", "annotations", "categories"))
+    reader = InstanceJson(load_json_object(instances), instances)
     by_image: dict[Any, list[dict[str, Any]]] = {}
-    for annotation in content["annotations"]:
+    for annotation in reader.annotations():
         by_image.setdefault(annotation["image_id"], []).append(annotation)
-    sizes = {image["id"]: (image["height"], image["width"]) for image in maps["images"]}
+    maps = load_json_object(panoptic)
+    table = read_categories(maps.get("categories"), str(panoptic), drop_colors=True)
+    parsed = PanopticJson(maps, panoptic, table)
+    records = parsed.records()
+    _check_boxes(reader, by_image, parsed, records)
     entries = [
         (
-            record["image_id"],
-            sizes[record["image_id"]],
-            by_image[record["image_id"]],
+            record["img_id"],
+            (record["height"], record["width"]),
+            by_image[record["img_id"]],
             record["segments_info"],
-            record["file_name"],
+            record["seg_file"],
         )
-        for record in maps["annotations"]
-        if record["image_id"] in by_image and record["image_id"] in sizes
+        for record in records
+        if record["img_id"] in by_image
     ]
-    things = frozenset(c["id"] for c in maps["categories"] if c["isthing"])
-    return RelationSet(content, entries, things, panoptic)
+    things = frozenset(label.dataset_id for label in table if label.isthing)
+    return RelationSet(dict(reader.content), entries, things, panoptic, instances)
+
+
+def _check_boxes(
+    reader: InstanceJson,
+    by_image: Mapping[Any, Sequence[Mapping[str, Any]]],
+    parsed: PanopticJson,
+    records: Sequence[Mapping[str, Any]],
+) -> None:
+    """Refuse instances and segments without a box, which the matching needs."""
+    for image_id, entries in by_image.items():
+        for annotation in entries:
+            if not is_box(annotation.get("bbox")):
+                place = place_of("annotations", annotation["position"], annotation)
+                detail = f"{place}.bbox must be [x, y, width, height], got {annotation.get('bbox')}"
+                reader.add("bad_field", detail, image_id)
+    for record in records:
+        lacking = [s["id"] for s in record["segments_info"] if "bbox" not in s]
+        if lacking:
+            detail = f"segments lack bbox {show_ids(lacking)}"
+            parsed.add("missing_field", detail, record["img_id"], lacking)
+    if reader.problems or parsed.problems:
+        raise PanopticFormatError([*reader.problems, *parsed.problems])
 
 
 def extract_relations(
@@ -144,6 +172,8 @@ def write_relations(
     Returns:
         list[Path]: The files.
     """
+    targets = [path for path in (out, relations_json, relations_pickle) if path is not None]
+    refuse_overwriting([source.instances, source.panoptic], targets)
     add_overlaps(source.content["annotations"], relations)
     write_json(out, source.content)
     written = [out]
@@ -155,13 +185,6 @@ def write_relations(
         write_file(relations_pickle, pickle.dumps(plain, protocol=_PICKLE_PROTOCOL))
         written.append(relations_pickle)
     return written
-
-
-def _check_lists(content: Mapping[str, Any], path: Path, names: Sequence[str]) -> None:
-    missing = [name for name in names if not isinstance(content.get(name), list)]
-    if missing:
-        detail = f"the file has no list {', '.join(missing)}"
-        raise PanopticFormatError([FormatProblem("missing_field", detail, str(path))])
 
 
 def _process(

@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 
 from mmpanoptic.utils.format_errors import format_error
+from mmpanoptic.utils.image_files import describe_mismatch, read_image_size
 from mmpanoptic.utils.jobs import write_file
-
-from .maps import read_image_size
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -57,10 +56,8 @@ def check_same_size(image: Path, ids: np.ndarray, annotation: Path) -> None:
     Raises:
         PanopticFormatError: If they differ; the message tells how to make them alike.
     """
-    found = read_image_size(image)
+    found = read_image_size(image)[:2]
     if found != ids.shape:
-        detail = (
-            f"the annotation is {ids.shape[1]} x {ids.shape[0]} pixels, its image {image} is "
-            f"{found[1]} x {found[0]}; --size HEIGHT WIDTH brings both to one size"
-        )
+        detail = describe_mismatch(image, found, ids.shape, "the annotation")
+        detail += f" ({image}); --size HEIGHT WIDTH brings both to one size"
         raise format_error("size_mismatch", detail, annotation)

@@ -9,8 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mmpanoptic.datasets.panoptic_json import load_json_object, read_categories
+from mmpanoptic.datasets.panoptic_json import read_categories
 from mmpanoptic.structures import LabelTable
+from mmpanoptic.utils.coco_file import load_json_object
 from mmpanoptic.utils.jobs import is_whole, run, write_file
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmpanoptic.structures import SegmentInfo, find_runs, segment_statistics
+from mmpanoptic.utils.segmentations import decode
 
 from .source_grid import SourceGrid
 
@@ -77,7 +78,7 @@ def annotated_instances(
     """
     kept: tuple[list, list] = ([], [])
     for number, instance in enumerate(instances):
-        mask = grid.gather(decode_mask(instance["mask"], *source_size))
+        mask = grid.gather(decode(instance["mask"], *source_size))
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         if len(rows):
             box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
@@ -94,27 +95,3 @@ def _stack(kept: Sequence[tuple], size: tuple[int, int]) -> InstanceArrays:
         np.stack(masks) if kept else np.zeros((0, *size), np.uint8),
         np.array(numbers, np.int64),
     )
-
-
-def decode_mask(mask: Sequence | Mapping[str, Any], height: int, width: int) -> np.ndarray:
-    """Decode a COCO segmentation.
-
-    Args:
-        mask: Polygons (list of flat x, y lists), or a run-length code with ``counts`` as text or
-            as a list.
-        height (int): Height of the image.
-        width (int): Width of the image.
-
-    Returns:
-        np.ndarray: uint8 ``(height, width)``, 0 or 1.
-    """
-    # Imported here: samples without instance annotations do not need pycocotools.
-    from pycocotools import mask as coco_mask
-
-    if isinstance(mask, Mapping):
-        if isinstance(mask["counts"], list):
-            mask = coco_mask.frPyObjects(dict(mask), height, width)
-        return coco_mask.decode(mask)
-    if not mask:
-        return np.zeros((height, width), np.uint8)
-    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(mask, height, width)))

@@ -14,10 +14,12 @@ from mmengine.logging import print_log
 from mmpanoptic.registry import TRANSFORMS
 from mmpanoptic.structures import SegmentInfo, find_runs, lookup_sorted
 from mmpanoptic.utils.archives import read_bytes
-from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError, format_error
+from mmpanoptic.utils.format_errors import PanopticFormatError, format_error
 from mmpanoptic.utils.image_bytes import ImageDamageError, decode_image
+from mmpanoptic.utils.image_files import describe_mismatch
 from mmpanoptic.utils.panoptic_png import read_panoptic_png
 
+from ..map_problems import find_size_problem, unlisted_problem
 from .foreign import reserve_fill
 from .source_grid import SourceGrid
 
@@ -67,12 +69,12 @@ class LoadImage(BaseTransform):
         else:
             img = self._read(results["img_path"], image_id)
         height, width = img.shape[:2]
-        expected = (results.setdefault("height", height), results.setdefault("width", width))
+        expected: tuple[Any, Any] = (
+            results.setdefault("height", height),
+            results.setdefault("width", width),
+        )
         if expected != (height, width):
-            detail = (
-                f"the image has {height} x {width} pixels (height x width), the annotation says "
-                f"{expected[0]} x {expected[1]}"
-            )
+            detail = describe_mismatch(path or "", (height, width), expected, "the annotation")
             raise format_error("size_mismatch", detail, path or "<array>", image_id)
         results.update(img=img, img_shape=(height, width), ori_shape=(height, width))
         results.update(scale_factor=(1.0, 1.0), flip=False, flip_direction=None)
@@ -158,27 +160,16 @@ class LoadPanopticAnnotations(BaseTransform):
     def _decode(self, path: str, results: dict[str, Any]) -> np.ndarray:
         image_id = results.get("img_id")
         ids = read_panoptic_png(path)
-        expected = (results["height"], results["width"])
-        if ids.shape != expected:
-            detail = (
-                f"the PNG has {ids.shape[0]} x {ids.shape[1]} pixels (height x width), the JSON "
-                f"says {expected[0]} x {expected[1]}"
-            )
-            raise format_error("size_mismatch", detail, path, image_id)
+        problem = find_size_problem(ids, results, path)
+        if problem is not None:
+            raise PanopticFormatError([problem])
         index_map, unlisted = index_segments(ids, results["segments_info"])
         if len(unlisted) and self.unlisted_ids != "ignore":
-            self._report(unlisted, path, image_id)
+            problem = unlisted_problem(unlisted.tolist(), path, image_id)
+            if self.unlisted_ids == "error":
+                raise PanopticFormatError([problem])
+            print_log(str(problem), "current", logging.WARNING)
         return index_map
-
-    def _report(self, unlisted: np.ndarray, path: str, image_id: Any) -> None:
-        numbers = tuple(unlisted.tolist())
-        detail = f"segments_info does not list the ids {numbers[:5]}"
-        if len(numbers) > 5:
-            detail += f" and {len(numbers) - 5} more"
-        problem = FormatProblem("png_id_not_in_json", detail, path, image_id, numbers)
-        if self.unlisted_ids == "error":
-            raise PanopticFormatError([problem])
-        print_log(str(problem), "current", logging.WARNING)
 
 
 def index_segments(

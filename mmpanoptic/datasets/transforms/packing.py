@@ -55,6 +55,7 @@ class PackPanopticInputs(BaseTransform):
         "flip",
         "flip_direction",
         "seg_map_path",
+        "png_name",
         "segments_info",
     )
 

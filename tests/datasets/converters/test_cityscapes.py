@@ -28,8 +28,12 @@ def call(*args):
 
 @pytest.fixture
 def root(tmp_path):
+    return make(tmp_path / "cityscapes")
+
+
+def make(root):
     """Two cities with two images each, 8 x 12 pixels."""
-    root, rng = tmp_path / "cityscapes", np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for city in ("ulm", "bad-city"):
         for frame in (19, 20):
             stem = f"{city}_000000_0000{frame}"
@@ -81,7 +85,8 @@ def test_mmdets_call_makes_everything_and_a_second_one_nothing(root):
     assert len(names) == 4
     assert names[0] == "bad-city/bad-city_000000_000019_leftImg8bit.png"
     before = contents(root)
-    assert not [name for name in before if "/." in name or ".part" in name]
+    assert not [name for name in before if "/." in name and ".conversion." not in name]
+    assert not [name for name in before if ".part" in name]
     status, text, _ = call(root, "--nproc", 2, "--out-dir", out)
     assert status == 0
     assert text.count("(0 converted now)") == 5
@@ -107,6 +112,10 @@ def test_a_changed_source_is_converted_again(root):
     call(root)
     source = next((root / "gtFine/val/ulm").glob("*_instanceIds.png"))
     os.utime(source)
+    assert call(root)[1].count("(0 converted now)") == 5
+    ids = cv2.imread(str(source), cv2.IMREAD_UNCHANGED)
+    ids[0, 0] = 7
+    cv2.imwrite(str(source), ids)
     text = call(root)[1]
     assert "instanceTrainIds val: 4 images (1 converted now)" in text
     assert "cityscapes_panoptic_val: 4 images (1 converted now)" in text

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import time
 
 import cv2
@@ -112,10 +113,23 @@ def test_conversions_are_incremental_and_do_not_depend_on_nproc(root, command):
     assert tool.call(name, source(root), *options, "--nproc", 2)[0] == 0
     before = contents(root)
     assert "(0 converted now)" in tool.call(name, source(root), *options)[1]
+    assert contents(root) == before
+    before = contents(root, records=False)
     later = time.time() + 10  # clocks of file systems tick too slowly for "now"
     os.utime(source(root), (later, later))
+    assert "(0 converted now)" in tool.call(name, source(root), *options)[1]
+    text = source(root).read_text()
+    source(root).write_text(text.replace('"cat"', '"kit"'))
+    folder = root / "annotations" / "semantic_val"
+    if folder.exists():  # its mark says what the classes were
+        assert "of other classes" in tool.call(name, source(root), *options)[2]
+        shutil.rmtree(folder)
     assert "(3 converted now)" in tool.call(name, source(root), *options, "--nproc", 1)[1]
-    assert contents(root) == before
+    source(root).write_text(text)
+    if folder.exists():
+        shutil.rmtree(folder)
+    assert "(3 converted now)" in tool.call(name, source(root), *options, "--nproc", 1)[1]
+    assert contents(root, records=False) == before
 
 
 def test_instances_are_counted_in_the_png(root):
@@ -189,11 +203,16 @@ def coco(tmp_path):
     """A training set of 40 images without files."""
     folder = tmp_path / "annotations"
     folder.mkdir()
-    images = [{"id": 7 * k, "file_name": f"{7 * k:012d}.jpg"} for k in range(40)]
-    instances = [{"id": k, "image_id": 7 * (k % 40)} for k in range(100)]
-    panoptic = [{"image_id": 7 * k, "file_name": f"{7 * k:012d}.png"} for k in range(40)]
+    images = [
+        {"id": 7 * k, "file_name": f"{7 * k:012d}.jpg", "height": 3, "width": 4} for k in range(40)
+    ]
+    instances = [{"id": k, "image_id": 7 * (k % 40), "category_id": 0} for k in range(100)]
+    panoptic = [
+        {"image_id": 7 * k, "file_name": f"{7 * k:012d}.png", "segments_info": []}
+        for k in range(40)
+    ]
     for name, annotations in [("instances", instances), ("panoptic", panoptic)]:
-        content = {"images": images, "annotations": annotations, "categories": []}
+        content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
         (folder / f"{name}_train2017.json").write_text(json.dumps(content))
     return tmp_path
 

@@ -1,5 +1,7 @@
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,9 +18,11 @@ from mmpanoptic.datasets.converters.incremental import (
     convert_files,
     convert_to_json,
 )
+from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
 from mmpanoptic.utils.jobs import write_file
+from mmpanoptic.utils.locks import exclusive_folder
 
-INFO = {"description": "a test", "version": 1}
+INFO = {"description": "a test"}
 CATEGORIES = [{"id": 1, "name": "a", "isthing": 1}]
 
 
@@ -38,6 +42,7 @@ class Work:
     def __init__(self, root):
         self.root = root
         self.json = root / "out" / "panoptic.json"
+        self.record = root / "out" / "panoptic.conversion.json"
         self.log = root / "log"
         self.sources = [root / f"{k}.src" for k in range(6)]
         for k, source in enumerate(self.sources):
@@ -60,7 +65,7 @@ class Work:
         return {
             str(path.relative_to(self.root)): path.read_bytes()
             for path in sorted(self.root.rglob("*"))
-            if path.is_file() and path != self.log
+            if path.is_file() and path != self.log and ".conversion." not in path.name
         }
 
 
@@ -82,10 +87,99 @@ def test_missing_empty_and_outdated_outputs_are_redone(work):
     before = work.contents()
     (work.root / "1.png").unlink()
     (work.root / "2.png").write_bytes(b"")
-    os.utime(work.sources[4], ns=(time.time_ns(), time.time_ns()))
+    work.sources[4].write_text("yyyyy")
     assert work.convert() == ["1.png", "2.png", "4.png"]
+    assert (work.root / "4.png").read_text() == "yyyyy"
+    work.sources[4].write_text("xxxxx")
+    assert work.convert() == ["4.png"]
     assert work.contents() == before
     assert work.convert() == []
+
+
+def test_new_times_alone_redo_nothing(work):
+    work.convert()
+    os.utime(work.sources[4], ns=(time.time_ns(), time.time_ns()))
+    assert work.convert() == []
+
+
+def test_older_sources_of_another_folder_are_converted(work):
+    work.convert()
+    other = work.root / "other"
+    other.mkdir()
+    for k, source in enumerate(work.sources):
+        moved = other / source.name
+        moved.write_text("z" * (k + 1))
+        os.utime(moved, (1, 1))
+        work.sources[k] = moved
+    assert len(work.convert()) == 6
+    assert (work.root / "3.png").read_text() == "zzzz"
+
+
+def test_a_copy_of_everything_is_done_already(work, tmp_path):
+    work.convert()
+    shutil.copytree(work.root, tmp_path / "copy", ignore=shutil.ignore_patterns("copy"))
+    assert Work(tmp_path / "copy").convert() == []
+
+
+def test_the_record_tells_sources_and_options(work):
+    work.convert()
+    record = json.loads((work.root / "out" / "panoptic.conversion.json").read_text())
+    assert record["options"] == {"description": "a test"}
+    stamps = record["sources"]
+    assert set(stamps) == {f"../{k}.src" for k in range(6)}
+    size, mtime, digest = stamps["../2.src"]
+    assert (size, mtime) == (3, os.stat(work.sources[2]).st_mtime_ns)
+    assert digest == hashlib.blake2b(b"xxx", digest_size=16).hexdigest()
+    assert record["images"]["2.png"]["sources"] == ["../2.src"]
+
+
+def test_a_file_of_somebody_else_is_not_replaced(work):
+    work.json.parent.mkdir()
+    work.json.write_text("{}")
+    with pytest.raises(ValueError, match="no record says"):
+        work.convert()
+    assert work.json.read_text() == "{}"
+
+
+def test_inputs_are_never_overwritten(work):
+    work.json = work.sources[3]
+    with pytest.raises(ValueError, match=r"3\.src is an input and would be overwritten"):
+        work.convert()
+    assert work.sources[3].read_text() == "xxxx"
+
+
+def refuse_odd(log, job):
+    if int(job.key[0]) % 2:
+        raise PanopticFormatError([FormatProblem("bad_field", f"odd {job.key}", "file")])
+    return describe(log, job)
+
+
+@pytest.mark.parametrize("nproc", [1, 2])
+def test_the_problems_of_all_images_are_told_together(work, nproc):
+    function, form = partial(refuse_odd, str(work.log)), PanopticFormat(CATEGORIES)
+    with pytest.raises(PanopticFormatError) as caught:
+        convert_to_json(function, work.jobs(), work.json, form, INFO, nproc)
+    assert [p.detail for p in caught.value.problems] == ["odd 1.png", "odd 3.png", "odd 5.png"]
+    assert not work.json.exists()
+    assert work.convert() == ["1.png", "3.png", "5.png"]  # what was finished stays finished
+
+
+SECOND = """
+import sys
+from pathlib import Path
+from tests.datasets.converters.test_incremental import Work
+Work(Path(sys.argv[1])).convert()
+"""
+
+
+def test_a_second_run_in_one_folder_is_refused(work):
+    repo = Path(__file__).parents[3]
+    command = [sys.executable, "-c", SECOND, str(work.root)]
+    with exclusive_folder(work.json.parent, ".conversion.lock"):
+        done = subprocess.run(command, cwd=repo, capture_output=True, text=True, timeout=120)
+    assert f"is in use by process {os.getpid()}" in done.stderr
+    assert not work.json.exists()
+    assert len(work.convert()) == 6
 
 
 def test_a_lost_json_is_made_again(work):
@@ -98,8 +192,8 @@ def test_a_lost_json_is_made_again(work):
 
 def test_other_settings_redo_everything(work):
     work.convert()
-    assert len(work.convert(info={**INFO, "version": 2})) == 6
-    assert json.loads(work.json.read_text())["info"]["version"] == 2
+    assert len(work.convert(info={**INFO, "rule": 2})) == 6
+    assert json.loads(work.json.read_text())["info"]["rule"] == 2
 
 
 def test_a_set_can_shrink_and_grow(work):
@@ -107,6 +201,7 @@ def test_a_set_can_shrink_and_grow(work):
     before, source = work.contents(), work.sources.pop(2)
     assert work.convert() == []
     assert len(json.loads(work.json.read_text())["images"]) == 5
+    assert "2.png" not in json.loads(work.record.read_text())["images"]
     work.sources.insert(2, source)
     assert work.convert() == ["2.png"]
     assert work.contents() == before

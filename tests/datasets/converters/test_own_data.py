@@ -1,5 +1,6 @@
 import base64
 import json
+import shlex
 
 import cv2
 import numpy as np
@@ -109,8 +110,8 @@ def test_the_printed_paths_build_a_dataset(root):
     from mmpanoptic.datasets import PanopticDataset
 
     text = call(root, *maps(root), "--val", 1)[1]
-    line = next(line for line in text.splitlines() if line.startswith("config:"))
-    options = dict(word.split("=") for word in line.split()[2:])
+    line = next(line for line in text.splitlines() if "train.py" in line)
+    options = dict(word.split("=") for word in shlex.split(line)[4:])
     assert set(options) == {"data_root", "train_img", "val_img"}
     for split, length in (("train", 3), ("val", 1)):
         data = PanopticDataset(
@@ -285,7 +286,7 @@ def test_circles_are_round(labelme):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"label": "bird"}, "unknown class 'bird'"),
+        ({"label": "bird"}, "the class 'bird' is not in"),
         ({"shape_type": "point"}, "shape_type 'point' has no area"),
         ({"points": [[1, 1], [2, 2]]}, "at least three points"),
         ({"shape_type": "mask", "mask": "!"}, "not base64"),
@@ -349,12 +350,12 @@ def test_coco_instances_are_painted(coco):
 @pytest.mark.parametrize(
     ("place", "change", "kind"),
     [
-        ("categories", {"name": "bird"}, "unknown_category"),
+        ("categories", {"name": "bird"}, "unknown_class"),
         ("annotations", {"image_id": 4}, "missing_image"),
         ("images", {"file_name": "q.png"}, "missing_file"),
         ("images", {"file_name": "../images/p.png"}, "unsafe_path"),
         ("images", {"file_name": None}, "bad_field"),
-        ("annotations", {"segmentation": "x"}, "bad_field"),
+        ("annotations", {"segmentation": "x"}, "bad_segmentation"),
     ],
 )
 def test_bad_coco_files_are_named(coco, place, change, kind):

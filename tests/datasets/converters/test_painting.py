@@ -1,11 +1,18 @@
 import json
+import re
 
 import cv2
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from mmpanoptic.datasets.converters.maps import MaskEncoder, decode_mask
-from mmpanoptic.datasets.converters.painting import Shape, combine_maps, paint_shapes
+from mmpanoptic.datasets.converters.painting import (
+    OVERLAP_RULES,
+    Shape,
+    combine_maps,
+    paint_shapes,
+)
 from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils.panoptic_png import read_panoptic_png
 
@@ -21,12 +28,9 @@ TABLE = LabelTable.from_categories(CATEGORIES)
 GRASS, SHEEP, WOOL = range(3)
 
 
-def row(text):
-    return np.array([[c == "x" for c in text]])
-
-
 def shape(text, label, **extra):
-    return Shape(lambda: row(text), label, **extra)
+    row = np.array([[c == "x" for c in text]], np.uint8, order="F")
+    return Shape(coco_mask.encode(row), label, **extra)
 
 
 def brief(segments):
@@ -35,8 +39,9 @@ def brief(segments):
 
 def test_ids_follow_label_and_order():
     shapes = [shape("....xx", WOOL), shape(".xx...", SHEEP, iscrowd=1), shape("x.....", SHEEP)]
-    ids, segments = paint_shapes(shapes, (1, 6), TABLE, background=GRASS)
+    ids, segments, fates = paint_shapes(shapes, (1, 6), TABLE, background=GRASS)
     assert ids.tolist() == [[3, 2, 2, 1, 4, 4]]
+    assert fates == ["kept", "crowd", "kept"]
     assert brief(segments) == [
         (1, 0, 0, 1, [3, 0, 1, 1]),
         (2, 7, 1, 2, [1, 0, 2, 1]),
@@ -46,7 +51,7 @@ def test_ids_follow_label_and_order():
 
 
 def test_stuff_is_one_segment_with_the_background():
-    ids, segments = paint_shapes(
+    ids, segments, _ = paint_shapes(
         [shape("x...", GRASS), shape("xx..", GRASS)], (1, 4), TABLE, background=GRASS
     )
     assert ids.tolist() == [[1, 1, 1, 1]]
@@ -58,25 +63,83 @@ def test_stuff_is_one_segment_with_the_background():
 )
 def test_overlaps_are_decided_by_the_rule(rule, expected):
     shapes = [shape("xx.", SHEEP, score=0.9), shape(".xx", SHEEP, score=0.2)]
-    assert paint_shapes(shapes, (1, 3), TABLE, rule)[0].tolist() == [expected]
+    assert paint_shapes(shapes, (1, 3), TABLE, rule).ids.tolist() == [expected]
 
 
 def test_equal_scores_leave_the_earlier_one_on_top():
     shapes = [shape("xx.", SHEEP), shape(".xx", SHEEP)]
-    assert paint_shapes(shapes, (1, 3), TABLE, "score")[0].tolist() == [[1, 1, 2]]
+    assert paint_shapes(shapes, (1, 3), TABLE, "score").ids.tolist() == [[1, 1, 2]]
 
 
-def test_overlaps_are_refused_by_default():
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_smaller_one_is_on_top_by_default(reverse):
+    shapes = [shape("xxxx", SHEEP), shape(".xx.", GRASS), shape("..x.", WOOL)]
+    ids = paint_shapes(shapes[::-1] if reverse else shapes, (1, 4), TABLE).ids
+    assert ids.tolist() == [[2, 1, 3, 2]]
+
+
+def test_overlaps_can_be_refused():
     shapes = [shape("xx.", SHEEP, name="id 5"), shape(".xx", WOOL, name="id 8")]
     with pytest.raises(ValueError, match=r"id 5 \(sheep\) and id 8 \(wool\) overlap in 1 pixels"):
-        paint_shapes(shapes, (1, 3), TABLE)
+        paint_shapes(shapes, (1, 3), TABLE, "error")
 
 
-def test_what_is_covered_is_dropped():
-    shapes = [shape(".x.", WOOL), shape("xxx", SHEEP)]
-    ids, segments = paint_shapes(shapes, (1, 3), TABLE, "last")
+@pytest.mark.parametrize("rule", OVERLAP_RULES)
+@pytest.mark.parametrize("first", [False, True])
+def test_a_crowd_lies_under_single_instances_whatever_the_rule(rule, first):
+    crowd, single = shape("xxxx.", SHEEP, iscrowd=1, score=0.9), shape(".xx..", SHEEP)
+    shapes = [crowd, single] if first else [single, crowd]
+    ids, segments, fates = paint_shapes(shapes, (1, 5), TABLE, rule)
+    areas = {segment["iscrowd"]: segment["area"] for segment in segments}
+    assert areas == {0: 2, 1: 2}
+    assert sorted(fates) == ["crowd", "kept"]
+    assert ids[0, 1] == ids[0, 2] != ids[0, 0] == ids[0, 3] != ids[0, 4] == 0
+
+
+def test_a_crowd_may_cover_stuff_and_be_covered_by_it():
+    shapes = [shape("xxx", GRASS), shape(".xx", SHEEP, iscrowd=1)]
+    assert paint_shapes(shapes, (1, 3), TABLE, "last").ids.tolist() == [[1, 2, 2]]
+    assert paint_shapes(shapes, (1, 3), TABLE, "first").fates == ["kept", "covered"]
+    with pytest.raises(ValueError, match="overlap in 2 pixels"):
+        paint_shapes(shapes, (1, 3), TABLE, "error")
+
+
+def test_stuff_is_no_crowd():
+    _, segments, fates = paint_shapes([shape("xx", GRASS, iscrowd=1)], (1, 2), TABLE)
+    assert [segment["iscrowd"] for segment in segments] == [0]
+    assert fates == ["kept"]
+
+
+def test_every_shape_has_a_fate():
+    shapes = [
+        shape(".x.", WOOL),
+        shape("xxx", SHEEP),
+        shape("...", SHEEP),
+        shape("...", SHEEP, outside=True),
+    ]
+    ids, segments, fates = paint_shapes(shapes, (1, 3), TABLE, "last")
     assert ids.tolist() == [[1, 1, 1]]
     assert len(segments) == 1
+    assert fates == ["covered", "kept", "tiny", "outside"]
+
+
+def test_painting_equals_whole_masks_painted_one_after_another():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        height, width = rng.integers(5, 60, 2).tolist()
+        masks, shapes = [], []
+        for _ in range(15):
+            y, x, r = rng.integers(0, height), rng.integers(0, width), rng.integers(1, 20)
+            mask = np.zeros((height, width), np.uint8)
+            cv2.circle(mask, (int(x), int(y)), int(r), 1, -1)
+            masks.append(mask)
+            shapes.append(Shape(coco_mask.encode(np.asfortranarray(mask)), WOOL))
+        expected = np.full((height, width), -1)
+        for k in sorted(range(15), key=lambda k: -int(masks[k].sum())):
+            expected[masks[k] > 0] = k
+        ids = paint_shapes(shapes, (height, width), TABLE).ids
+        numbers = {k: n for n, k in enumerate(sorted(set(np.unique(expected)) - {-1}), 1)}
+        assert np.array_equal(ids, np.vectorize({-1: 0, **numbers}.get)(expected))
 
 
 def test_an_unknown_rule_is_refused():
@@ -139,6 +202,9 @@ def test_annotations_and_results_become_one_set(files):
     before = contents(files)
     assert "(0 converted now)" in convert(files)[1]
     assert contents(files) == before
+    content["images"].pop()  # of the second one, which has no segments
+    content["annotations"].pop()
+    (files / "out" / "p.json").write_text(json.dumps(content))
     assert tool.call("check", files / "out" / "p.json")[0] == 0
 
 
@@ -147,9 +213,13 @@ def test_annotations_and_results_become_one_set(files):
     [
         ({"category_id": 9}, "unknown_category"),
         ({"image_id": 9}, "missing_image"),
-        ({"segmentation": {"size": [4, 2], "counts": "08"}}, "run-length code is for the size"),
+        (
+            {"segmentation": {"size": [4, 2], "counts": "08"}},
+            "[4, 2] (height, width), the image has [2, 4]",
+        ),
         ({"segmentation": [[1, 2, 3, 4]]}, "at least three points"),
-        ({"segmentation": [[0, 0, 4, 0, 4, 2, 0, 2]]}, "overlap in 4 pixels"),
+        ({"segmentation": None}, "results.json"),
+        ({"score": "high"}, "score must be a number, got 'high'"),
     ],
 )
 def test_bad_annotations_are_named(files, change, message):
@@ -160,6 +230,21 @@ def test_bad_annotations_are_named(files, change, message):
     status, _, error = convert(files)
     assert status == 1
     assert message in error
+
+
+def test_overlapping_masks_are_balanced_or_refused(files):
+    path = files / "results.json"
+    content = json.loads(path.read_text())
+    content[0]["segmentation"] = [[0, 0, 4, 0, 4, 2, 0, 2]]
+    path.write_text(json.dumps(content))
+    status, text, _ = convert(files, "--overlap", "last")
+    assert status == 0
+    assert re.search(r"covered wholly by others +1 +1", text)
+    assert "things, covered wholly by others: id 4 of a.jpeg" in text
+    assert "warning: 1 of 2 things (50.0 %) are lost" in text
+    status, _, error = convert(files, "--overlap", "error")
+    assert status == 1
+    assert "[overlapping_masks] image 1: the masks id 4 (sheep) and id 6 (wool)" in error
 
 
 def test_the_background_must_be_stuff(files):

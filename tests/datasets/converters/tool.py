@@ -24,10 +24,15 @@ def call(name: str, *args: object) -> tuple[int, str, str]:
     return status, out.getvalue(), err.getvalue()
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """Return the content of every file below a folder by relative path."""
+def contents(folder: Path, records: bool = True) -> dict[str, bytes]:
+    """Return the content of every file below a folder by relative path.
+
+    ``records=False`` leaves the records of conversions out, which hold times of the sources.
+    """
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
+        and path.name != ".conversion.lock"  # says which process wrote last
+        and (records or ".conversion." not in path.name)
     }

@@ -119,7 +119,7 @@ def test_images_without_relations_can_be_left_out(tmp_path):
         }
         for number, image in enumerate([one for one in content["images"] for _ in range(2)])
     ]
-    (tmp_path / "instances.json").write_text(json.dumps({"annotations": instances}))
+    (tmp_path / "instances.json").write_text(json.dumps({**content, "annotations": instances}))
     options = {**dataset_args(tmp_path), "filter_unrelated": True}
     kept = PanopticDataset(**options, instances_file="instances.json")
     assert [kept.get_data_info(k)["img_id"] for k in range(len(kept))] == [related]

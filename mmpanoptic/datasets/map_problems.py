@@ -1,0 +1,53 @@
+"""What can be wrong with a panoptic PNG: one check for training, converters and the checker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mmpanoptic.utils.format_errors import FormatProblem
+
+_SHOWN = 8
+
+
+def find_size_problem(
+    ids: np.ndarray, record: Mapping[str, Any], path: str | os.PathLike[str]
+) -> FormatProblem | None:
+    """Compare the size of a map with the JSON's.
+
+    Args:
+        ids (np.ndarray): Segment ids ``(H, W)``.
+        record (Mapping): With ``height``, ``width`` and ``img_id``.
+        path: The PNG.
+    """
+    height, width = record["height"], record["width"]
+    if ids.shape == (height, width):
+        return None
+    detail = (
+        f"the PNG is {ids.shape[1]} x {ids.shape[0]} (width x height), the JSON says "
+        f"{width} x {height}"
+    )
+    return FormatProblem("size_mismatch", detail, os.fspath(path), record.get("img_id"))
+
+
+def unlisted_problem(
+    unlisted: Sequence[int], path: str | os.PathLike[str], image_id: Any
+) -> FormatProblem:
+    """Describe ids of a PNG that ``segments_info`` does not list.
+
+    Args:
+        unlisted: The ids, at least one.
+        path: The PNG.
+        image_id: Of its image.
+    """
+    detail = f"the PNG has ids that segments_info does not list {show_ids(unlisted)}"
+    return FormatProblem("png_id_not_in_json", detail, os.fspath(path), image_id, tuple(unlisted))
+
+
+def show_ids(ids: Sequence[Any]) -> str:
+    """Write the first segment ids for a message."""
+    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+    return f"(segment ids {', '.join(map(str, ids[:_SHOWN]))}{more})"
