@@ -53,6 +53,7 @@ def make_sample(
     from mmdet.structures import DetDataSample
 
     from mmpanoptic.structures import make_panoptic_data
+    from mmpanoptic.utils.files import is_inside
     from mmpanoptic.utils.panoptic_png import read_panoptic_png
     from mmpanoptic.visualization import index_of_ids
 
@@ -62,6 +63,8 @@ def make_sample(
     for segment in prediction["segments_info"]:
         label = table.by_dataset_id(segment["category_id"])
         segments.append({**segment, "label": label.index, "isthing": label.isthing})
+    if not is_inside(prediction["file_name"]):
+        raise ValueError(f"file_name {prediction['file_name']!r} leads out of {folder}")
     ids = read_panoptic_png(folder / prediction["file_name"])
     sample.pred_panoptic_seg = make_panoptic_data(index_of_ids(ids, segments), segments)
     return sample
