@@ -154,14 +154,14 @@ class ResumeMixin:
         """Validate; a checkpoint without all of the model's weights is an error."""
         self._must_be_whole = True
         self.keep_config(replace=False)
-        with explained_build_errors(), clear_worker_errors():
+        with self._watched(), explained_build_errors(), clear_worker_errors():
             return super().val()  # type: ignore[misc]
 
     def test(self: Any) -> dict[str, Any]:
         """Test; a checkpoint without all of the model's weights is an error."""
         self._must_be_whole = True
         self.keep_config(replace=False)
-        with explained_build_errors(), clear_worker_errors():
+        with self._watched(), explained_build_errors(), clear_worker_errors():
             return super().test()  # type: ignore[misc]
 
     def _newest_checkpoint(self: Any) -> str | None:
