@@ -12,13 +12,16 @@ from mmengine.config import Config
 from mmengine.model import BaseModule
 from torch import nn
 
-from mmpanoptic.apis import init_model
+from mmpanoptic.apis import get_config, init_model
+from mmpanoptic.apis.offline_fusion import load_semantic_part, use_saved_instances
 from mmpanoptic.checkpoints import CheckpointError, load_checkpoint
 from mmpanoptic.checkpoints import published as module
+from mmpanoptic.checkpoints.efficientps_keys import EfficientPSKeyMap
 from mmpanoptic.checkpoints.panoptic_deeplab_keys import PanopticDeepLabKeyMap
 from mmpanoptic.checkpoints.published import install_safe_loading, load_for_model
 from mmpanoptic.checkpoints.weights import manifest
 from mmpanoptic.engine.resume import ResumeMixin
+from mmpanoptic.models.postprocess.instance_files import SavedInstances, write_instances
 from mmpanoptic.registry import MODELS
 from tests.apis.tiny_model import CONFIG
 
@@ -254,3 +257,26 @@ def test_a_missing_stage_of_ours_says_what_to_train():
     cfg = Config({"load_from": "work_dirs/cops_r52_pretrain_4xb12-50k/iter_50000.pth"})
     with pytest.raises(CheckpointError, match=r"what cops_r52_pretrain_4xb12-50k writes\. Train"):
         ResumeMixin._load_ahead(cfg)
+
+
+EPS = "efficientps-maskrcnn_b0-tiny_1xb8-600_shapes"
+
+
+def test_saved_instances_are_fused_with_published_weights(publish, tmp_path):
+    torch.manual_seed(0)
+    whole = init_model(EPS, device="cpu", cfg_options=NO_DATA)
+    for name, value in whole.state_dict().items():
+        if name.endswith(".bn.weight"):
+            value.uniform_(0.5, 1.5)
+    state = EfficientPSKeyMap(whole).to_published(whole.state_dict())
+    address = publish("test/eps", dump(state), like="efficientps/cityscapes", by_hand=None)
+    cfg = get_config(EPS)
+    things = tuple(whole.dataset_meta["classes"][i] for i in whole.fusion_head.thing_labels)
+    none = torch.zeros(0)
+    write_instances(
+        tmp_path,
+        SavedInstances(1, things, none.long(), none, torch.zeros(0, 8, 8, dtype=torch.bool)),
+    )
+    semantic = MODELS.build(use_saved_instances(cfg.copy(), tmp_path).model)
+    load_semantic_part(semantic, address, cfg)
+    assert same(whole.state_dict(), semantic)

@@ -160,7 +160,7 @@ CONVNEXT = {
 )
 def test_transformers_of_openmmlab_go_under_any_system(backbone, channels):
     if backbone is CONVNEXT:
-        pytest.importorskip("mmpretrain").utils  # noqa: B018 - registers its parts
+        pytest.importorskip("mmpretrain")
     cfg = get_config("panoptic-fpn-modern_timm_1xb4-5k_own")
     cfg.model.backbone = backbone
     cfg = resolve_config(cfg, dataset_meta=SHAPES_META)
