@@ -67,7 +67,7 @@ def read_yolo_labels(names: Path, finder: ImageFinder, classes: ClassList) -> La
         return _supervision().DetectionDataset.from_yolo(*map(str, paths), force_masks=True)
 
     def refuse(path: Path) -> str | None:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
             if 0 < len(line.split()) <= _BOX_NUMBERS:
                 return f"line {number} is a box, without a polygon: {line[:60]!r}"
         return None
