@@ -101,7 +101,6 @@ def timm_model(name: str) -> Backbone:
 # 3. The model: a shipped config with another backbone, and decoders that read its maps.
 def make_config(backbone: Backbone, data_root: str, work_dir: str) -> Config:
     """Put a backbone under the small Panoptic-DeepLab for the generated dataset."""
-    cfg = get_config("panoptic-deeplab_r18-tiny_1xb8-500_shapes")
     decoder = {
         "in_channels": backbone.channels,
         "in_strides": backbone.strides,
@@ -110,20 +109,19 @@ def make_config(backbone: Backbone, data_root: str, work_dir: str) -> Config:
         # dilations of the ASPP, in cells of the coarsest map: half of them at twice the stride
         "aspp_dilations": tuple(d * 16 // backbone.strides[-1] for d in (2, 4, 6)),
     }
+    options = {
+        # images are padded to a multiple of the coarsest stride, so that all maps align
+        "model.data_preprocessor.pad_size_divisor": backbone.strides[-1],
+        "model.semantic_head": decoder,
+        "model.instance_head": decoder,
+        # fusion works at the stride of the finest map
+        "model.fusion_head.stride": backbone.strides[0],
+        "data_root": data_root,
+        "work_dir": work_dir,
+        "custom_imports": {"imports": ["examples.own_backbone"]},
+    }
+    cfg = get_config("panoptic-deeplab_r18-tiny_1xb8-500_shapes", options)
     cfg.model.backbone = backbone.config
-    cfg.merge_from_dict(
-        {
-            # images are padded to a multiple of the coarsest stride, so that all maps align
-            "model.data_preprocessor.pad_size_divisor": backbone.strides[-1],
-            "model.semantic_head": decoder,
-            "model.instance_head": decoder,
-            # fusion works at the stride of the finest map
-            "model.fusion_head.stride": backbone.strides[0],
-            "data_root": data_root,
-            "work_dir": work_dir,
-            "custom_imports": {"imports": ["examples.own_backbone"]},
-        }
-    )
     return cfg
 
 
@@ -174,8 +172,7 @@ def main(argv: list[str] | None = None) -> None:
         print(convert(backbone, keys, *args.files))
         return
     cfg = make_config(backbone, args.data, args.work_dir or f"work_dirs/own_backbone_{args.kind}")
-    options = {"max_iters": args.iterations, "num_workers": args.num_workers}
-    cfg.merge_from_dict({**options, "load_from": args.weights})
+    cfg.max_iters, cfg.num_workers, cfg.load_from = args.iterations, args.num_workers, args.weights
     RUNNERS.build(cfg).train()
 
 

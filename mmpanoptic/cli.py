@@ -264,26 +264,49 @@ def main(
         args = parse(parser, argv)
     except SystemExit as stop:
         return _status(stop)
-    start = time.perf_counter()
-    try:
+
+    def work() -> None:
+        start = time.perf_counter()
         with _console(args):
             for line in run(args) or ():
                 print(line, flush=True)  # noqa: T201
             if parser.timed:
                 print(f"took {time.perf_counter() - start:.1f} s")  # noqa: T201
-            _end_together()
+
+    return run_command(work, f"; {parser.prog} --help explains", parser.resumes, args.debug)
+
+
+def run_command(
+    work: Callable[[], object], help_text: str = "", resumes: bool = False, debug: bool = False
+) -> int:
+    """Work; turn whatever happens into a line and an exit status.
+
+    Several processes end together.
+
+    Args:
+        work (Callable): What to do.
+        help_text (str): Follows the message about wrong arguments.
+        resumes (bool): The same command goes on where it was stopped.
+        debug (bool): Show the traceback of an error.
+
+    Returns:
+        int: The exit status.
+    """
+    try:
+        work()
+        _end_together()
     except UsageError as error:
-        _say(f"error: {error}; {parser.prog} --help explains")
+        _say(f"error: {error}{help_text}")
         return WRONG_ARGUMENTS
     except KeyboardInterrupt:
-        _say("stopped" + "; the same command goes on where it was" * parser.resumes)
+        _say("stopped" + "; the same command goes on where it was" * resumes)
         return STOPPED
     except SystemExit as stop:
         return _status(stop)
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        _say(f"error: {_describe(error, args.debug)}")
+        _say(f"error: {_describe(error, debug)}")
         return FAILED
     return DONE
 

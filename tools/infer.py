@@ -20,8 +20,8 @@ EXAMPLES = """
   %(prog)s street.jpg work_dirs/demo/config.py work_dirs/demo/last.pth
   %(prog)s photos/ CONFIG CHECKPOINT --out-dir out --no-overlay --batch-size 4
   %(prog)s a.jpg b.png 'more/**/*.jpg' CONFIG CHECKPOINT --score-thr 0.5
-  %(prog)s drive.mp4 CONFIG CHECKPOINT                 frames, and the drawings as a video
-  %(prog)s CONFIG CHECKPOINT --webcam                  a window; ESC or q ends it
+  %(prog)s drive.mp4 CONFIG CHECKPOINT                 # frames, and the drawings as a video
+  %(prog)s CONFIG CHECKPOINT --webcam                  # a window; ESC or q ends it
 
 CONFIG is a file or the name of a shipped config. It is Python and gets executed: use only those
 you trust. The classes come from the checkpoint; no dataset is needed.

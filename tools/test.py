@@ -12,8 +12,8 @@ from mmpanoptic import cli
 
 EXAMPLES = """
   %(prog)s CONFIG work_dirs/NAME/iter_2000.pth --show-dir pictures
-  %(prog)s CONFIG CHECKPOINT --out-dir predictions   JSON and PNGs in COCO-panoptic format
-  %(prog)s CONFIG CHECKPOINT --per-image images.csv  PQ, SQ, RQ and counts of every image
+  %(prog)s CONFIG CHECKPOINT --out-dir predictions   # JSON and PNGs in COCO-panoptic format
+  %(prog)s CONFIG CHECKPOINT --per-image images.csv  # PQ, SQ, RQ and counts of every image
   tools/analysis_tools/eval_panoptic.py evaluates such predictions again.
 """
 

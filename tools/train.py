@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
   %(prog)s panoptic-deeplab_r18-tiny_1xb8-500_shapes --work-dir work_dirs/tiny
-  %(prog)s CONFIG --resume                       go on with the newest whole checkpoint, if any
+  %(prog)s CONFIG --resume                       # go on with the newest whole checkpoint, if any
   %(prog)s CONFIG --cfg-options data_root=/data/coco max_iters=1000
 
 A run that is stopped (also by kill -9) and started again with --resume gives on a CPU the same

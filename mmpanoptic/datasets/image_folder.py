@@ -131,6 +131,6 @@ def _folders(root: Path) -> list[str]:
     if not root.is_dir():
         raise FileNotFoundError(
             f"there is no folder {root}; image classification needs one folder of images per class "
-            "there, see docs/architecture_search.md"
+            "there, see docs/datasets.md"
         )
     return sorted(path.name for path in root.iterdir() if path.is_dir())

@@ -10,6 +10,10 @@ from typing import Any
 
 import torch.distributed as dist
 
+from .rank_watch import RankWatch
+
+_watches: list[RankWatch] = []
+
 RANK_VARIABLES = {
     "pytorch": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
     "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
@@ -49,6 +53,17 @@ def init_cpu_process_group(launcher: str, timeout: float | None = None, **_: Any
     dist.init_process_group("gloo", timeout=limit)
 
 
+def start_watch(timeout: float) -> RankWatch:
+    """Let the processes watch each other until :func:`close_process_group`.
+
+    Args:
+        timeout (float): Seconds, see :class:`.rank_watch.RankWatch`.
+    """
+    if not _watches:
+        _watches.append(RankWatch(timeout))
+    return _watches[0]
+
+
 def close_process_group() -> None:
     """End the process group after every process has arrived here; do nothing without one.
 
@@ -58,6 +73,8 @@ def close_process_group() -> None:
     if not (dist.is_available() and dist.is_initialized()):
         return
     dist.barrier()
+    if _watches:
+        _watches.pop().stop()
     # gloo's threads are joined when the last reference to the group goes. A wrapped model holds
     # one and drops it under the interpreter's lock, for which gloo's thread may be waiting in order
     # to forget its last work: both would wait for ever. Ours, the last one, goes without the lock.

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import mmengine
@@ -30,7 +30,8 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmpanoptic.checkpoints.loading import install_safe_loading, save_checkpoint
+from mmpanoptic.checkpoints.loading import save_checkpoint
+from mmpanoptic.checkpoints.published import install_safe_loading
 from mmpanoptic.registry import RUNNERS, placeholders
 from mmpanoptic.version import __version__
 
@@ -53,9 +54,10 @@ from .config import (
     stored_label_table,
 )
 from .config_keys import check_keys, read_names
-from .distributed import init_cpu_process_group
+from .distributed import init_cpu_process_group, start_watch
 from .non_finite import refuse_non_finite
 from .random_state import capture_random_state, isolated_random_state
+from .rank_watch import DEFAULT_TIMEOUT, SLACK, RankWatch, RankWatchHook
 from .resume import ResumeMixin
 from .run_seed import give_positions, give_seed
 from .schedules import without_empty_warmups
@@ -101,6 +103,8 @@ class PanopticRunner(ResumeMixin, Runner):
     """Training's random state while validation runs."""
     _batch_note: str | None = None
     """What :func:`.auto_scale.scale_to_batch` said."""
+    rank_watch: RankWatch | None = None
+    """Finds lost processes, where there are several."""
     _source: Config | None = None
     """The config with its placeholders."""
     label_table: LabelTable | None = None
@@ -142,7 +146,12 @@ class PanopticRunner(ResumeMixin, Runner):
         if self._batch_note:
             scaled = self._batch_note.startswith("auto_scale_lr")
             self.logger.log(logging.INFO if scaled else logging.WARNING, self._batch_note)
-        with self._own_work_dir(), explained_build_errors(), clear_worker_errors():
+        with (
+            self._watched(),
+            self._own_work_dir(),
+            explained_build_errors(),
+            clear_worker_errors(),
+        ):
             self.keep_config(replace=True)
             try:
                 return super().train()
@@ -150,6 +159,10 @@ class PanopticRunner(ResumeMixin, Runner):
                 for hook in self.hooks:
                     if isinstance(hook, StopSignalHook):
                         hook.release()
+
+    def _watched(self) -> AbstractContextManager[None]:
+        """Name the process that is lost, where there are several."""
+        return nullcontext() if self.rank_watch is None else self.rank_watch.watch()
 
     @contextmanager
     def _own_work_dir(self) -> Iterator[None]:
@@ -203,9 +216,14 @@ class PanopticRunner(ResumeMixin, Runner):
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Set up processes and the process group; gloo where there is no GPU."""
+        settings = env_cfg.get("dist_cfg", {})
+        timeout = settings.get("timeout", DEFAULT_TIMEOUT)
+        settings = {**settings, "timeout": timeout + SLACK}
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
-            init_cpu_process_group(self.launcher, **env_cfg.get("dist_cfg", {}))
-        super().setup_env(env_cfg)
+            init_cpu_process_group(self.launcher, **settings)
+        super().setup_env({**env_cfg, "dist_cfg": settings})
+        if self.world_size > 1:
+            self.rank_watch = start_watch(timeout)
 
     def set_randomness(
         self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False
@@ -288,7 +306,7 @@ class PanopticRunner(ResumeMixin, Runner):
     def register_hooks(
         self, default_hooks: dict[str, Any] | None = None, custom_hooks: list[Any] | None = None
     ) -> None:
-        """Register the hooks; a run that stops early keeps its best state."""
+        """Register the hooks; a run that stops early keeps its best state, ranks are watched."""
         custom = [_own_stop_hook(hook) for hook in custom_hooks or []]
         stops = [h for h in custom if isinstance(h, dict) and h["type"] == "PatienceStopHook"]
         checkpoint = (default_hooks or {}).get("checkpoint", {"type": "AtomicCheckpointHook"})
@@ -296,6 +314,8 @@ class PanopticRunner(ResumeMixin, Runner):
             best = {"save_best": stops[0]["monitor"], "rule": stops[0].get("rule")}
             default_hooks = {**(default_hooks or {}), "checkpoint": {**checkpoint, **best}}
         super().register_hooks(default_hooks, custom)
+        if self.rank_watch is not None:
+            self.register_hook(RankWatchHook(self.rank_watch))
 
     def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
         """Register the default hooks; the one for checkpoints writes atomically."""

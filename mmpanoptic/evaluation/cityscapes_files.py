@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -131,19 +132,23 @@ class InstancePrediction(NamedTuple):
     score: float
 
 
-def read_instance_list(path: str | os.PathLike[str]) -> list[InstancePrediction]:
+def read_instance_list(
+    path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None
+) -> list[InstancePrediction]:
     """Read a prediction file: lines ``relative/mask.png label_id score``.
 
     Args:
         path: The text file.
+        root: Folder that the masks lie below; that of the file by default.
 
     Returns:
         list[InstancePrediction]: In the order of the lines; empty lines are skipped.
 
     Raises:
-        ValueError: If a line is wrong; the message names file and line.
+        ValueError: If a line is wrong or leads out of the root; the message names file and line.
     """
     found = []
+    folder = Path(os.path.abspath(root if root is not None else Path(path).parent))
     for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), 1):
         if not line.strip():
             continue
@@ -156,6 +161,8 @@ def read_instance_list(path: str | os.PathLike[str]) -> list[InstancePrediction]
                 f"'masks/a_0.png 26 0.93', got {line!r}"
             ) from None
         mask = Path(path).parent / name
+        if not Path(os.path.abspath(mask)).is_relative_to(folder):
+            raise ValueError(f"{path}, line {number}: the mask {name!r} leads out of {folder}")
         if not mask.is_file():
             raise FileNotFoundError(f"{path}, line {number}: there is no mask {mask}")
         found.append(InstancePrediction(mask, label, score))
@@ -276,9 +283,9 @@ def evaluate_pixel_files(
     return pixel_scores(total), total
 
 
-def _count_instance_files(pair: _Pair) -> InstanceCounts:
+def _count_instance_files(pred_root: str | os.PathLike[str], pair: _Pair) -> InstanceCounts:
     instances = read_label_png(pair.instances)
-    predictions = read_instance_list(pair.prediction)
+    predictions = read_instance_list(pair.prediction, pred_root)
 
     def masks() -> Iterable[np.ndarray]:
         for prediction in predictions:
@@ -311,4 +318,5 @@ def evaluate_instance_files(
         InstanceScores: AP per class and threshold.
     """
     pairs = _pairs(gt_root, pred_root, ".txt")
-    return instance_scores(list(run(_count_instance_files, pairs, nproc, label)))
+    count = partial(_count_instance_files, pred_root)
+    return instance_scores(list(run(count, pairs, nproc, label)))

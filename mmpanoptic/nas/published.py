@@ -90,10 +90,11 @@ def _read_text(path: Path) -> str:
 
 def _entries(content: Any, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """List the entries of a log with their place; they stand in a list, or by name in an object."""
-    if isinstance(content, Mapping):
-        content = [content] if _FITNESS in content else content
-    pairs = content.items() if isinstance(content, Mapping) else enumerate(content)
-    for place, entry in pairs if isinstance(content, Mapping | list) else [("", content)]:
+    if isinstance(content, Mapping) and _FITNESS not in content:
+        pairs = list(content.items())
+    else:
+        pairs = list(enumerate(content if isinstance(content, list) else [content]))
+    for place, entry in pairs:
         if not isinstance(entry, Mapping):
             raise ValueError(
                 f"{path}, entry {place}: expected an object with {_FITNESS} and the choices "

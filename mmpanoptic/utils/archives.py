@@ -21,6 +21,9 @@ _SUFFIX = ".zip"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra field
 _LOCAL_SIGNATURE = b"PK\x03\x04"
 _ENCRYPTED = 0x1
+_LARGE = 64 << 20  # bytes; smaller members may be packed as tightly as they like
+_MOST_PACKED = 100  # times; deflate reaches 1000, images and JSON stay far below 100
+_BROKEN_TABLE = (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, struct.error)
 _FOREIGN = "__MACOSX/"  # what macOS adds to every archive, beside the content
 
 
@@ -37,13 +40,14 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
     Raises:
         FileNotFoundError: If there is no such file, archive or member.
-        OSError: If the file cannot be read, or the archive is damaged, encrypted, or compressed
-            otherwise than by deflate.
+        OSError: If the file cannot be read or has no possible name, or the archive is damaged,
+            encrypted, compressed otherwise than by deflate, or a bomb.
     """
     parts = split_archive_path(path)
-    if parts is None:
-        return Path(path).read_bytes()
-    return _open(parts[0]).read(parts[1])
+    try:
+        return Path(path).read_bytes() if parts is None else _open(parts[0]).read(parts[1])
+    except ValueError as error:
+        raise OSError(errno.EINVAL, f"no file can have this name ({error})") from error
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
@@ -141,7 +145,9 @@ class _Archive:
             with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
                 entries = [entry for entry in archive.infolist() if not entry.is_dir()]
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except zipfile.BadZipFile as error:
+        except FileNotFoundError:
+            raise
+        except (*_BROKEN_TABLE, OSError) as error:
             self._fail(f"the archive {path} is damaged or no zip file ({error}); fetch it again")
         self._entries = {entry.filename: entry for entry in entries}
         own = [name for name in self._entries if not name.startswith(_FOREIGN)]
@@ -166,9 +172,12 @@ class _Archive:
             raise FileNotFoundError(errno.ENOENT, text)
         if entry.flag_bits & _ENCRYPTED:
             self._fail(f"{member!r} in {self.path} is encrypted; unpack the archive")
-        signature, name_size, extra_size = _LOCAL_HEADER.unpack_from(self._map, entry.header_offset)
-        start = entry.header_offset + _LOCAL_HEADER.size + name_size + extra_size
-        data = self._map[start : start + entry.compress_size]
+        if entry.file_size > max(_LARGE, _MOST_PACKED * entry.compress_size):
+            self._fail(
+                f"{member!r} in {self.path} would unpack {entry.compress_size:,} bytes to "
+                f"{entry.file_size:,}, as no image does; it is refused"
+            )
+        data = self._packed(entry)
         if entry.compress_type == zipfile.ZIP_DEFLATED:
             data = self._inflate(data, entry)
         elif entry.compress_type != zipfile.ZIP_STORED:
@@ -176,15 +185,36 @@ class _Archive:
                 f"{member!r} in {self.path} is compressed by another method than deflate "
                 f"({entry.compress_type}); pack it again with 'zip -0 -r'"
             )
-        if signature != _LOCAL_SIGNATURE or zlib.crc32(data) != entry.CRC:
+        if len(data) != entry.file_size or zlib.crc32(data) != entry.CRC:
             self._fail(f"{member!r} in {self.path} is damaged; fetch the archive again")
         return data
 
+    def _packed(self, entry: zipfile.ZipInfo) -> bytes:
+        """Return a member as it lies in the archive; an entry that points elsewhere raises."""
+        start = entry.header_offset + _LOCAL_HEADER.size
+        header = self._map[entry.header_offset : start]
+        if len(header) < _LOCAL_HEADER.size or not header.startswith(_LOCAL_SIGNATURE):
+            self._fail(
+                f"{entry.filename!r} in {self.path} is damaged: its entry leads to no file; fetch "
+                "the archive again"
+            )
+        _, name_size, extra_size = _LOCAL_HEADER.unpack(header)
+        start += name_size + extra_size
+        return self._map[start : start + entry.compress_size]
+
     def _inflate(self, data: bytes, entry: zipfile.ZipInfo) -> bytes:
         try:  # bounded: a forged entry does not fill the memory
-            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, max(1, entry.file_size))
+            unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+            unpacked = unpacker.decompress(data, max(1, entry.file_size))
+            more = unpacker.decompress(unpacker.unconsumed_tail, 1)  # also reaches the end mark
         except zlib.error as error:
             self._fail(f"{entry.filename!r} in {self.path} is damaged ({error}); fetch it again")
+        if more or not unpacker.eof:
+            self._fail(
+                f"{entry.filename!r} in {self.path} is damaged: it does not have the declared "
+                f"{entry.file_size:,} bytes; fetch it again"
+            )
+        return unpacked
 
     def _fail(self, text: str) -> NoReturn:
         raise OSError(errno.EIO, text)

@@ -103,7 +103,9 @@ class FormatProblem:
     def __str__(self) -> str:
         place = f"image {self.image_id!r}: " if self.image_id is not None else ""
         file = f" ({self.file})" if self.file else ""
-        return f"[{self.kind}] {place}{self.detail}{file}"
+        text = f"[{self.kind}] {place}{self.detail}{file}"
+        # A JSON can hold half of a character, which no log or terminal takes.
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the problem as plain values for JSON."""

@@ -9,7 +9,7 @@ import socket
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .files import explained_writes
@@ -22,6 +22,7 @@ except ImportError:  # Windows
 
 _HELD: set[str] = set()
 _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+_PAUSE = 0.2  # seconds
 
 
 class FolderInUseError(RuntimeError):
@@ -29,7 +30,9 @@ class FolderInUseError(RuntimeError):
 
 
 @contextmanager
-def exclusive_folder(folder: str | os.PathLike[str], name: str = ".lock") -> Iterator[None]:
+def exclusive_folder(
+    folder: str | os.PathLike[str], name: str = ".lock", wait: bool = False
+) -> Iterator[None]:
     """Keep other processes out of a folder while the block runs.
 
     The lock is a POSIX record lock: it goes with its process, however that ends, and forked
@@ -39,31 +42,66 @@ def exclusive_folder(folder: str | os.PathLike[str], name: str = ".lock") -> Ite
 
     Args:
         folder: The folder; it is made if it is missing.
-        name: Name of the lock's file, which stays there.
+        name: Name of the lock's file, which goes with the block.
+        wait: Say who is at work, and wait until it has ended, instead of raising an error.
 
     Raises:
         FolderInUseError: If another process is in such a block, on this machine or another one
-            that shares the folder; the message names it.
+            that shares the folder, and this one does not wait; the message names it.
         WriteError: If the lock's file cannot be made.
     """
     path = Path(os.path.realpath(folder), name)
     if str(path) in _HELD:  # closing a second handle would give the first one's lock back
         yield
         return
-    with explained_writes(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    handle = _lock(path, folder, wait)
     try:
-        _lock(handle, folder)
         _HELD.add(str(path))
         _sign(handle)
         yield
     finally:
         _HELD.discard(str(path))
+        with suppress(OSError):  # Windows removes no open file
+            path.unlink()
         os.close(handle)
 
 
-def _lock(handle: int, folder: str | os.PathLike[str]) -> None:
+def _lock(path: Path, folder: str | os.PathLike[str], wait: bool) -> int:
+    """Return a handle of the locked file."""
+    told = False
+    while True:
+        with explained_writes(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if _try_lock(handle, folder):
+                if _is_in_place(handle, path):
+                    return handle
+            else:
+                text = f"{os.fspath(folder)} is in use by {_owner(handle)}"
+                if not wait:
+                    advice = "wait until it has ended, or take another folder"
+                    raise FolderInUseError(f"{text}; {advice}")
+                if not told:
+                    warnings.warn(f"{text}; waiting until it has ended", stacklevel=4)
+                    told = True
+                time.sleep(_PAUSE)
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _is_in_place(handle: int, path: Path) -> bool:
+    """Tell whether the file is still that of this name; who held it before has removed it."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _try_lock(handle: int, folder: str | os.PathLike[str]) -> bool:
+    """Take the lock if nobody has it."""
     try:
         if fcntl is not None:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,15 +109,13 @@ def _lock(handle: int, folder: str | os.PathLike[str]) -> None:
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
     except OSError as error:
         if error.errno in _TAKEN:
-            raise FolderInUseError(
-                f"{os.fspath(folder)} is in use by {_owner(handle)}; wait until it has ended, or "
-                "take another folder"
-            ) from error
+            return False
         warnings.warn(  # some network file systems
             f"{os.fspath(folder)} cannot be locked ({error.strerror}); let no second process work "
             "there",
-            stacklevel=4,
+            stacklevel=5,
         )
+    return True
 
 
 def _sign(handle: int) -> None:

@@ -96,3 +96,21 @@ def test_scores_keep_every_bit(tmp_path):
 )
 def test_image_ids(path):
     assert cityscapes_image_id(path) == "a_1_2"
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "{tmp}/secret.png", "sub/../../secret.png"])
+def test_masks_outside_the_predictions_are_not_read(tmp_path, name):
+    (tmp_path / "secret.png").touch()
+    folder = tmp_path / "pred"
+    folder.mkdir()
+    (folder / "p.txt").write_text(f"{name.format(tmp=tmp_path)} 26 0.5\n")
+    with pytest.raises(ValueError, match=r"p\.txt, line 1: the mask .* leads out of .*pred"):
+        read_instance_list(folder / "p.txt")
+
+
+def test_masks_beside_the_folder_of_the_list_belong_to_the_predictions(tmp_path):
+    for name in ("lists", "masks"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "masks" / "a.png").touch()
+    (tmp_path / "lists" / "p.txt").write_text("../masks/a.png 26 0.5\n")
+    assert len(read_instance_list(tmp_path / "lists" / "p.txt", tmp_path)) == 1

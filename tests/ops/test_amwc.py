@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import os
+import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -417,3 +420,40 @@ class TestThreads:
         nodes, edges = draw_grid()
         with pytest.raises(ValueError, match="num_threads"):
             solve_grid_batch([nodes], [edges], DISTANCES, THINGS, num_threads=count)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_ctrl_c_ends_a_call_in_the_middle(num_threads):
+    nodes, edges = draw_grid(height=1024, width=1024, num_labels=8)
+    things = np.arange(8) >= 4
+    batch = ([nodes] * 8, [edges] * 8, DISTANCES, things)
+    timer = threading.Timer(0.3, _thread.interrupt_main)
+    timer.start()
+    start = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        solve_grid_batch(*batch, num_threads=num_threads)
+    # The whole batch takes tens of seconds.
+    assert time.perf_counter() - start < 5
+    nodes, edges = draw_grid()
+    check_grid(
+        nodes,
+        edges,
+        DISTANCES,
+        THINGS,
+        solve_grid(nodes, edges, DISTANCES, THINGS, return_cuts=True),
+    )
+
+
+def test_handlers_of_signals_that_raise_nothing_let_the_call_go_on():
+    seen = []
+    before = signal.signal(signal.SIGALRM, lambda *_: seen.append(1))
+    nodes, edges = draw_grid(height=600, width=600)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.15, 0.15)
+        solution = solve_grid(nodes, edges, DISTANCES, THINGS)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert seen
+    again = solve_grid(nodes, edges, DISTANCES, THINGS)
+    assert np.array_equal(again.components, solution.components)

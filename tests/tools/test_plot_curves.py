@@ -49,3 +49,28 @@ def test_an_unknown_name_and_an_empty_folder_are_errors(run, tmp_path, capsys):
     assert "no run has lss; there are: PQ, loss" in capsys.readouterr().err
     assert tool.main([str(tmp_path), "--out", out]) == 1
     assert "no folder of a run" in capsys.readouterr().err
+
+
+def test_without_names_what_there_is_is_drawn(run, tmp_path, capsys):
+    assert tool.default_keys([{"loss": ([], []), "PQ": ([], []), "lr": ([], [])}]) == ["loss"]
+    whole = {"a/PQ": ([], []), "a/SQ": ([], []), "b/PQ": ([], []), "loss": ([], [])}
+    assert tool.default_keys([whole]) == ["loss", "a/PQ", "b/PQ"]
+    assert tool.default_keys([{"coco/segm_mAP": ([], [])}]) == ["coco/segm_mAP"]
+    assert tool.main([str(run), "--out", str(tmp_path / "curves.png")]) == 0
+    assert "1 panels, 1 runs" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="neither loss nor metrics; there are: lr"):
+        tool.default_keys([{"lr": ([], [])}])
+
+
+def test_runs_of_one_name_are_all_drawn(run, tmp_path, capsys):
+    other = tmp_path / "other" / "run"
+    other.parent.mkdir()
+    run.rename(other)
+    other.parent.joinpath("second").mkdir()
+    copy = other.parent / "second" / "run"
+    copy.symlink_to(other)
+    out = str(tmp_path / "curves.png")
+    assert tool.main([str(other), str(copy), "--out", out]) == 0
+    assert "2 runs" in capsys.readouterr().out
+    assert tool.main([str(other), str(copy), "--labels", "a", "a", "--out", out]) == 2
+    assert "--labels must differ" in capsys.readouterr().err

@@ -9,9 +9,13 @@ TOOL = "analysis_tools/print_config.py"
 def configs(run_tool):
     folder = run_tool.folder / "my configs"
     folder.mkdir()
-    (folder / "base.py").write_text("a = 1\nb = dict(c=2, d=dict(e='x'))\nsame = 5\nl = [1, 2]\n")
-    (folder / "middle.py").write_text("_base_ = './base.py'\nb = dict(c=3)\nsame = 5\n")
-    (folder / "leaf.py").write_text("_base_ = './middle.py'\nb = dict(d=dict(e='$a'))\nnew = 7\n")
+    (folder / "base.py").write_text(
+        "a = 1\nmodel = dict(c=2, d=dict(e='x'))\nsame = 5\nl = [1, 2]\n"
+    )
+    (folder / "middle.py").write_text("_base_ = './base.py'\nmodel = dict(c=3)\nsame = 5\n")
+    (folder / "leaf.py").write_text(
+        "_base_ = './middle.py'\nmodel = dict(d=dict(e='$a'))\nnew = 7\n"
+    )
     return folder
 
 
@@ -23,8 +27,8 @@ def test_each_value_names_its_file(run_tool, configs):
     shown = lines(run_tool(TOOL, configs / "leaf.py"))
     assert shown == {
         "a": "1  # my configs/base.py",
-        "b.c": "3  # my configs/middle.py",
-        "b.d.e": "1  # my configs/leaf.py: $a",
+        "model.c": "3  # my configs/middle.py",
+        "model.d.e": "1  # my configs/leaf.py: $a",
         "same": "5  # my configs/base.py",
         "l": "[1, 2]  # my configs/base.py",
         "new": "7  # my configs/leaf.py",
@@ -32,17 +36,17 @@ def test_each_value_names_its_file(run_tool, configs):
 
 
 def test_options_are_named_as_origin(run_tool, configs):
-    shown = lines(run_tool(TOOL, configs / "leaf.py", "--cfg-options", "a=9", "b.c=4"))
+    shown = lines(run_tool(TOOL, configs / "leaf.py", "--cfg-options", "a=9", "model.c=4"))
     assert shown["a"] == "9  # --cfg-options"
-    assert shown["b.c"] == "4  # --cfg-options"
-    assert shown["b.d.e"] == "9  # my configs/leaf.py: $a"
+    assert shown["model.c"] == "4  # --cfg-options"
+    assert shown["model.d.e"] == "9  # my configs/leaf.py: $a"
 
 
 def test_differences_of_two_configs(run_tool, configs):
     done = run_tool(TOOL, configs / "leaf.py", "--diff", configs / "middle.py")
     assert done.stdout.splitlines() == [
-        "- b.d.e = 1  # my configs/leaf.py: $a",
-        "+ b.d.e = 'x'  # my configs/base.py",
+        "- model.d.e = 1  # my configs/leaf.py: $a",
+        "+ model.d.e = 'x'  # my configs/base.py",
         "- new = 7  # my configs/leaf.py",
     ]
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -136,3 +137,54 @@ def test_forked_processes_share_what_is_open(archive):
             os._exit(0 if good else 1)
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+
+
+def central_entry(data, member):
+    """Place of a member's entry in the table of contents."""
+    return data.index(member.encode(), data.index(b"PK\x01\x02")) - 46
+
+
+def test_bombs_are_refused_before_they_unpack(tmp_path):
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file, file.open("a.png", "w") as out:
+        for _ in range(100):
+            out.write(bytes(1 << 20))
+    with pytest.raises(OSError, match=r"a\.png.*would unpack .* bytes to 104,857,600"):
+        read_bytes(path / "a.png")
+
+
+@pytest.mark.parametrize("declared", [10, 999, 1001, 60 << 20])
+def test_members_that_are_not_as_large_as_declared_are_refused(archive, declared):
+    data = bytearray(archive.read_bytes())
+    start = central_entry(data, "train/a.txt")
+    data[start + 24 : start + 28] = declared.to_bytes(4, "little")
+    archive.write_bytes(data)
+    with pytest.raises(OSError, match=r"train/a\.txt.*damaged"):
+        read_bytes(archive / "train/a.txt")
+    assert read_bytes(archive / "train/sub/b.txt") == FILES["train/sub/b.txt"]
+
+
+@pytest.mark.parametrize("offset", [7, 0xFFFFFFF0])
+def test_entries_that_lead_nowhere_are_refused(archive, offset):
+    data = bytearray(archive.read_bytes())
+    start = central_entry(data, "train/a.txt")
+    data[start + 42 : start + 46] = offset.to_bytes(4, "little")
+    archive.write_bytes(data)
+    with pytest.raises(OSError, match=r"train/a\.txt.*damaged: its entry leads to no file"):
+        read_bytes(archive / "train/a.txt")
+
+
+@pytest.mark.parametrize("place", range(0, 100, 9))
+def test_a_broken_table_of_contents_is_an_error_of_the_system(archive, place):
+    data = bytearray(archive.read_bytes())
+    start = data.index(b"PK\x01\x02") + place
+    data[start : start + 8] = b"\xff" * 8
+    archive.write_bytes(data)
+    with suppress(OSError):  # any other error would escape
+        assert read_bytes(archive / "train/a.txt") == FILES["train/a.txt"]
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "\ud800.png", "x.zip/\0"])
+def test_names_that_no_file_can_have_are_errors_of_the_system(tmp_path, name):
+    with pytest.raises(OSError, match=r"no file can have this name|no archive"):
+        read_bytes(f"{tmp_path}/{name}")

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -69,3 +70,11 @@ def test_one_process_may_enter_twice_and_keeps_the_lock(tmp_path):
         )
         assert done.returncode == 1
         assert f"in use by process {os.getpid()} on" in done.stderr
+
+
+def test_who_waits_says_for_whom_and_goes_on_afterwards(tmp_path):
+    process = holder(tmp_path)
+    threading.Timer(1, process.kill).start()
+    told = f"in use by process {process.pid} on .*; waiting until it has ended"
+    with pytest.warns(UserWarning, match=told), exclusive_folder(tmp_path, wait=True):
+        assert process.wait() == -9

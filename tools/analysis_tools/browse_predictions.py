@@ -33,7 +33,7 @@ def build_parser() -> cli.Parser:
     parser.add("images", type=Path, metavar="IMAGES", help="folder of the images")
     parser.add("--out-dir", old=["--out"], type=Path, required=True, help="folder of the gallery")
     parser.add("--num", type=cli.at_least(1), default=40, help="images to draw (default 40)")
-    parser.add("--per-image", type=Path, help="JSON of eval_panoptic.py, for captions")
+    parser.take("per_image", help="rows of eval_panoptic.py in JSON, for captions")
     parser.add("--title", default="Ground truth and predictions")
     return parser
 
@@ -53,6 +53,7 @@ def make_sample(
     from mmdet.structures import DetDataSample
 
     from mmpanoptic.structures import make_panoptic_data
+    from mmpanoptic.utils.files import is_inside
     from mmpanoptic.utils.panoptic_png import read_panoptic_png
     from mmpanoptic.visualization import index_of_ids
 
@@ -62,6 +63,8 @@ def make_sample(
     for segment in prediction["segments_info"]:
         label = table.by_dataset_id(segment["category_id"])
         segments.append({**segment, "label": label.index, "isthing": label.isthing})
+    if not is_inside(prediction["file_name"]):
+        raise ValueError(f"file_name {prediction['file_name']!r} leads out of {folder}")
     ids = read_panoptic_png(folder / prediction["file_name"])
     sample.pred_panoptic_seg = make_panoptic_data(index_of_ids(ids, segments), segments)
     return sample

@@ -27,7 +27,12 @@ def build_parser() -> cli.Parser:
     """Say what the command takes."""
     parser = cli.Parser(__doc__, EXAMPLES)
     parser.add("runs", nargs="+", type=Path, metavar="WORK_DIR", help="folder of a run")
-    parser.add("--keys", nargs="+", metavar="NAME", help="what to draw (default: loss and PQ)")
+    parser.add(
+        "--keys",
+        nargs="+",
+        metavar="NAME",
+        help="what to draw (default: loss and what there is of PQ, else of other metrics)",
+    )
     parser.add("--labels", nargs="+", metavar="TEXT", help="name of each run (default: its folder)")
     parser.add("--start", nargs="+", type=int, metavar="N", help="first iteration of each run")
     parser.add(
@@ -72,6 +77,21 @@ def read_curves(run: Path, start: int = 0) -> dict[str, Curve]:
                 if isinstance(value, int | float):
                     values.setdefault(name, {})[start + step] = float(value)
     return {name: (sorted(v), [v[step] for step in sorted(v)]) for name, v in values.items()}
+
+
+def default_keys(curves: Sequence[Mapping[str, Curve]]) -> list[str]:
+    """Choose what the runs have: the loss, and PQ, or else the first metrics.
+
+    Raises:
+        ValueError: If there is none of them.
+    """
+    known = sorted({name for run in curves for name in run})
+    metrics = [name for name in known if "/" in name]
+    quality = [name for name in metrics if name.endswith("/PQ")]
+    keys = [name for name in known if name == "loss"] + (quality or metrics[:3])
+    if not keys:
+        raise ValueError(f"the runs have neither loss nor metrics; there are: {', '.join(known)}")
+    return keys
 
 
 def check_keys(keys: Sequence[str], curves: Sequence[Mapping[str, Curve]]) -> None:
@@ -139,10 +159,14 @@ def run(args: argparse.Namespace) -> Iterator[str]:
         values = getattr(args, name)
         if values and len(values) != len(args.runs):
             raise cli.UsageError(f"{len(args.runs)} runs need as many --{name}, got {len(values)}")
-    keys = args.keys or ["loss", "coco_panoptic/PQ"]
     labels = args.labels or [run.name for run in args.runs]
+    if len(set(labels)) < len(labels):
+        if args.labels:
+            raise cli.UsageError(f"--labels must differ, got {' '.join(labels)}")
+        labels = [str(run) for run in args.runs]
     starts = args.start or [0] * len(args.runs)
     curves = [read_curves(run, start) for run, start in zip(args.runs, starts, strict=True)]
+    keys = args.keys or default_keys(curves)
     check_keys(keys, curves)
     draw(keys, dict(zip(labels, curves, strict=True)), args.smooth, args.out)
     yield f"{args.out}: {len(keys)} panels, {len(labels)} runs"

@@ -76,9 +76,10 @@ class Origins:
         Returns:
             dict: (value, origin) by dotted key.
         """
+        from mmpanoptic.engine.config_keys import apply_options
+
         cfg = Config.fromfile(path)
-        if options:
-            cfg.merge_from_dict(dict(options))
+        apply_options(cfg, options or {})
         raw = flatten(cfg.to_dict())
         resolved = flatten(_resolve(cfg).to_dict())
         result = {}

@@ -1,6 +1,6 @@
 # Sourced by dist_*.sh and slurm_*.sh.
 
-# Start $NUMBER processes of a tool with torchrun: launch TOOL [arguments of the tool].
+# Start $NUMBER processes of a tool with torchrun (launch.py): launch TOOL [arguments of the tool].
 
 launch() {
     local tools root python tool=$1
@@ -17,7 +17,7 @@ launch() {
             --master_port="${PORT:-29500}"
         )
     fi
-    PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m torch.distributed.run \
+    PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "$python" "$tools/dev/launch.py" -- \
         "${rendezvous[@]}" --nproc_per_node="$NUMBER" "$tools/$tool" "$@"
 }
 

@@ -16,8 +16,8 @@ EXAMPLES = """
   %(prog)s SOLOv2_R50_3x.pth checkpoints/solov2_r50.pth --config solov2_r50_8xb2-270k_coco
   %(prog)s solov2_r50_fpn_1x_coco_20220512_125858-a357fa23.pth checkpoints/solov2_r50.pth \\
       --config solov2_r50_8xb2-90k_coco
-  %(prog)s SOLOv2_LIGHT_448_R50_3x.pth start.pth --new-classes \\
-      --config solov2-light_r50_8xb2-60k_cityscapes
+  %(prog)s SOLOv2_LIGHT_448_R34_3x.pth start.pth --new-classes \\
+      --config solov2-light_r34_1xb2-60k_cityscapes
   %(prog)s work_dirs/NAME/iter_90000.pth for_solo.pth --to-published --config CONFIG
 """
 

@@ -20,7 +20,7 @@ EXAMPLES = """
   %(prog)s SEARCH_CONFIG work_dirs/NAME/search --limit macs=3e11
   %(prog)s SEARCH_CONFIG work_dirs/NAME/search --limit macs=3e11 --out model --base CONFIG
   %(prog)s SEARCH_CONFIG work_dirs/NAME/search --curve macs --points 8
-  %(prog)s SEARCH_CONFIG search_log.json --limit macs=4e11      the log that the authors published
+  %(prog)s SEARCH_CONFIG search_log.json --limit macs=4e11      # the log that the authors published
 """
 
 

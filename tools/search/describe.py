@@ -12,8 +12,8 @@ from mmpanoptic import cli
 EXAMPLES = """
   %(prog)s CONFIG 32021320131330010010232210131221120202304123230200011120
   %(prog)s CONFIG model_0.json --size 512 1024
-  %(prog)s CONFIG test_models/COCO_3.8G              a published architecture
-  %(prog)s CONFIG CODE --json -                      machine readable, on the standard output
+  %(prog)s CONFIG test_models/COCO_3.8G              # a published architecture
+  %(prog)s CONFIG CODE --json -                      # machine readable, on the standard output
 """
 
 

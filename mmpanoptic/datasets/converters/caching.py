@@ -17,6 +17,7 @@ from mmpanoptic.datasets.panoptic_cache import (
 )
 from mmpanoptic.utils.archives import file_stamp
 from mmpanoptic.utils.format_errors import PanopticFormatError
+from mmpanoptic.utils.locks import exclusive_folder
 
 from .incremental import Job, Summary, convert_files
 from .maps import relabel
@@ -28,7 +29,8 @@ _SHARD = 64  # images per unfinished part; the result does not depend on it
 def cache_pngs(source: PanopticSource, nproc: int = 1) -> tuple[Summary, list[str]]:
     """Write ``<PNG folder>.runs``, reusing what a cache that is there has fresh.
 
-    PNGs that do not fit the JSON are left out; loading them shows what is wrong with them.
+    PNGs that do not fit the JSON are left out; loading them shows what is wrong with them. A second
+    process waits until the first has ended.
 
     Args:
         source: The set.
@@ -38,6 +40,11 @@ def cache_pngs(source: PanopticSource, nproc: int = 1) -> tuple[Summary, list[st
         tuple[Summary, list[str]]: What was done, and the names of the PNGs left out.
     """
     target = cache_path(source.pngs)
+    with exclusive_folder(target.parent, f".{target.name}.lock", wait=True):
+        return _cache_pngs(source, target, nproc)
+
+
+def _cache_pngs(source: PanopticSource, target: Path, nproc: int) -> tuple[Summary, list[str]]:
     old = _open(target, source.pngs)
     listed = {r["seg_file"]: [s["id"] for s in r["segments_info"]] for r in source.records}
     stale = [n for n in listed if old is None or not old.is_fresh(source.pngs / n, listed[n])]

@@ -15,6 +15,7 @@ from mmpanoptic.utils.format_errors import format_error
 from mmpanoptic.utils.jobs import write_file
 from mmpanoptic.utils.panoptic_png import encode_panoptic_png
 from mmpanoptic.utils.png_bytes import RGB, RGBA, decode_pixels, read_header, read_png
+from mmpanoptic.utils.segmentations import check_segmentation, decode
 
 
 def read_two_channels(path: str | os.PathLike[str]) -> np.ndarray:
@@ -118,3 +119,20 @@ class MaskEncoder:
             {"size": self._size, "counts": [int(count) for count in counts]}, height, width
         )
         return {"size": self._size, "counts": code["counts"].decode("ascii")}
+
+
+def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """Check and draw a COCO segmentation; :mod:`mmpanoptic.utils.segmentations` does both apart.
+
+    Args:
+        segmentation: Polygons or a run-length code.
+        height: Of the image.
+        width: Of the image.
+
+    Returns:
+        np.ndarray: bool ``(H, W)``.
+
+    Raises:
+        ValueError: If it is none of these, a code of another size, or far outside the image.
+    """
+    return decode(check_segmentation(segmentation, height, width), height, width).astype(bool)

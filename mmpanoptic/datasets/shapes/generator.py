@@ -15,6 +15,7 @@ import numpy as np
 from mmpanoptic.structures import find_runs, segment_statistics
 from mmpanoptic.utils import read_json, write_json
 from mmpanoptic.utils.jobs import is_whole, remove_parts, run, write_file
+from mmpanoptic.utils.locks import exclusive_folder
 from mmpanoptic.utils.panoptic_png import encode_panoptic_png
 
 from .catalog import SHAPES_TABLE
@@ -83,7 +84,8 @@ def generate_shapes(
     """Generate the dataset, or what is missing of it.
 
     An image depends on seed, split and index alone: neither ``nproc`` nor the number of images
-    changes it. A run that was stopped goes on where it was; the JSONs are written last.
+    changes it. A run that was stopped goes on where it was; the JSONs are written last. A second
+    process waits until the first has ended, and finds everything done.
 
     Args:
         root: Folder of the dataset.
@@ -100,12 +102,13 @@ def generate_shapes(
     """
     settings = settings or ShapesSettings()
     _check_arguments(counts, nproc)
-    for split in counts:
-        _check_settings(Path(root), split, settings)
-    return [
-        _generate_split(Path(root), split, count, settings, nproc, show_progress)
-        for split, count in counts.items()
-    ]
+    with exclusive_folder(root, ".shapes.lock", wait=True):
+        for split in counts:
+            _check_settings(Path(root), split, settings)
+        return [
+            _generate_split(Path(root), split, count, settings, nproc, show_progress)
+            for split, count in counts.items()
+        ]
 
 
 def make_scene(settings: ShapesSettings, split: str, index: int) -> Scene:

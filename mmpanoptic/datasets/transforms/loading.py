@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -11,12 +10,12 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
-from PIL import Image
 
 from mmpanoptic.registry import TRANSFORMS
 from mmpanoptic.structures import SegmentInfo, find_runs, lookup_sorted
 from mmpanoptic.utils.archives import read_bytes
 from mmpanoptic.utils.format_errors import PanopticFormatError, format_error
+from mmpanoptic.utils.image_bytes import ImageDamageError, decode_image
 from mmpanoptic.utils.image_files import describe_mismatch
 from mmpanoptic.utils.panoptic_png import read_panoptic_png
 
@@ -24,7 +23,6 @@ from ..map_problems import find_size_problem, unlisted_problem
 from .foreign import reserve_fill
 from .source_grid import SourceGrid
 
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
 _UNLISTED = ("error", "warn", "ignore")
 
 
@@ -38,8 +36,8 @@ class LoadImage(BaseTransform):
     applied. What cannot be shown in 8 bits without a choice (16-bit and float images) is refused.
 
     Differences from the original (``mmcv.transforms.LoadImageFromFile``): arrays are accepted; a
-    missing, truncated or undecodable file, or one whose size differs from the annotation's,
-    raises an error that names it.
+    missing, damaged or undecodable file, or one whose size differs from the annotation's, raises
+    an error that names it.
 
     Added keys: ``img``, ``img_shape``, ``ori_shape``, ``scale_factor``, ``flip``,
     ``flip_direction``; ``height`` and ``width`` where they are absent.
@@ -89,38 +87,13 @@ class LoadImage(BaseTransform):
             kind = "missing_file" if isinstance(error, FileNotFoundError) else "corrupt_image"
             detail = f"cannot read the image: {error.strerror}"
             raise format_error(kind, detail, path, image_id) from error
-        if _looks_truncated(data):
-            _check_complete(data, path, image_id)
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
         if not self.apply_orientation:
             flags |= cv2.IMREAD_IGNORE_ORIENTATION
         try:
-            img = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-        except cv2.error as error:
-            detail = f"cannot decode the image: {error.err}"
-            raise format_error("corrupt_image", detail, path, image_id) from error
-        if img is None:
-            detail = f"cannot decode the image ({len(data)} bytes)"
-            raise format_error("corrupt_image", detail, path, image_id)
-        return _to_bgr(img, path, image_id)
-
-
-def _looks_truncated(data: bytes) -> bool:
-    """Tell whether the end mark is missing; OpenCV fills the rest of such an image with grey."""
-    tail = data[-4096:]
-    if data.startswith(_JPEG):
-        return b"\xff\xd9" not in tail
-    return data.startswith(_PNG) and b"IEND" not in tail
-
-
-def _check_complete(data: bytes, path: str, image_id: Any) -> None:
-    """Decode with Pillow, which refuses truncated files (and accepts other odd endings)."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-    except (OSError, SyntaxError, ValueError) as error:
-        detail = f"the image is damaged: {error}"
-        raise format_error("corrupt_image", detail, path, image_id) from error
+            return _to_bgr(decode_image(data, flags), path, image_id)
+        except ImageDamageError as error:
+            raise format_error("corrupt_image", str(error), path, image_id) from error
 
 
 def _to_bgr(img: np.ndarray, path: str, image_id: Any) -> np.ndarray:

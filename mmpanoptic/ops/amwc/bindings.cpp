@@ -107,6 +107,15 @@ py::object read_answer(const AnyTask& any) {
         any);
 }
 
+// Asks Python whether a signal has come whose handler raises; Ctrl-C's does.
+class PythonSignals : public Interrupt {
+protected:
+    bool requested() override {
+        py::gil_scoped_acquire locked;
+        return PyErr_CheckSignals() != 0;
+    }
+};
+
 // One tuple, or the message of what is wrong with the costs, per instance.
 py::list solve_batch(const py::list& instances, const py::dict& given_options,
                      std::size_t num_threads) {
@@ -115,13 +124,15 @@ py::list solve_batch(const py::list& instances, const py::dict& given_options,
     for (const py::handle& handle : instances)
         tasks.push_back(make_any_task(py::reinterpret_borrow<py::dict>(handle)));
     std::vector<std::exception_ptr> errors;
+    PythonSignals signals;
     {
         py::gil_scoped_release unlocked;
-        errors = run_on_threads(tasks.size(), num_threads, [&](std::size_t job) {
+        errors = run_on_threads(tasks.size(), num_threads, signals, [&](std::size_t job) {
             std::visit([&](auto& task) { solve(task->instance, options, task->answer); },
                        tasks[job]);
         });
     }
+    if (signals.stopped()) throw py::error_already_set();
     py::list out;
     for (std::size_t job = 0; job < tasks.size(); ++job) {
         try {

@@ -211,7 +211,9 @@ private:
 
     // The first of several edges between the same nodes takes the costs of the others.
     void merge_parallel_edges() {
+        StepCounter step;
         for (Index node = 0; node < num_nodes(); ++node) {
+            step();
             ++epoch_;
             for (Index at = 0; at < lists_[node].size; ++at) {
                 const Half half = lists_[node].data[at];

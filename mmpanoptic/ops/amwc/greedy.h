@@ -126,10 +126,12 @@ public:
     Clustering solve() {
         fill_queue();
         Entry<Real> entry;
+        StepCounter step;
         const auto valid = [this](const Entry<Real>& waiting) {
             return graph_.edge(waiting.edge()).key == waiting.delta();
         };
         while (queue_.pop(entry, valid)) {
+            step();
             const Index ahead = queue_.upcoming(16);
             if (ahead != kNone) MMPANOPTIC_PREFETCH(&graph_.edge(ahead));
             const Index number = entry.edge();
@@ -150,7 +152,9 @@ private:
     }
 
     void fill_queue() {
+        StepCounter step;
         for (Index number = 0; number < graph_.num_edges(); ++number) {
+            step();
             if (!graph_.alive(number)) continue;  // a parallel edge
             Edge<Real>& edge = graph_.edge(number);
             const Real delta = gains_.evaluate(edge, number);

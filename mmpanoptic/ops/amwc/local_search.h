@@ -78,9 +78,11 @@ public:
                 free_.push_back(block);
             else if (!partitionable[blocks.label[block]])
                 of_label_[blocks.label[block]] = block;
-        for (Index label = 0; label < num_labels; ++label)
+        for (Index label = 0; label < num_labels; ++label) {
+            check_interrupt();
             for (Index unit = 0; unit < graph.size(); ++unit)
                 cheapest_[unit] = std::min(cheapest_[unit], double(costs(unit, label)));
+        }
     }
 
     // Visits all units, or only those that their block repels, then the neighbours of whatever
@@ -90,7 +92,9 @@ public:
         std::vector<char> queued(graph_.size(), 1);
         for (Index unit = 0; unit < graph_.size(); ++unit) queue.push_back(unit);
         std::size_t moves = 0, visits = std::size_t(graph_.size()) * kVisits;
+        StepCounter step;
         while (!queue.empty() && visits-- > 0) {
+            step();
             const Index unit = queue.front();
             queue.pop_front();
             queued[unit] = 0;
@@ -188,9 +192,11 @@ public:
     template <class In>
     RegionCosts(const NodeCosts<In>& costs, const std::vector<Index>& region, Index count)
         : num_labels_(costs.num_labels), sums_(std::size_t(count) * costs.num_labels, 0) {
-        for (Index label = 0; label < num_labels_; ++label)
+        for (Index label = 0; label < num_labels_; ++label) {
+            check_interrupt();
             for (Index node = 0; node < costs.num_nodes; ++node)
                 sums_[std::size_t(region[node]) * num_labels_ + label] += costs(node, label);
+        }
     }
 
     double operator()(Index region, Index label) const {

@@ -9,6 +9,8 @@
 #include <limits>
 #include <vector>
 
+#include "interrupt.h"
+
 namespace mmpanoptic {
 namespace amwc {
 
@@ -62,7 +64,9 @@ public:
     template <class Visit>
     void for_each_edge(Visit visit) const {
         if (!is_grid()) {
+            StepCounter step;
             for (std::size_t e = 0; e < num_edges_; ++e) {
+                step();
                 const Index a = pairs_[2 * e], b = pairs_[2 * e + 1];
                 visit(a < b ? a : b, a < b ? b : a, Index(0), e);
             }
@@ -70,6 +74,7 @@ public:
         }
         for (const EdgeBlock& block : blocks_) {
             for (Index row = block.row_begin; row < block.row_end; ++row) {
+                check_interrupt();
                 const std::int64_t line = std::int64_t(row) * block.step * width_;
                 const std::size_t stored = block.offset + std::size_t(row) * block.width;
                 for (Index col = block.col_begin; col < block.col_end; ++col) {

@@ -35,10 +35,14 @@ def save(root, split="training", semantic=SEMANTIC, instances=INSTANCES, name="A
 
 @pytest.fixture
 def root(tmp_path):
+    return make(tmp_path)
+
+
+def make(root):
     for k in range(1, 4):
-        save(tmp_path, name=f"ADE_train_0000000{k}")
-    save(tmp_path, "validation", name="ADE_val_00000001")
-    return tmp_path
+        save(root, name=f"ADE_train_0000000{k}")
+    save(root, "validation", name="ADE_val_00000001")
+    return root
 
 
 def call(root, *args):

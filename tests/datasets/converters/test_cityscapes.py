@@ -28,8 +28,12 @@ def call(*args):
 
 @pytest.fixture
 def root(tmp_path):
+    return make(tmp_path / "cityscapes")
+
+
+def make(root):
     """Two cities with two images each, 8 x 12 pixels."""
-    root, rng = tmp_path / "cityscapes", np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for city in ("ulm", "bad-city"):
         for frame in (19, 20):
             stem = f"{city}_000000_0000{frame}"

@@ -42,7 +42,11 @@ KITTI = np.array(
 
 @pytest.fixture
 def kitti(tmp_path):
-    root, rng = tmp_path / "kitti", np.random.default_rng(0)
+    return make_kitti(tmp_path / "kitti")
+
+
+def make_kitti(root):
+    rng = np.random.default_rng(0)
     for folder, names in (("training", ["000000_10", "000001_10"]), ("validation", ["000002_10"])):
         for name in names:
             write_ids(root / folder / "annotations" / f"{name}.png", KITTI)
@@ -167,7 +171,11 @@ OBJECTS = [
 
 @pytest.fixture
 def idd(tmp_path):
-    root, rng = tmp_path / "idd", np.random.default_rng(0)
+    return make_idd(tmp_path / "idd")
+
+
+def make_idd(root):
+    rng = np.random.default_rng(0)
     for split, drive, name, kind in (
         ("train", "201", "frame0029", "png"),
         ("train", "7", "frame1", "jpg"),

@@ -47,10 +47,14 @@ def make(root, split, version, nested):
 
 @pytest.fixture
 def root(tmp_path):
-    make(tmp_path, "training", "1.2", nested=False)
-    make(tmp_path, "validation", "1.2", nested=True)
-    make(tmp_path, "validation", "2.0", nested=True)
-    return tmp_path
+    return make_both(tmp_path)
+
+
+def make_both(root):
+    make(root, "training", "1.2", nested=False)
+    make(root, "validation", "1.2", nested=True)
+    make(root, "validation", "2.0", nested=True)
+    return root
 
 
 def call(root, *args):

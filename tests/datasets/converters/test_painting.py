@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from mmpanoptic.datasets.converters.maps import MaskEncoder
+from mmpanoptic.datasets.converters.maps import MaskEncoder, decode_mask
 from mmpanoptic.datasets.converters.painting import (
     OVERLAP_RULES,
     Shape,
@@ -301,3 +301,14 @@ def test_missing_two_channel_files_are_listed(two_channels):
     error = convert_channels(two_channels)[2]
     assert "a.png" in error
     assert "b.png" in error
+
+
+@pytest.mark.parametrize("value", [1e30, 1e9, -1e9, 1e7, float("nan"), float("inf"), -961])
+def test_polygons_far_outside_of_the_image_are_refused(value):
+    with pytest.raises(ValueError, match=r"far outside the image of 96 x 64|not finite"):
+        decode_mask([[0.0, 0.0, 9.0, 9.0, 0.0, 9.0], [0.0, 0.0, value, 0.0, 5.0, 9.0]], 64, 96)
+
+
+def test_polygons_a_little_outside_of_the_image_are_clipped():
+    mask = decode_mask([[-50.0, -50.0, 300.0, -50.0, 300.0, 200.0, -50.0, 200.0]], 64, 96)
+    assert mask.all()

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -143,3 +145,18 @@ def test_sets_of_different_settings_do_not_mix(root, other):
 def test_bad_arguments_are_named(tmp_path, counts, nproc, message):
     with pytest.raises(ValueError, match=message):
         generate_shapes(tmp_path, counts, SETTINGS, nproc)
+
+
+def test_processes_at_work_in_one_folder_wait_for_each_other(root, tmp_path):
+    code = (
+        "from mmpanoptic.datasets.shapes import ShapesSettings, generate_shapes; import sys; "
+        f"generate_shapes(sys.argv[1], {COUNTS}, {SETTINGS})"
+    )
+    both = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "b")], stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    for process in both:
+        error = process.communicate()[1]
+        assert process.returncode == 0, error
+    assert contents(tmp_path / "b") == contents(root)
