@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from .utils import jobs, write_json
 from .utils.cfg_options import ConfigOptions
+from .utils.files import refuse_overwriting
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -268,12 +269,39 @@ def main(
     def work() -> None:
         start = time.perf_counter()
         with _console(args):
+            _keep_inputs(parser, args)
             for line in run(args) or ():
                 print(line, flush=True)  # noqa: T201
             if parser.timed:
                 print(f"took {time.perf_counter() - start:.1f} s")  # noqa: T201
 
     return run_command(work, f"; {parser.prog} --help explains", parser.resumes, args.debug)
+
+
+_WRITTEN = frozenset(
+    ("--json", "--report", "--per-image", "--out", "--fix", "--relations", "--pickle")
+)
+"""Options that name a file to write."""
+
+
+def _keep_inputs(parser: Parser, args: argparse.Namespace) -> None:
+    """Refuse to write a file over one that the same command reads.
+
+    Raises:
+        ValueError: Naming the file.
+    """
+    read: list[str | Path] = []
+    written: list[str | Path] = []
+    for action in parser._actions:
+        value = getattr(args, action.dest, None)
+        values = value if isinstance(value, list | tuple) else [value]
+        paths = [v for v in values if isinstance(v, str | Path)]
+        if _WRITTEN.isdisjoint(action.option_strings):
+            paths += [v.partition("=")[2] for v in paths if isinstance(v, str)]  # NAME=FILE
+            read += [path for path in paths if os.path.isfile(path)]
+        else:
+            written += paths
+    refuse_overwriting(read, written)
 
 
 def run_command(

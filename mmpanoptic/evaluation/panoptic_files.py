@@ -229,7 +229,7 @@ def _join(
     jobs, seen = [], set()
     unlisted: dict[Any, None] = {}
     if not gt["annotations"]:
-        gt_problems.suspect("empty_annotation", "the ground truth lists no annotations")
+        gt_problems.warn("empty_annotation", "the ground truth lists no annotations")
     for image_id, annotation in _by_image(gt["annotations"], gt_problems):
         problems = gt_problems.at(gt_problems.file, image_id)
         if image_id in seen:

@@ -168,12 +168,13 @@ def test_import_needs_neither_pycocotools_nor_panopticapi_nor_pyplot():
     assert done.stdout.strip() == "[]"
 
 
-def test_an_empty_ground_truth_is_no_ground_truth(files):
+def test_an_empty_ground_truth_gives_no_number_and_a_warning(files):
     edit(files, "gt", lambda content: content.update(annotations=[]))
-    error = problems(files)
-    assert [(p.kind, os.path.basename(p.file)) for p in error.problems] == [
-        ("empty_annotation", "gt.json")
-    ]
+    with pytest.warns(PanopticFormatWarning, match="empty_annotation"):
+        result = evaluate_files(*files.paths)
+    found = {p.kind: os.path.basename(p.file or "") for p in result.warnings}
+    assert found["empty_annotation"] == "gt.json"
+    assert np.isnan(result.quality.averages["All"]["pq"])
 
 
 @pytest.mark.parametrize("which", ["gt", "pred"])

@@ -109,6 +109,25 @@ def test_broken_input_ends_with_the_list_of_problems(run):
     assert "Traceback" not in done.err
 
 
+def test_a_ground_truth_without_annotations_is_an_error(run):
+    arguments = _arguments("coco_quirks/no_annotation_at_all")
+    assert (
+        "[empty_annotation] the ground truth lists no annotations" in run(*arguments, status=1).err
+    )
+    assert "0 images" in run(*arguments, "--parity").out
+
+
+@pytest.mark.parametrize("option", ["--json", "--per-image"])
+@pytest.mark.parametrize("name", ["gt.json", "pred.json"])
+def test_what_is_written_never_replaces_what_was_read(run, tmp_path, option, name):
+    shutil.copytree(GOLDEN / "coco_mini", tmp_path / "mini")
+    arguments = ["--gt_json_file", "mini/gt.json", "--pred_json_file", "mini/pred.json"]
+    before = (tmp_path / "mini" / name).read_bytes()
+    done = run(*arguments, option, f"mini/{name}", status=1)
+    assert "is an input and would be overwritten" in done.err
+    assert (tmp_path / "mini" / name).read_bytes() == before
+
+
 def test_parity_gives_a_number_and_a_loud_warning(run):
     arguments = _arguments("coco_quirks/gt_area_too_small")
     assert "impossible_iou" in run(*arguments, status=1).err

@@ -177,6 +177,23 @@ def test_coco_ap_understands_other_forms_of_masks(run, folder):
     assert load(folder / "ap.json")["segm"]["statistics"]["AP"] == pytest.approx(100)
 
 
+def test_coco_ap_without_annotations_is_no_result(run, folder):
+    (folder / "gt.json").write_text(json.dumps({**AP_TRUTH, "annotations": []}))
+    (folder / "found.json").write_text(json.dumps([AP_FOUND]))
+    error = run("eval_coco_ap", "gt.json", "found.json", status=1).stderr
+    assert "[empty_annotation] the ground truth lists no annotations (gt.json)" in error
+
+
+@pytest.mark.parametrize("name", ["gt.json", "found.json"])
+def test_figures_never_replace_what_was_read(run, folder, name):
+    (folder / "gt.json").write_text(json.dumps(AP_TRUTH))
+    (folder / "found.json").write_text(json.dumps([AP_FOUND]))
+    before = (folder / name).read_bytes()
+    error = run("eval_coco_ap", "gt.json", "found.json", "--json", name, status=1).stderr
+    assert f"{name} is an input and would be overwritten" in error
+    assert (folder / name).read_bytes() == before
+
+
 def test_coco_ap(run, folder):
     expected = load(GOLDEN / "coco_ap" / "expected.json")
     arguments = [GOLDEN / "coco_ap" / "synthetic_gt.json", GOLDEN / "coco_ap" / "synthetic_dt.json"]

@@ -19,6 +19,7 @@ from mmpanoptic.evaluation.coco_ap import (
 )
 from mmpanoptic.evaluation.tables import to_percent
 from mmpanoptic.utils.coco_file import load_json
+from mmpanoptic.utils.format_errors import format_error
 
 EXAMPLES = """
   %(prog)s data/coco/annotations/instances_val2017.json work_dirs/x/val.segm.json --iou-type segm
@@ -41,6 +42,9 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     """Evaluate the files that the arguments name."""
     detections = load_json(args.detections)
     truth = check_truth(load_json(args.truth), args.iou_type, str(args.truth))
+    if not truth["annotations"]:  # pycocotools computes -1
+        detail = "the ground truth lists no annotations"
+        raise format_error("empty_annotation", detail, str(args.truth))
     names = {category["id"]: category["name"] for category in truth["categories"]}
     tables, numbers = [], {}
     for iou_type in args.iou_type:

@@ -23,6 +23,7 @@ from mmpanoptic.evaluation.panoptic_tables import (
     write_per_image,
 )
 from mmpanoptic.utils import read_json
+from mmpanoptic.utils.format_errors import PanopticFormatError
 
 EXAMPLES = """
   %(prog)s --gt_json_file panoptic_val.json --pred_json_file predictions.panoptic.json
@@ -87,6 +88,10 @@ def run(args: argparse.Namespace) -> Iterator[str]:
         strict=not args.parity,
         fill_missing=args.fill_missing_fields,
     )
+    # Like the reference, the function returns nan; a command that succeeds has a result.
+    empty = [p for p in result.warnings if p.kind == "empty_annotation" and not args.parity]
+    if empty:
+        raise PanopticFormatError(empty)
     yield class_table(result.quality, result.categories)
     yield group_table(result.quality)
     if args.worst:

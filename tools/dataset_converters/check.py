@@ -29,6 +29,7 @@ from mmpanoptic.datasets.converters.checking import (
     check_instances,
     repair,
 )
+from mmpanoptic.datasets.converters.own_data import refuse_output
 from mmpanoptic.datasets.converters.panoptic_source import find_png_folder
 from mmpanoptic.evaluation.tables import render_table
 from mmpanoptic.structures import LabelTable
@@ -153,6 +154,9 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     """
     outputs = [path for path in (args.report, args.html, args.fix) if path is not None]
     refuse_overwriting(filter(None, [args.json, args.prediction]), outputs)
+    for folder in filter(None, (args.img_dir, args.png_dir)):
+        if args.html:
+            refuse_output(args.html, folder, "--html")
     report, lines = None, list[str]()
     if is_instance_json(args.json):
         if args.fix or args.prediction or args.html:

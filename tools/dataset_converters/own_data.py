@@ -159,6 +159,9 @@ def check_options(args: argparse.Namespace) -> None:
     for text in args.split_list:
         if "=" not in text:
             raise cli.UsageError(f"--split-list needs NAME=FILE, such as val=val.txt, got {text!r}")
+    named = [text.partition("=")[0] for text in args.split_list]
+    if len(set(named)) < len(named):
+        raise cli.UsageError("--split-list names a split twice; put its images into one list")
 
 
 def read_labels(

@@ -248,8 +248,13 @@ def convert_own_data(
     return summaries
 
 
-def refuse_output(out: Path, images: Path) -> None:
-    """Refuse to write PNGs where a second run would take them for images.
+def refuse_output(out: Path, images: Path, what: str = "OUT") -> None:
+    """Refuse to write pictures where a second run would take them for images.
+
+    Args:
+        out: The output.
+        images: Folder of the images.
+        what: The output's name on the command line.
 
     Raises:
         ValueError: If the output lies inside the folder of the images.
@@ -257,6 +262,6 @@ def refuse_output(out: Path, images: Path) -> None:
     target, source = (Path(os.path.realpath(path)) for path in (out, images))
     if target.is_relative_to(source):
         raise ValueError(
-            f"OUT ({out}) lies inside the folder of the images ({images}), where its PNGs would be "
-            "taken for images; name a folder beside it"
+            f"{what} ({out}) lies inside the folder of the images ({images}), where its PNGs would "
+            "be taken for images; name a folder beside it"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ def split_at_random(
     check_split_name(split)
     if not val:
         return {split: list(names)}
-    if val < 0:
+    if not 0 <= val < math.inf:
         raise ValueError(f"--val must be a number of images or a share below 1, got {val}")
     if split == "val":
         raise ValueError(

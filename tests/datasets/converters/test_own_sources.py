@@ -771,6 +771,8 @@ def test_an_image_in_two_splits_is_refused(root):
         (["--split", "val", "--val", "1"], 1, "take another --split"),
         (["--val", "1.5"], 1, "whole number of images"),
         (["--val", "-1"], 1, "got -1"),
+        (["--val", "nan"], 1, "got nan"),
+        (["--split-list", "val=a", "--split-list", "val=b"], 2, "names a split twice"),
         (["--split", "a/b"], 1, "a split must be named by letters"),
         (["--val", "1", "--split-list", "val=x"], 2, "give one of them"),
         (["--split-list", "val.txt"], 2, "needs NAME=FILE"),
@@ -845,3 +847,26 @@ def test_own_labels_have_no_scores(root):
     status, _, error = convert_coco(root, coco(annotation(1)), "--overlap", "score")
     assert status == 2
     assert "invalid choice: 'score'" in error
+
+
+@pytest.mark.parametrize("height", [48, 0])
+def test_a_report_never_replaces_an_input(root, height):
+    content = coco(annotation())
+    content["images"][0]["height"] = height
+    status, _, error = convert_coco(root, content, "--report", root / "i.json")
+    assert status == 1
+    assert "i.json is an input and would be overwritten" in error
+    assert (root / "i.json").read_text() == json.dumps(content)
+    (root / "val.txt").write_text("a")
+    lists = ["--split-list", f"val={root / 'val.txt'}", "--report", root / "val.txt"]
+    assert "val.txt is an input" in convert_coco(root, content, *lists)[2]
+
+
+def test_the_page_of_check_does_not_go_among_the_images(root):
+    assert convert_coco(root, coco(annotation()))[0] == 0
+    path = root / "out" / "annotations" / "panoptic_train.json"
+    status, _, error = tool.call("check", path, "--img-dir", root / "img", "--html", root / "img")
+    assert status == 1
+    assert "--html" in error
+    assert "lies inside the folder of the images" in error
+    assert [path.name for path in (root / "img").iterdir()] == ["a.jpg"]

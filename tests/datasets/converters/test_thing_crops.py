@@ -109,6 +109,8 @@ def test_what_cannot_be_cut_is_an_error(source):
     root, image = source
     with pytest.raises(ValueError, match="margin"):
         cut(root, margin=-1)
+    with pytest.raises(ValueError, match="lies inside the folder of the images"):
+        cut_things(root / "panoptic.json", root / "images", root / "images" / "x", 0.1, 8, 1)
     first = ("annotations", 0, "segments_info", 0)
 
     def put(field, value):
