@@ -236,7 +236,7 @@ def convert_to_json(
         if not record.is_ours:
             _refuse_foreign([path])
         _prepare_folders(jobs)
-        old = read_json(path) if record.entries and path.exists() else None
+        old = _read_old(path) if record.entries and path.exists() else None
         work = _Work(record, jobs, function)
         done = work.run(form.split(old) if old else {}, nproc, name or path.stem)
         kept = [job.key for job in jobs if not work.entries[job.key].empty]
@@ -249,6 +249,14 @@ def convert_to_json(
     if balance is not None:
         balance.crowd_only = crowd_only_classes(content)
     return Summary(name or path.stem, len(jobs), done, path, balance)
+
+
+def _read_old(path: Path) -> dict[str, Any] | None:
+    """Read the JSON of an earlier run; None if it is damaged, so that it is made anew."""
+    try:
+        return read_json(path)
+    except ValueError:
+        return None
 
 
 def _check_keys(jobs: Sequence[Job], path: Path) -> None:

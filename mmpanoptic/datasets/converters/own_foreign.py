@@ -5,12 +5,15 @@ It is an optional part: ``pip install 'mmpanoptic[formats]'``.
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from mmpanoptic.utils.format_errors import FormatProblem
 from mmpanoptic.utils.image_files import IMAGE_SUFFIXES, list_files, list_images
@@ -26,7 +29,15 @@ from .label_items import (
 )
 
 _BOX_NUMBERS = 5
-"""A line of YOLO with so many numbers is a class and a box, without a mask."""
+"""A line of YOLO with less coordinates is a box, without a mask."""
+
+_BROKEN = (ValueError, LookupError, SyntaxError, TypeError, AttributeError, OverflowError)
+"""What supervision raises for files that are broken."""
+
+_TEMPORARY = re.compile(r"\S*mmpanoptic-\w+/(images|labels)/")
+
+_LEAST, _MOST = -1.0, 2.0
+"""What is drawn by hand may lie a little outside of 0..1; pixels do not lie in here."""
 
 
 def read_yolo_labels(names: Path, finder: ImageFinder, classes: ClassList) -> LabelSet:
@@ -53,13 +64,29 @@ def read_yolo_labels(names: Path, finder: ImageFinder, classes: ClassList) -> La
         paths = (folder / "images", folder / "labels", names)
         return _supervision().DetectionDataset.from_yolo(*map(str, paths), force_masks=True)
 
-    def refuse(path: Path) -> str | None:
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
-            if 0 < len(line.split()) <= _BOX_NUMBERS:
-                return f"line {number} is a box, without a polygon: {line[:60]!r}"
-        return None
+    return _read_each(pairs, load, _find_yolo_fault, classes, "labels/*.txt of the images")
 
-    return _read_each(pairs, load, refuse, classes, "labels/*.txt of the images")
+
+def _find_yolo_fault(path: Path) -> str | None:
+    """Say which line is no polygon in shares of the image."""
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        words = line.split()[1:]
+        if not line.strip():
+            continue
+        try:
+            values = [float(word) for word in words]
+        except ValueError:
+            return f"line {number} has something that is no number: {line[:60]!r}"
+        if len(values) < _BOX_NUMBERS:
+            return f"line {number} is a box, without a polygon: {line[:60]!r}"
+        if len(values) % 2:
+            return f"line {number} has {len(values)} coordinates, an odd number: {line[:60]!r}"
+        if not all(_LEAST < value < _MOST for value in values):
+            return (
+                f"line {number} has coordinates that are no shares (0..1) of the image's width and "
+                f"height: {line[:60]!r}"
+            )
+    return None
 
 
 def _yolo_file(image: Path, root: Path) -> Path:
@@ -68,7 +95,9 @@ def _yolo_file(image: Path, root: Path) -> Path:
     if "images" in parts[:-1]:
         last = len(parts) - 2 - parts[-2::-1].index("images")
         parts[last] = "labels"
-    return (root.parent / Path(*parts)).with_suffix(".txt")
+    path = (root.parent / Path(*parts)).with_suffix(".txt")
+    upper = path.with_suffix(".TXT")
+    return upper if upper.is_file() and not path.is_file() else path
 
 
 def read_voc_labels(folders: Sequence[Path], finder: ImageFinder, classes: ClassList) -> LabelSet:
@@ -162,17 +191,18 @@ def _read_each(
             continue
         found = images.setdefault(image, ImageLabels(image))
         found.files.append(path)
-        wrong = refuse(path)
-        if wrong is not None:
-            problems.append(FormatProblem("bad_segmentation", wrong, str(path)))
-            continue
         try:
+            wrong = refuse(path)
+            if wrong is not None:
+                problems.append(FormatProblem("bad_segmentation", wrong, str(path)))
+                continue
             with _single(image, path) as folder:
                 dataset = load(folder)
                 (_, _, detections) = next(iter(dataset))
                 names = dataset.classes
-        except (ValueError, IndexError, KeyError, SyntaxError) as error:
-            problems.append(FormatProblem("bad_field", f"supervision: {error}", str(path)))
+        except (*_BROKEN, yaml.YAMLError) as error:
+            text = _TEMPORARY.sub("", str(error))
+            problems.append(FormatProblem("bad_field", f"supervision: {text}", str(path)))
             continue
         _add_detections(found, detections, names, path, matcher)
     if not images:

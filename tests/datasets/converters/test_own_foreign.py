@@ -199,7 +199,12 @@ def test_boxes_are_no_masks(root, name):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("yolo", "0 0.1 0.1 a 0.2 0.3 0.3", "supervision: "),
+        ("yolo", "0 0.1 0.1 a 0.2 0.3 0.3", "line 1 has something that is no number"),
+        ("yolo", "\n0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "line 2 has 7 coordinates, an odd number"),
+        ("yolo", "0 10 10 50 10 50 40", "no shares (0..1) of the image's width and height"),
+        ("yolo", "0 nan 0.1 0.2 0.2 0.3 0.3", "no shares (0..1)"),
+        ("yolo", "\udcff", "supervision: 'utf-8' codec can't decode"),
+        ("voc", "\udcff", "supervision: "),
         ("yolo", "9 0.1 0.1 0.2 0.2 0.3 0.3", "a.txt"),
         ("voc", "<annotation><object><polygon></polygon></annotation>", "supervision: "),
         ("voc", "<annotation><object><polygon></polygon></object></annotation>", "supervision: "),
@@ -209,12 +214,32 @@ def test_broken_files_are_named(root, name, content, words):
     pytest.importorskip("supervision")
     args = WRITERS[name](root)
     path = root / ("set/labels/a.txt" if name == "yolo" else "xml/a.xml")
-    path.write_text(content)
+    path.write_text(content, errors="surrogateescape")
     status, _, error = convert(root, *args)
     assert status == 1
     assert words in error
     assert path.name in error
     assert "not foreseen" not in error
+
+
+@pytest.mark.parametrize("text", ["names: [", "[car]", "names: 3", "names: []", ""])
+def test_broken_class_names_of_yolo_are_said(root, text):
+    pytest.importorskip("supervision")
+    args = write_yolo(root)
+    (root / "set" / "data.yaml").write_text(text)
+    status, _, error = convert(root, *args)
+    assert status == 1
+    assert "supervision: " in error
+    assert "not foreseen" not in error
+    assert "mmpanoptic-" not in error
+
+
+def test_labels_of_yolo_may_end_in_upper_case(root):
+    pytest.importorskip("supervision")
+    args = write_yolo(root)
+    (root / "set" / "labels" / "a.txt").rename(root / "set" / "labels" / "a.TXT")
+    assert convert(root, *args)[0] == 0
+    same(instances(root, "a"), masks_of(0))
 
 
 def test_unknown_classes_of_yolo_are_listed(root):

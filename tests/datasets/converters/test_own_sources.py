@@ -870,3 +870,12 @@ def test_the_page_of_check_does_not_go_among_the_images(root):
     assert "--html" in error
     assert "lies inside the folder of the images" in error
     assert [path.name for path in (root / "img").iterdir()] == ["a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["panoptic_train.json", "panoptic_train.conversion.json"])
+def test_a_damaged_result_is_made_anew(root, name):
+    assert convert_coco(root, coco(annotation()))[0] == 0
+    before = contents(root / "out", records=False)
+    (root / "out" / "annotations" / name).write_text("{")
+    assert "(1 converted now)" in convert_coco(root, coco(annotation()))[1]
+    assert contents(root / "out", records=False) == before
