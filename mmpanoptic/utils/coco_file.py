@@ -393,5 +393,8 @@ def describe_unknown(value: Any, known: Mapping[ImageKey, Any], place: str, what
         return f"{detail}, but {twin!r} is: the types differ (number and text)"
     if not known:
         return f"{detail}, of which there are none"
-    shown = ", ".join(repr(key[1]) for key in list(known)[:10])
+    shown = ", ".join(
+        f"{key[1]!r} ({entry})" if isinstance(entry, str) else repr(key[1])
+        for key, entry in list(known.items())[:10]
+    )
     return f"{detail}: {shown}{', ...' if len(known) > 10 else ''}"

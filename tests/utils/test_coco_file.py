@@ -110,7 +110,7 @@ BAD = {
     "unknown category": (
         set_field("annotations", "category_id", 3),
         "unknown_category",
-        "category_id 3 is not among the categories: 1, 7",
+        "category_id 3 is not among the categories: 1 (car), 7 (road)",
     ),
     "category list": (set_field("annotations", "category_id", [1]), "unknown_category", "[1]"),
     "unknown image": (

@@ -21,7 +21,7 @@ from mmpanoptic.datasets.converters.own_coco import CROWDS, CocoOptions, read_co
 from mmpanoptic.datasets.converters.own_data import (
     PaintOptions,
     convert_own_data,
-    describe_unlabelled,
+    describe_unmatched,
     list_jobs,
     merge_labels,
     refuse_output,
@@ -152,6 +152,8 @@ def check_options(args: argparse.Namespace) -> None:
             if getattr(args, name) and not given:
                 option = name.replace("_", "-")
                 raise cli.UsageError(f"--{option} does something with {source} only")
+    if args.components and args.instances:
+        raise cli.UsageError("--components is for label maps without --instances: give one of them")
     if args.crowds != CROWDS[0] and not args.coco:
         raise cli.UsageError("--crowds does something with --coco only")
     if args.split_list and args.val is not None:
@@ -211,7 +213,7 @@ def convert(args: argparse.Namespace) -> list[object]:
     info.update(maps.to_info() if maps else {})
     summaries = convert_own_data(jobs, options, args.out, splits, info, args.nproc)
     commands = describe_commands(TOOLS, args.out, args.images, list(splits))
-    return [*summaries, *describe_unlabelled(labels, finder), commands]
+    return [*summaries, *describe_unmatched(labels, finder), commands]
 
 
 def run(args: argparse.Namespace) -> list[object]:

@@ -103,6 +103,8 @@ class Balance:
     def warnings(self) -> list[str]:
         """Say what is likely to be wrong with the whole conversion."""
         texts = []
+        if self.images and len(self.empty) == self.images:
+            texts.append("no image has a segment; check.py and training refuse such a set")
         for group in GROUPS:
             total, lost = self.count(group), self.lost(group)
             if total and lost > MAX_LOSS * total:

@@ -199,10 +199,12 @@ class LabelSet(NamedTuple):
     Attributes:
         images (dict[Path, ImageLabels]): By path of the image.
         problems (list[FormatProblem]): Nothing is converted if there are any.
+        orphans (list[Path]): Label files of images that are not there.
     """
 
     images: dict[Path, ImageLabels]
     problems: list[FormatProblem]
+    orphans: Sequence[Path] = ()
 
 
 def draw_items(items: Sequence[LabelItem], size: Size) -> tuple[list[Shape], list[FormatProblem]]:

@@ -47,14 +47,16 @@ def merge_labels(sets: Iterable[LabelSet]) -> LabelSet:
     """Put the labels of several sources together, image by image."""
     images: dict[Path, ImageLabels] = {}
     problems: list[FormatProblem] = []
+    orphans: list[Path] = []
     for labels in sets:
         problems += labels.problems
+        orphans += labels.orphans
         for path, found in labels.images.items():
             if path in images:
                 images[path].merge(found)
             else:
                 images[path] = found
-    return LabelSet(images, problems)
+    return LabelSet(images, problems, orphans)
 
 
 def list_jobs(labels: LabelSet, finder: ImageFinder) -> list[Job]:
@@ -90,18 +92,26 @@ def list_jobs(labels: LabelSet, finder: ImageFinder) -> list[Job]:
     return jobs
 
 
-def describe_unlabelled(labels: LabelSet, finder: ImageFinder) -> list[str]:
-    """Say which images of the folder no source of labels knows; nothing, if there are none."""
+def describe_unmatched(labels: LabelSet, finder: ImageFinder) -> list[str]:
+    """Say which images no source of labels knows, and which labels have no image."""
     files = {path.resolve() for found in labels.images.values() for path in found.files}
-    unknown = [
+    images = [
         path.relative_to(finder.folder).as_posix()
         for path in list_images(finder.folder)
         if path not in labels.images and path.resolve() not in files
     ]
-    if not unknown:
-        return []
-    shown = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
-    return [f"warning: {len(unknown)} images of {finder.folder} have no labels: {shown}"]
+    lines = []
+    if images:
+        count = f"{len(images)} images of {finder.folder} have no labels"
+        lines.append(f"warning: {count}: {_first(images)}")
+    if labels.orphans:
+        orphans = [str(path) for path in labels.orphans]
+        lines.append(f"warning: {len(orphans)} labels have no image: {_first(orphans)}")
+    return lines
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def refuse_problems(labels: LabelSet, jobs: Sequence[Job], nproc: int = 1) -> None:

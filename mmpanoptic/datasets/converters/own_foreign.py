@@ -143,7 +143,7 @@ def read_voc_labels(folders: Sequence[Path], finder: ImageFinder, classes: Class
     if problems and not pairs:
         return LabelSet({}, problems)
     found = _read_each(pairs, load, refuse, classes, f"XML files in {where}")
-    return LabelSet(found.images, problems + found.problems)
+    return LabelSet(found.images, problems + found.problems, found.orphans)
 
 
 def _image_of(name: Path, finder: ImageFinder) -> Path | None:

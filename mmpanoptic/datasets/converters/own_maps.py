@@ -60,6 +60,7 @@ class _Maps:
             raise ValueError(f"there is no folder {folder}")
         self.folder = folder
         self.files: dict[str, list[Path]] = {}
+        self.used: set[Path] = set()
         for path in list_files(folder, IMAGE_SUFFIXES):
             name = path.relative_to(folder).with_suffix("").as_posix()
             self.files.setdefault(name, []).append(path)
@@ -67,7 +68,19 @@ class _Maps:
     def find(self, name: str, image: Path) -> Path | None:
         """Return the PNG of a name, whatever the case of its extension."""
         pngs = [path for path in self.files.get(name, ()) if path.suffix.lower() == _PNG]
-        return next((path for path in pngs if path != image), None)
+        found = next((path for path in pngs if path != image), None)
+        if found is not None:
+            self.used.add(found)
+        return found
+
+    def orphans(self, suffix: str) -> list[Path]:
+        """List the PNGs that no image has asked for, of those whose names end in a suffix."""
+        pngs = (path for paths in self.files.values() for path in paths)
+        return [
+            path
+            for path in pngs
+            if path.suffix.lower() == _PNG and path.stem.endswith(suffix) and path not in self.used
+        ]
 
     def problem(self, name: str, image: Path) -> FormatProblem:
         """Say why there is no map of a name."""
@@ -120,7 +133,11 @@ def read_map_labels(finder: ImageFinder, classes: ClassList, options: MapOptions
         if label_map is not None:
             files = [path for path in (label_map, instance_map) if path is not None]
             images[image] = ImageLabels(image, files=files, maps=(label_map, instance_map))
-    return LabelSet(images, problems)
+    orphans = labels.orphans(options.label_suffix)
+    if instances is not None:
+        orphans += instances.orphans(options.instance_suffix)
+    photos = {path.resolve() for path in list_images(finder.folder)}  # maps may lie among them
+    return LabelSet(images, problems, [path for path in orphans if path.resolve() not in photos])
 
 
 def find_images(folder: Path, options: MapOptions) -> dict[str, Path]:

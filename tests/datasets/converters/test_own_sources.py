@@ -207,7 +207,7 @@ def test_problems_of_all_images_and_kinds_are_listed_at_once(root):
     assert error.count("[bad_segmentation] image 1: annotations[") == 4
     for words in (
         "annotations[0] (id 1).segmentation has a polygon of 2 points",
-        "annotations[3] (id 4).category_id 9 is not among the categories: 1, 2",
+        "annotations[3] (id 4).category_id 9 is not among the categories: 1 (car), 2 (road)",
         "annotations[5] (id 6) lacks segmentation",
         "not finite",
         "[size_mismatch] image 2: ",
@@ -879,3 +879,28 @@ def test_a_damaged_result_is_made_anew(root, name):
     (root / "out" / "annotations" / name).write_text("{")
     assert "(1 converted now)" in convert_coco(root, coco(annotation()))[1]
     assert contents(root / "out", records=False) == before
+
+
+def test_label_maps_without_an_image_are_warned_of(root):
+    args = maps(root)
+    save(root / "labels" / "zebra.png", np.ones((48, 64), np.uint8))
+    text = convert(root, *args)[1]
+    assert "warning: 1 labels have no image" in text
+    assert "zebra.png" in text
+
+
+def test_components_and_instance_maps_exclude_each_other(root):
+    status, _, error = convert(root, *maps(root), "--components")
+    assert status == 2
+    assert "--components is for label maps without --instances" in error
+
+
+def test_a_conversion_that_leaves_nothing_is_warned_of(root):
+    text = convert_coco(root, coco(annotation()), "--ignore-category", "car")[1]
+    assert "images: 1 in, 0 out" in text
+    assert "warning: no image has a segment" in text
+
+
+def test_categories_that_are_not_there_are_answered_with_those_that_are(root):
+    error = convert_coco(root, coco(annotation()), "--ignore-category", "zebra")[2]
+    assert "--ignore-category 'zebra' is not among the categories: 1 (car), 2 (road)" in error
