@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 
 from mmpanoptic.datasets.panoptic_json import read_categories
 from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils.coco_file import load_json_object
+from mmpanoptic.utils.image_bytes import ImageDamageError, decode_image
 from mmpanoptic.utils.jobs import is_whole, run, write_file
 
 
@@ -86,9 +86,10 @@ def _cut(job: _Job) -> int:
     missing = [w for w in job.windows if not is_whole(job.out / w[0] / w[1])]
     if not missing:
         return len(job.windows)
-    image = cv2.imdecode(np.fromfile(job.image, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError(f"{job.image} is no image that OpenCV reads")
+    try:
+        image = decode_image(Path(job.image).read_bytes())
+    except ImageDamageError as error:
+        raise ValueError(f"{job.image}: {error}") from error
     for folder, name, (x0, y0, x1, y1) in missing:
         window = image[max(y0, 0) : y1, max(x0, 0) : x1]
         write_file(job.out / folder / name, cv2.imencode(".png", window)[1].tobytes())
