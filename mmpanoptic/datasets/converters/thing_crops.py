@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import cv2
 
 from mmpanoptic.datasets.panoptic_json import PanopticJson, read_categories
-from mmpanoptic.datasets.transforms import LoadImage
 from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils.coco_file import load_json_object
 from mmpanoptic.utils.files import is_file_name
@@ -136,6 +135,8 @@ def _refuse_equal_names(jobs: list[Job]) -> None:
 
 
 def _cut(job: Job) -> None:
+    from mmpanoptic.datasets.transforms import LoadImage  # imports torch
+
     record, windows = job.data
     sample = {"img_path": str(job.sources[0]), "img_id": record["img_id"]}
     sample |= {"height": record["height"], "width": record["width"]}
