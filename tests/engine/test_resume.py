@@ -9,7 +9,7 @@ import torch
 from mmpanoptic.checkpoints.loading import CheckpointError, load_checkpoint, save_checkpoint
 from mmpanoptic.engine.resume import find_checkpoint
 
-from .toy import assert_same, final_state, toy_config, train
+from .toy import ToyModel, assert_same, final_state, toy_config, train
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -76,6 +76,18 @@ def test_first_start_with_resume_begins_anew_from_the_given_weights(finished, tm
     runner = train(cfg)
     weight = "net.0.weight"
     assert torch.equal(runner.model.state_dict()[weight], state[f"ema.module.{weight}"])
+
+
+def test_a_resume_fetches_no_weights_that_it_replaces(tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(ToyModel, "init_weights", lambda self: begun.append(self))
+    train(toy_config(tmp_path / "run"))
+    assert len(begun) == 1
+    (tmp_path / "run" / "iter_10.pth").unlink()
+    auto_resume(tmp_path / "run")
+    assert len(begun) == 1
+    auto_resume(tmp_path / "another")  # no checkpoint is there
+    assert len(begun) == 2
 
 
 def test_half_written_best_and_published_files_are_no_candidates(tmp_path):
