@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mmpanoptic.apis import get_config
 from mmpanoptic.checkpoints.conversion import convert_published
 from mmpanoptic.checkpoints.key_map import KeyMap, Layout
+from mmpanoptic.engine.feature_maps import measure_feature_maps
 from mmpanoptic.registry import MODELS, RUNNERS
 
 
@@ -80,22 +81,19 @@ def plain() -> Backbone:
     return Backbone({"type": "PlainNet"}, channels=(32, 64, 128), strides=(4, 8, 16))
 
 
-def timm_model(name: str) -> Backbone:
-    """A network of timm, wrapped by mmsegmentation: the maps of stride 4 and 8, and the last."""
+def timm_model(name: str, pretrained: bool = False) -> Backbone:
+    """A network of timm: its maps of stride 4 and 8, and the coarsest."""
     import timm
 
-    features = timm.create_model(name, features_only=True, pretrained=False).feature_info
-    strides = features.reduction()
-    chosen = [strides.index(4), strides.index(8), len(strides) - 1]
+    strides = timm.create_model(name, features_only=True, pretrained=False).feature_info.reduction()
     config = {
-        "type": "mmseg.TIMMBackbone",
+        "type": "TIMMBackbone",
         "model_name": name,
-        "features_only": True,
-        "pretrained": False,  # True loads them from the net; convert below reads a file
-        "out_indices": tuple(chosen),
+        "pretrained": pretrained,  # True needs a tag in the name, as resnet18.a1_in1k
+        "out_strides": (4, 8, strides[-1]),
     }
-    channels = features.channels()
-    return Backbone(config, tuple(channels[i] for i in chosen), tuple(strides[i] for i in chosen))
+    maps = measure_feature_maps(config)
+    return Backbone(config, tuple(maps["feature_channels"]), tuple(maps["feature_strides"]))
 
 
 # 3. The model: a shipped config with another backbone, and decoders that read its maps.
@@ -132,17 +130,6 @@ class PlainNetKeys(KeyMap):
     layouts = (Layout(rules=((r"^backbone\.", "features."),), dropped=(r"fc\.",)),)
 
 
-class TimmKeys(KeyMap):
-    """A model of timm; as features, its stages have names with underscores."""
-
-    layouts = (
-        Layout(
-            rules=((r"^backbone\.timm_model\.", ""), (r"^([a-z]+)_(\d+)\.", r"\1.\2.")),
-            dropped=(r"(fc|classifier|head|norm|conv_head|bn2)\.",),
-        ),
-    )
-
-
 def convert(backbone: Backbone, key_map: type[KeyMap], source: str, out: str) -> str:
     """Write a checkpoint for ``load_from``; a tensor without a place is an error."""
     module = nn.ModuleDict({"backbone": MODELS.build(backbone.config)})
@@ -158,18 +145,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("kind", choices=("plain", "timm"))
     parser.add_argument("files", nargs="*", metavar="FILE", help="of convert: source and result")
     parser.add_argument("--model", default="resnet18", help="name of the model of timm")
+    parser.add_argument("--pretrained", action="store_true", help="begin with timm's weights")
     parser.add_argument("--data", default="data/shapes", help="folder of the generated dataset")
     parser.add_argument("--work-dir", help="default: work_dirs/own_backbone_KIND")
     parser.add_argument("--weights", help="converted weights to start from")
     parser.add_argument("--iterations", type=int, default=500, help="default 500")
     parser.add_argument("--num-workers", type=int, default=1, help="default 1")
     args = parser.parse_args(argv)
-    if args.task == "convert" and len(args.files) != 2:
-        parser.error("convert takes two files: the classifier's and the one to write")
-    backbone = plain() if args.kind == "plain" else timm_model(args.model)
+    if args.task == "convert" and (args.kind != "plain" or len(args.files) != 2):
+        parser.error("convert plain takes two files: the classifier's and the one to write")
+    backbone = plain() if args.kind == "plain" else timm_model(args.model, args.pretrained)
     if args.task == "convert":
-        keys = PlainNetKeys if args.kind == "plain" else TimmKeys
-        print(convert(backbone, keys, *args.files))
+        print(convert(backbone, PlainNetKeys, *args.files))
         return
     cfg = make_config(backbone, args.data, args.work_dir or f"work_dirs/own_backbone_{args.kind}")
     cfg.max_iters, cfg.num_workers, cfg.load_from = args.iterations, args.num_workers, args.weights

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import nn
 
 from mmpanoptic.models.layers.inplace_abn import ABN_EPS, BACKBONE_ABN_EPS, fold_abn_scale
 
@@ -104,8 +105,9 @@ FLAT_EFFICIENTNET = Layout(
 class BackboneKeyMap(KeyMap):
     """Names of ImageNet weights; the model is a backbone under ``backbone``, or has one there.
 
-    The scale of EfficientNet's norm layers is folded as in-place ABN does it: the published
-    trainings of EfficientPS loaded ImageNet's plain batch norms into in-place ABN.
+    The scale of EfficientNet's norm layers is folded as in-place ABN does it, if LeakyReLU stands
+    for its activation: the published trainings of EfficientPS loaded ImageNet's plain batch norms
+    into in-place ABN.
     """
 
     layouts: tuple[Layout, ...] = (
@@ -160,6 +162,12 @@ class BackboneKeyMap(KeyMap):
         ),
     )
 
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        activation = getattr(getattr(model, "backbone", None), "act_cfg", None) or {}
+        if activation.get("type", "LeakyReLU") != "LeakyReLU":
+            self.variant = "plain norm layers"
+
     @cached_property
     def blocks(self) -> dict[str, tuple[int, int, int]]:
         """Published stage, place in it, and place in the whole row of each EfficientNet block.
@@ -189,7 +197,8 @@ class BackboneKeyMap(KeyMap):
 
     def folds(self, ours: str) -> bool:
         """Tell whether a tensor is the scale of a norm layer that stands for in-place ABN."""
-        return bool(self.blocks) and re.match(r"backbone\..*\.bn\.weight$", ours) is not None
+        is_norm = re.match(r"backbone\..*\.bn\.weight$", ours) is not None
+        return bool(self.blocks) and is_norm and not self.variant
 
     def arrange(self, ours: str, value: Any, layout: Layout) -> Any:
         """Fold scales."""

@@ -136,6 +136,8 @@ def _check_records(path: str | os.PathLike[str]) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             _refuse_bombs(archive, path)
+            if not any(name.endswith("/data.pkl") for name in archive.namelist()):
+                raise _damaged(path, "it is an archive of other files, none of torch.save")
             bad = archive.testzip()
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
         raise _damaged(path, str(error)) from error

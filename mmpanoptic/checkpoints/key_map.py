@@ -70,6 +70,7 @@ class KeyMap:
         groups (tuple[str, ...]): Patterns of our names of which weights to start from hold all or
             none; of the first one all.
         nameless (tuple): Patterns of what stays without a published name, and what is needed.
+        variant (str): What changes values for a model of the same names and shapes.
         counts_batches (bool): Published norm layers count batches; frozen ones do not.
         shapes (dict[str, tuple[int, ...]]): Shapes of the model's tensors by our name.
         published (dict[str, str]): Published name by our name, in the first layout.
@@ -83,6 +84,7 @@ class KeyMap:
     class_bound: str = "$"
     groups: tuple[str, ...] = ()
     nameless: tuple[tuple[str, str], ...] = ()
+    variant = ""
     counts_batches = True
 
     def __init__(self, model: nn.Module) -> None:

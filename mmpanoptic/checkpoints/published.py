@@ -222,7 +222,7 @@ def _converted(
 ) -> dict[str, Any]:
     """Read the converted file, after the conversion if it was not made from this source."""
     digest = check_cached(entry.remote)["sha256"]
-    made_of = [_CONVERSION, digest, entry.converter, initial, new_classes]
+    made_of = [_CONVERSION, digest, entry.converter, key_map.variant, initial, new_classes]
     made_of += [key_map.published, {name: list(shape) for name, shape in key_map.shapes.items()}]
     mark = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
     target = source.with_name(f"{source.stem}.converted-{mark}.pth")

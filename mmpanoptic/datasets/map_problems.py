@@ -6,29 +6,26 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from mmpanoptic.utils.format_errors import FormatProblem
 
 _SHOWN = 8
 
 
 def find_size_problem(
-    ids: np.ndarray, record: Mapping[str, Any], path: str | os.PathLike[str]
+    shape: Sequence[int], record: Mapping[str, Any], path: str | os.PathLike[str]
 ) -> FormatProblem | None:
     """Compare the size of a map with the JSON's.
 
     Args:
-        ids (np.ndarray): Segment ids ``(H, W)``.
+        shape (Sequence[int]): H and W of the map.
         record (Mapping): With ``height``, ``width`` and ``img_id``.
         path: The PNG.
     """
     height, width = record["height"], record["width"]
-    if ids.shape == (height, width):
+    if tuple(shape) == (height, width):
         return None
     detail = (
-        f"the PNG is {ids.shape[1]} x {ids.shape[0]} (width x height), the JSON says "
-        f"{width} x {height}"
+        f"the PNG is {shape[1]} x {shape[0]} (width x height), the JSON says {width} x {height}"
     )
     return FormatProblem("size_mismatch", detail, os.fspath(path), record.get("img_id"))
 

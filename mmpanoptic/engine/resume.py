@@ -115,6 +115,9 @@ class ResumeMixin:
     _resumed: Mapping[str, Any] | None = None
     """Content of the checkpoint that is resumed, apart from weights."""
 
+    _newest: tuple[str | None] | None = None
+    """The checkpoint that a resume without a name takes, once it was looked for."""
+
     _loaded: tuple[str, dict[str, Any]] | None = None
     """Name and content of the checkpoint that was read before the model was built."""
 
@@ -132,6 +135,12 @@ class ResumeMixin:
                 "load_from=FILE"
             )
         return path, load_checkpoint(path, trust=bool(cfg.get("trust_checkpoint", False)))
+
+    def _init_model_weights(self: Any) -> None:
+        """Leave out what a checkpoint replaces: a resumed run fetches no pretrained weights."""
+        if self._resume and (self._load_from is not None or self._newest_checkpoint()):
+            return
+        super()._init_model_weights()  # type: ignore[misc]
 
     def load_or_resume(self: Any) -> None:
         """Load or resume what the config asks for; ``resume`` alone takes the newest checkpoint.
@@ -165,7 +174,9 @@ class ResumeMixin:
             return super().test()  # type: ignore[misc]
 
     def _newest_checkpoint(self: Any) -> str | None:
-        """Let the first process choose, so that all processes agree."""
+        """Let the first process choose, so that all processes agree; once for a runner."""
+        if self._newest is not None:
+            return self._newest[0]
         choice: list[Any] = [None]
         if is_main_process():
             try:
@@ -175,7 +186,8 @@ class ResumeMixin:
         broadcast_object_list(choice)
         if isinstance(choice[0], CheckpointError):
             raise choice[0]
-        return choice[0] and str(choice[0])
+        self._newest = (choice[0] and str(choice[0]),)
+        return self._newest[0]
 
     def load_checkpoint(
         self: Any,

@@ -36,7 +36,7 @@ from mmpanoptic.registry import RUNNERS, placeholders
 from mmpanoptic.version import __version__
 
 from ..structures import LabelTable
-from ..utils.files import WriteError, atomic_write
+from ..utils.files import FULL, WriteError, atomic_write, explained_writes
 from ..utils.locks import FolderInUseError, exclusive_folder
 from .auto_scale import count_processes, scale_to_batch
 from .batches import refuse_endless
@@ -149,6 +149,7 @@ class PanopticRunner(ResumeMixin, Runner):
         with (
             self._watched(),
             self._own_work_dir(),
+            self._explained_full_disk(),
             explained_build_errors(),
             clear_worker_errors(),
         ):
@@ -178,6 +179,17 @@ class PanopticRunner(ResumeMixin, Runner):
             if error[0] is not None:
                 raise error[0]
             yield
+
+    @contextmanager
+    def _explained_full_disk(self) -> Iterator[None]:
+        """Name the work folder where the system names no file, as when a log is written."""
+        try:
+            yield
+        except OSError as error:
+            if error.filename is None and error.errno in FULL and not isinstance(error, WriteError):
+                with explained_writes(self.work_dir):
+                    raise
+            raise
 
     def build_val_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
         """Build the loop of validation, whose data must have an end."""

@@ -15,6 +15,8 @@ from mmengine.logging import MMLogger
 
 from mmpanoptic.structures import LabelTable
 
+from .record_store import RecordStore
+
 
 class IndexedMetric(BaseMetric):
     """Metric whose result does not depend on ranks, order or padding.
@@ -49,6 +51,7 @@ class IndexedMetric(BaseMetric):
             )
         super().__init__(**options)
         self.format_only = format_only
+        self._store = RecordStore()
         self._table: tuple[Any, LabelTable] | None = None
         self.outfile_prefix = None if outfile_prefix is None else os.fspath(outfile_prefix)
 
@@ -82,7 +85,8 @@ class IndexedMetric(BaseMetric):
                     f"{type(self).__name__}: the data sample of {fields.get('img_path')!r} has no "
                     "sample_idx; add it to meta_keys of the packing transform"
                 )
-            self.results.append((int(fields["sample_idx"]), self.make_record(fields)))
+            record = self._store.pack(self.make_record(fields))
+            self.results.append((int(fields["sample_idx"]), record))
 
     @abstractmethod
     def make_record(self, sample: Mapping[str, Any]) -> Any:
@@ -144,8 +148,10 @@ class IndexedMetric(BaseMetric):
         """
         folder = {"tmpdir": self.collect_dir} if self.collect_device == "cpu" else {}
         # No cut to the size of the dataset: repeated images are found by their index instead.
-        results = collect_results(self.results, sys.maxsize, self.collect_device, **folder)
+        records = [(index, self._store.unpack(record)) for index, record in self.results]
         self.results.clear()
+        self._store.clear()
+        results = collect_results(records, sys.maxsize, self.collect_device, **folder)
         message: list[Any] = [None]
         error: Exception | None = None
         if is_main_process():

@@ -44,6 +44,7 @@ from .panoptic_tables import (
     write_per_image,
 )
 from .predictions import read_prediction
+from .record_store import RecordStore
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +92,7 @@ class GroundTruthCache:
         self.max_bytes = max_bytes
         self.used_bytes = 0
         self._entries: dict[str, tuple[tuple[int, int], GroundTruth]] = {}
+        self._store = RecordStore()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -103,19 +105,18 @@ class GroundTruthCache:
             return make()
         known = self._entries.get(path)
         if known is not None and known[0] == stamp:
-            return known[1]
-        if known is not None:
-            del self._entries[path]
-            self.used_bytes -= _nbytes(known[1])
+            return self._store.unpack(known[1])
+        self._entries.pop(path, None)  # its memory is free when all is forgotten
         truth = make()
         if self.used_bytes + _nbytes(truth) <= self.max_bytes:
-            self._entries[path] = (stamp, truth)
+            self._entries[path] = (stamp, self._store.pack(truth))
             self.used_bytes += _nbytes(truth)
         return truth
 
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
+        self._store.clear()
         self.used_bytes = 0
 
 

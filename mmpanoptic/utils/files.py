@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 _UMASK_LOCK = threading.Lock()
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk without room, or of a limit."""
 _UNWRITABLE = {
-    *_FULL,
+    *FULL,
     *(errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
 }
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
@@ -66,7 +67,7 @@ def _is_way_to(target: Path, name: Any) -> bool:
 
 def _advice(code: int, target: Path, needed: int | None) -> str:
     kept = "; what was there before is intact" if target.exists() else ""
-    if code not in _FULL:
+    if code not in FULL:
         return f"{kept}. Look at the disk and the permissions, or write to another folder"
     folder = next(folder for folder in target.parents if folder.is_dir())
     room = f"{shutil.disk_usage(folder).free:,} bytes are free"

@@ -37,5 +37,5 @@ def _watch(parent: int, heard: set[signal.Signals]) -> None:
             continue
         found = signal.sigtimedwait(heard, _CHECK_SECONDS)
         if found is not None and found.si_signo == signal.SIGTERM and found.si_pid == parent:
-            break
+            os._exit(0)  # as torch's workers do; another status is a failure to it
     os._exit(1)

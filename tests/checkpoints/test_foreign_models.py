@@ -20,7 +20,7 @@ from torch import nn
 from mmpanoptic.apis import init_model
 from mmpanoptic.apis.conversion import model_of_config
 from mmpanoptic.checkpoints import CheckpointMismatchError
-from mmpanoptic.checkpoints.backbone_keys import BackboneKeyMap
+from mmpanoptic.checkpoints.backbone_keys import FLAT_EFFICIENTNET, BackboneKeyMap
 from mmpanoptic.checkpoints.panoptic_fpn_keys import DETECTRON2, PanopticFPNKeyMap
 from mmpanoptic.checkpoints.solov2_keys import ADELAIDET, SOLOv2KeyMap
 from mmpanoptic.registry import MODELS
@@ -145,6 +145,23 @@ def test_efficientnet_of_timm_loses_squeeze_and_excitation():
     second = ours.layers[4][3]  # the first block of the stage of 112 channels
     assert torch.equal(second.depthwise_conv.conv.weight, theirs.blocks[4][0].conv_dw.weight)
     assert torch.equal(second.linear_conv.bn.weight, theirs.blocks[4][0].bn3.weight.abs() + 1e-3)
+
+
+LITE = {"type": "LeakyEfficientNet", "arch": "b0", "stage0_act": False}
+
+
+@pytest.mark.parametrize("activation", ["ReLU6", "LeakyReLU"])
+def test_scales_stay_as_they_are_where_no_in_place_abn_is_meant(activation):
+    """EfficientNet-Lite0 has names of efficientnet_pytorch, 294 of them besides its classifier."""
+    cfg = {**LITE, "act_cfg": {"type": activation}}
+    holder = nn.ModuleDict({"backbone": MODELS.build(cfg)})
+    names = BackboneKeyMap(holder).names(FLAT_EFFICIENTNET)
+    state = {theirs: holder.state_dict()[ours].clone() for ours, theirs in names.items()}
+    state["_blocks.9._bn0.weight"][3] = -0.5
+    ours, dropped = place(cfg, {**state, "_fc.weight": torch.zeros(9), "_fc.bias": torch.zeros(1)})
+    assert (len(state), dropped) == (294, ["_fc.bias", "_fc.weight"])
+    found = ours.state_dict()[next(o for o, t in names.items() if t == "_blocks.9._bn0.weight")[9:]]
+    assert found[3] == pytest.approx(-0.5 if activation == "ReLU6" else 0.501)
 
 
 def test_mmpretrains_names_are_ours():

@@ -13,6 +13,7 @@ from mmengine.model import BaseModule
 from torch import nn
 
 from mmpanoptic.apis import get_config, init_model
+from mmpanoptic.apis.conversion import convert_model
 from mmpanoptic.apis.offline_fusion import load_semantic_part, use_saved_instances
 from mmpanoptic.checkpoints import CheckpointError, load_checkpoint
 from mmpanoptic.checkpoints import published as module
@@ -20,9 +21,10 @@ from mmpanoptic.checkpoints.efficientps_keys import EfficientPSKeyMap
 from mmpanoptic.checkpoints.panoptic_deeplab_keys import PanopticDeepLabKeyMap
 from mmpanoptic.checkpoints.published import install_safe_loading, load_for_model
 from mmpanoptic.checkpoints.weights import manifest
+from mmpanoptic.datasets.shapes import ShapesSettings, generate_shapes
 from mmpanoptic.engine.resume import ResumeMixin
 from mmpanoptic.models.postprocess.instance_files import SavedInstances, write_instances
-from mmpanoptic.registry import MODELS
+from mmpanoptic.registry import MODELS, RUNNERS
 from tests.apis.tiny_model import CONFIG
 
 from .file_server import FileServer
@@ -280,3 +282,42 @@ def test_saved_instances_are_fused_with_published_weights(publish, tmp_path):
     semantic = MODELS.build(use_saved_instances(cfg.copy(), tmp_path).model)
     load_semantic_part(semantic, address, cfg)
     assert same(whole.state_dict(), semantic)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    root = tmp_path_factory.mktemp("shapes")
+    list(generate_shapes(root, {"train": 4, "val": 1}, ShapesSettings(96, 64), 1))
+    return root
+
+
+def run_config(shapes, folder, **options):
+    cfg = get_config(CONFIG)
+    own = {"data_root": str(shapes), "work_dir": str(folder), "num_workers": 0, "batch_size": 2}
+    cfg.merge_from_dict({**own, **options})
+    return RUNNERS.build(cfg)
+
+
+def test_training_and_testing_take_an_id(publish, server, model, shapes, tmp_path):
+    address = publish("test/model", released(model))
+    runner = run_config(shapes, tmp_path / "a", load_from=address)
+    runner.test()
+    assert same(runner.model.state_dict(), model)
+    runner = run_config(shapes, tmp_path / "b", load_from=address, max_iters=1, base_lr=0.0)
+    runner.train()
+    weights = dict(model.named_parameters())
+    assert all(torch.equal(value, weights[n]) for n, value in runner.model.named_parameters())
+    assert len(server.requests) == 1
+
+
+def test_a_converter_takes_an_address(server, model, tmp_path):
+    server.files["/model.pkl"] = released(model)
+    report = convert_model(
+        server.url("/model.pkl"),
+        CONFIG,
+        tmp_path / "out.pth",
+        PanopticDeepLabKeyMap,
+        cfg_options=NO_DATA,
+    )
+    assert not report.dropped
+    assert same(load_checkpoint(tmp_path / "out.pth")["state_dict"], model)

@@ -229,7 +229,7 @@ def test_a_dataset_reads_from_a_fresh_cache_and_says_so(root, cache, monkeypatch
     assert [level for level, _ in log] == [logging.INFO]
     assert "read from the run-length cache" in log[0][1]
     plain = [dataset(root, use_cache=False)[k] for k in range(3)]
-    monkeypatch.setattr(loading, "read_panoptic_png", refuse_to_decode)
+    monkeypatch.setattr(loading, "decode_panoptic_png", refuse_to_decode)
     for k in range(3):
         item = data[k]
         assert np.array_equal(item.pop("gt_seg_map"), plain[k].pop("gt_seg_map"))

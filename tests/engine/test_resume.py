@@ -1,11 +1,6 @@
 """Which checkpoint a restarted run takes, and which it refuses."""
 
 import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +9,7 @@ import torch
 from mmpanoptic.checkpoints.loading import CheckpointError, load_checkpoint, save_checkpoint
 from mmpanoptic.engine.resume import find_checkpoint
 
-from .toy import assert_same, final_state, toy_config, train
+from .toy import ToyModel, assert_same, final_state, toy_config, train
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -83,6 +78,18 @@ def test_first_start_with_resume_begins_anew_from_the_given_weights(finished, tm
     assert torch.equal(runner.model.state_dict()[weight], state[f"ema.module.{weight}"])
 
 
+def test_a_resume_fetches_no_weights_that_it_replaces(tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(ToyModel, "init_weights", lambda self: begun.append(self))
+    train(toy_config(tmp_path / "run"))
+    assert len(begun) == 1
+    (tmp_path / "run" / "iter_10.pth").unlink()
+    auto_resume(tmp_path / "run")
+    assert len(begun) == 1
+    auto_resume(tmp_path / "another")  # no checkpoint is there
+    assert len(begun) == 2
+
+
 def test_half_written_best_and_published_files_are_no_candidates(tmp_path):
     for number, name in enumerate(["iter_2.pth", "best_PQ_iter_3.pth", "iter_3-0123abcd.pth"]):
         save_checkpoint({"x": number}, tmp_path / name)
@@ -136,92 +143,3 @@ def test_logged_values_and_best_score_survive_a_resume(tmp_path):
     scores = [run.message_hub.get_info("best_score") for run in (whole, again)]
     # The first half's last iteration is validated in addition.
     assert scores[1] >= scores[0]
-
-
-def start(config, *arguments):
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "tools" / "train.py"), str(config), *arguments]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-
-@pytest.fixture(scope="module")
-def slow_run(tmp_path_factory):
-    """Config of a run that takes a second or two, and the weights it ends with."""
-    folder = tmp_path_factory.mktemp("kill test")
-    cfg = toy_config(folder / "unused", steps=40, workers=2)
-    cfg.train_dataloader.dataset.delay = 0.04
-    cfg.default_hooks.checkpoint.interval = 2
-    cfg.custom_hooks.append({"type": "StopSignalHook"})
-    for key in ("experiment_name", "work_dir"):
-        cfg.pop(key)
-    cfg.dump(folder / "config.py")
-    process = start(folder / "config.py", "--work-dir", folder / "whole")
-    output, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, output.decode()
-    return folder / "config.py", load_checkpoint(folder / "whole" / "iter_40.pth")
-
-
-def assert_equal_ends(folder, expected):
-    content = load_checkpoint(folder / "iter_40.pth")
-    for part in ("state_dict", "ema_state_dict"):
-        assert_same(content[part], expected[part])
-    assert not list(folder.glob(".*.pth"))
-
-
-def kill_and_resume(config, work_dir, moments):
-    """Kill a run several times, each so many seconds after it wrote a checkpoint; then let it."""
-    resume = ()
-    for moment in moments:
-        process = start(config, "--work-dir", work_dir, *resume)
-        before = newest(work_dir)
-        wait_until(lambda before=before: newest(work_dir) > before, process)
-        time.sleep(moment)
-        process.kill()
-        process.communicate(timeout=100)
-        resume = ("--resume",)
-    process = start(config, "--work-dir", work_dir, "--resume")
-    output, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, output.decode()
-
-
-def newest(folder):
-    return max((path.stat().st_mtime_ns for path in folder.glob("[a-z]*.pth")), default=0)
-
-
-def wait_until(condition, process):
-    deadline = time.monotonic() + 100
-    while not condition() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-
-def test_run_killed_twice_goes_on_and_ends_with_the_same_weights(slow_run, tmp_path):
-    config, expected = slow_run
-    kill_and_resume(config, tmp_path / "killed run", [0.0, 0.2])
-    assert_equal_ends(tmp_path / "killed run", expected)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
-def test_run_killed_at_random_moments_ends_with_the_same_weights(slow_run, tmp_path, seed):
-    config, expected = slow_run
-    moments = [random.Random(seed).uniform(0, 0.3) for _ in range(5)]
-    kill_and_resume(config, tmp_path / "run", moments)
-    assert_equal_ends(tmp_path / "run", expected)
-
-
-def test_terminated_run_saves_and_goes_on_exactly(slow_run, tmp_path):
-    config, expected = slow_run
-    work_dir = tmp_path / "run"
-    options = ["--work-dir", work_dir, "--cfg-options", "default_hooks.checkpoint.interval=15"]
-    process = start(config, *options)
-    wait_until(lambda: newest(work_dir) > 0, process)
-    process.terminate()
-    output, _ = process.communicate(timeout=100)
-    assert process.returncode == 128 + signal.SIGTERM, output.decode()
-    pointed_to = Path((work_dir / "last_checkpoint").read_text())
-    assert pointed_to.name.startswith("interrupted_iter_")
-    process = start(config, *options, "--resume")
-    output, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, output.decode()
-    assert_equal_ends(work_dir, expected)
-    assert not pointed_to.exists()  # two regular checkpoints have taken its place

@@ -69,7 +69,8 @@ def test_there_is_an_example_of_each_part():
         for name, part in parts().items()
         if isinstance(part, type) and issubclass(part, nn.Module) and takes(part, "init_cfg")
     }
-    assert wanted <= EXAMPLES.keys()
+    own_names = {"TIMMBackbone"}  # files have timm's: test_timm_backbone.py
+    assert wanted - own_names <= EXAMPLES.keys()
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))

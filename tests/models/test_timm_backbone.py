@@ -104,6 +104,17 @@ def test_weights_come_when_a_training_begins(timm, server):
     assert server.count() == {path: 1}
 
 
+def test_weights_come_from_a_file_of_the_users(timm, tmp_path):
+    torch.manual_seed(1)
+    state = timm.create_model("resnet18", pretrained=False).state_dict()
+    torch.save({"state_dict": state}, tmp_path / "own.pth")
+    init_cfg = {"type": "Pretrained", "checkpoint": str(tmp_path / "own.pth")}
+    backbone = TIMMBackbone("resnet18", init_cfg=init_cfg)
+    backbone.init_weights()
+    first = next(iter(backbone.timm_model.state_dict().values()))
+    assert torch.equal(first, next(iter(state.values())))
+
+
 def test_weights_of_another_model_are_refused(timm, server):
     name = "resnet18.a1_in1k"
     state = timm.create_model(name, pretrained=False).state_dict()

@@ -80,5 +80,5 @@ def test_the_parent_can_end_it(family):
     parent, worker = family
     parent.stdin.write("terminate\n")
     parent.stdin.flush()
-    assert parent.stdout.readline() == "1\n"
+    assert parent.stdout.readline() == "0\n"
     assert not is_there(worker)

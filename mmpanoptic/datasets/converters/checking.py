@@ -188,7 +188,7 @@ def _check_image(
     except PanopticFormatError as error:
         problems += [replace(problem, image_id=record["img_id"]) for problem in error.problems]
         return _ImageReport(problems)
-    wrong = find_size_problem(ids, record, path)
+    wrong = find_size_problem(ids.shape, record, path)
     problems += [] if wrong is None else [wrong]
     found = describe_segments(ids)
     problems += _compare(record, annotation, found, path)

@@ -114,7 +114,7 @@ def read_ids(path: Path, record: dict[str, Any]) -> np.ndarray:
         PanopticFormatError: If the size differs or the PNG holds ids that are not listed.
     """
     ids = read_panoptic_png(path)
-    wrong = find_size_problem(ids, record, path)
+    wrong = find_size_problem(ids.shape, record, path)
     problems = [] if wrong is None else [wrong]
     listed = {0, *(segment["id"] for segment in record["segments_info"])}
     unlisted = [int(value) for value in np.unique(ids) if int(value) not in listed]

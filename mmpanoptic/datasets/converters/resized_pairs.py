@@ -8,7 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmpanoptic.utils.archives import read_bytes
 from mmpanoptic.utils.format_errors import format_error
+from mmpanoptic.utils.image_bytes import ImageDamageError, decode_image
 from mmpanoptic.utils.image_files import describe_mismatch, read_image_size
 from mmpanoptic.utils.jobs import write_file
 
@@ -39,9 +41,10 @@ def write_resized_image(source: str | os.PathLike[str], target: Path, size: Size
     Raises:
         PanopticFormatError: If the image cannot be read.
     """
-    image = cv2.imread(os.fspath(source), cv2.IMREAD_COLOR)
-    if image is None:
-        raise format_error("corrupt_png", "OpenCV cannot read the image", source)
+    try:
+        image = decode_image(read_bytes(source))
+    except (OSError, ImageDamageError) as error:
+        raise format_error("corrupt_image", f"cannot read the image: {error}", source) from error
     height, width = size
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     done, data = cv2.imencode(".png", resized)

@@ -15,9 +15,10 @@ from mmpanoptic.registry import TRANSFORMS
 from mmpanoptic.structures import SegmentInfo, find_runs, lookup_sorted
 from mmpanoptic.utils.archives import read_bytes
 from mmpanoptic.utils.format_errors import PanopticFormatError, format_error
-from mmpanoptic.utils.image_bytes import ImageDamageError, decode_image
+from mmpanoptic.utils.image_bytes import ImageDamageError, decode_image, read_size
 from mmpanoptic.utils.image_files import describe_mismatch
-from mmpanoptic.utils.panoptic_png import read_panoptic_png
+from mmpanoptic.utils.panoptic_png import decode_panoptic_png
+from mmpanoptic.utils.png_bytes import read_header, read_png
 
 from ..map_problems import find_size_problem, unlisted_problem
 from .foreign import reserve_fill
@@ -67,7 +68,7 @@ class LoadImage(BaseTransform):
         if results.get("img") is not None:
             img = _to_bgr(np.asarray(results["img"]), path or "<array>", image_id)
         else:
-            img = self._read(results["img_path"], image_id)
+            img = self._read(results, image_id)
         height, width = img.shape[:2]
         expected: tuple[Any, Any] = (
             results.setdefault("height", height),
@@ -80,13 +81,19 @@ class LoadImage(BaseTransform):
         results.update(scale_factor=(1.0, 1.0), flip=False, flip_direction=None)
         return results
 
-    def _read(self, path: str, image_id: Any) -> np.ndarray:
+    def _read(self, results: dict[str, Any], image_id: Any) -> np.ndarray:
+        path = results["img_path"]
         try:
             data = read_bytes(path)
         except OSError as error:
             kind = "missing_file" if isinstance(error, FileNotFoundError) else "corrupt_image"
             detail = f"cannot read the image: {error.strerror}"
             raise format_error(kind, detail, path, image_id) from error
+        size, height, width = read_size(data), results.get("height"), results.get("width")
+        # An image that is larger than annotated makes no room; orientation may exchange its sides.
+        if size and height and width and sorted(size) != sorted((height, width)):
+            detail = describe_mismatch(path, size, (height, width), "the annotation")
+            raise format_error("size_mismatch", detail, path, image_id)
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
         if not self.apply_orientation:
             flags |= cv2.IMREAD_IGNORE_ORIENTATION
@@ -159,10 +166,13 @@ class LoadPanopticAnnotations(BaseTransform):
 
     def _decode(self, path: str, results: dict[str, Any]) -> np.ndarray:
         image_id = results.get("img_id")
-        ids = read_panoptic_png(path)
-        problem = find_size_problem(ids, results, path)
+        data = read_png(path)
+        header = read_header(data, path)
+        # Before decoding: a PNG that is larger than annotated makes no room.
+        problem = find_size_problem((header.height, header.width), results, path)
         if problem is not None:
             raise PanopticFormatError([problem])
+        ids = decode_panoptic_png(data, path)
         index_map, unlisted = index_segments(ids, results["segments_info"])
         if len(unlisted) and self.unlisted_ids != "ignore":
             problem = unlisted_problem(unlisted.tolist(), path, image_id)

@@ -45,6 +45,8 @@ class LeakyEfficientNet(SwishEfficientNet):
         drop_path_rate (float): Stochastic depth of the last block; it grows linearly from 0.
         frozen_stages (int): Number of layers to freeze, counted from the stem.
         norm_cfg (dict | None): Config of the norm layers; BN with eps 1e-3 by default.
+        act_cfg (dict | None): Config of the activation; LeakyReLU(0.01) by default. With
+            ``dict(type="ReLU6")`` and ``stage0_act=False`` "b0" is EfficientNet-Lite0.
         norm_eval (bool): Keep the running statistics of all norm layers.
         with_cp (bool): Compute blocks again in the backward pass to save memory.
         init_cfg (dict | list | None): Initialisation; Kaiming by default.
@@ -70,6 +72,7 @@ class LeakyEfficientNet(SwishEfficientNet):
         drop_path_rate: float = 0.0,
         frozen_stages: int = 0,
         norm_cfg: dict | None = None,
+        act_cfg: dict | None = None,
         norm_eval: bool = False,
         with_cp: bool = False,
         init_cfg: Any = None,
@@ -92,7 +95,7 @@ class LeakyEfficientNet(SwishEfficientNet):
                 drop_path_rate=drop_path_rate,
                 frozen_stages=frozen_stages,
                 norm_cfg=norm_cfg or abn_norm(BACKBONE_ABN_EPS),
-                act_cfg=abn_act(),
+                act_cfg=act_cfg or abn_act(),
                 norm_eval=norm_eval,
                 **options,
             )

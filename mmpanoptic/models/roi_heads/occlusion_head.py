@@ -69,6 +69,7 @@ class OcclusionHead(BaseModule):
         """
         conv: Any = self.convs[0]
         first, second = conv.weight.chunk(2, 1)
+        x = x.to(first.dtype)  # pooled in float32, whatever the model computes in
         return (
             functional.conv2d(x, first, conv.bias, conv.stride, conv.padding),
             functional.conv2d(x, second, None, conv.stride, conv.padding),

@@ -13,7 +13,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox2roi
 from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmpanoptic.models.task_modules import inclusive_area
 from mmpanoptic.registry import MODELS
@@ -110,6 +110,8 @@ class PanopticRoIHead(StandardRoIHead):
             test_cfg=test_cfg,
             init_cfg=init_cfg,
         )
+        take_own_precision(self.bbox_head)
+        take_own_precision(self.mask_head)
 
     def extra_losses(
         self,
@@ -302,6 +304,19 @@ class PanopticRoIHead(StandardRoIHead):
         results = super()._mask_forward(x, rois, pos_inds, bbox_feats)
         results["mask_preds"] = results["mask_preds"].float()
         return results
+
+
+def take_own_precision(head: nn.Module) -> None:
+    """Let a head whose weights have another type than float32 take pooled features as its own."""
+    head.register_forward_pre_hook(_in_own_precision)
+
+
+def _in_own_precision(head: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    dtype = next(head.parameters()).dtype
+    return tuple(
+        value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+        for value in inputs
+    )
 
 
 def to_original_size(boxes: Tensor, meta: Mapping[str, Any]) -> Tensor:

@@ -15,7 +15,7 @@ from mmpanoptic.models.layers import PairQuery
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import relation_matrix
 
-from .panoptic_roi_head import PanopticRoIHead
+from .panoptic_roi_head import PanopticRoIHead, take_own_precision
 
 
 @MODELS.register_module()
@@ -61,6 +61,7 @@ class RelationRoIHead(PanopticRoIHead):
             )
         for name in self.EXTRA_HEADS:
             setattr(self, name, MODELS.build(heads[name]))
+            take_own_precision(getattr(self, name))
         self.relation_score_thr = relation_score_thr
         values = {"relation_head": "relation_values", "occlusion_head": "occlusion"}
         self.GIVES = (*self.GIVES, *(values[name] for name in self.EXTRA_HEADS))

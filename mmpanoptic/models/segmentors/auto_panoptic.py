@@ -50,7 +50,8 @@ class AttentionUnit(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Map ``(N, in_channels)`` to weights ``(N, out_channels)`` in 0..1."""
-        return 1 - torch.sigmoid(self.fc(pooled))
+        # Pooled in float32, whatever the model computes in.
+        return 1 - torch.sigmoid(self.fc(pooled.to(next(self.parameters()).dtype)))
 
 
 class AttentionUnits(nn.ModuleList):

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from mmengine.logging import MMLogger
 from PIL import Image
 
-from mmpanoptic.datasets.transforms import LoadImage, LoadPanopticAnnotations
+from mmpanoptic.datasets.transforms import LoadImage, LoadPanopticAnnotations, loading
 from mmpanoptic.registry import TRANSFORMS
 from mmpanoptic.utils.format_errors import PanopticFormatError
 from mmpanoptic.utils.panoptic_png import encode_panoptic_png
@@ -187,3 +189,25 @@ def test_transforms_are_registered_beside_those_of_mmcv():
     assert TRANSFORMS.get("LoadImage") is LoadImage
     assert TRANSFORMS.get("LoadPanopticAnnotations") is LoadPanopticAnnotations
     assert TRANSFORMS.get("RandomFlip").__module__.startswith("mmcv")
+
+
+def enlarged(data: bytes) -> bytes:
+    """Let the header promise 20000 x 20000 pixels."""
+    return data[:16] + struct.pack(">II", 20_000, 20_000) + data[24:]
+
+
+def test_files_that_are_larger_than_annotated_are_refused_before_they_are_decoded(
+    tmp_path, monkeypatch
+):
+    def decode(*_):
+        raise AssertionError("it was decoded")
+
+    monkeypatch.setattr(loading, "decode_image", decode)
+    monkeypatch.setattr(loading, "decode_panoptic_png", decode)
+    results = annotation(tmp_path, np.ones((4, 6), int), [1])
+    path = Path(results["seg_map_path"])
+    path.write_bytes(enlarged(path.read_bytes()))
+    for transform in (LoadImage(), LoadPanopticAnnotations()):
+        with pytest.raises(PanopticFormatError, match="20000 x 20000") as error:
+            transform({**results, "img_path": str(path)})
+        assert error.value.kind == "size_mismatch"
