@@ -102,7 +102,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=("mmpanoptic", "mmpanoptic.*")),
-    package_data={"mmpanoptic": ["**/*.json", "**/*.pyi", "py.typed"]},
+    package_data={"mmpanoptic": ["**/*.json", "**/*.yml", "**/*.pyi", "py.typed"]},
     ext_modules=solver_extension(),
     install_requires=read_requirements("runtime"),
     extras_require={

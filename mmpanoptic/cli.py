@@ -38,8 +38,8 @@ Item = TypeVar("Item")
 DONE, FAILED, WRONG_ARGUMENTS, STOPPED = 0, 1, 2, 130
 LOG_LEVELS = ("debug", "info", "warning", "error")
 RESUME_NOTE = (
-    "A run that was stopped goes on where it was: files that are there and newer than their "
-    "sources\nstay. The result does not depend on --nproc."
+    "A run that was stopped goes on where it was: what was made from the same sources with the "
+    "same\noptions stays. The result does not depend on --nproc."
 )
 _PACKAGE = Path(__file__).resolve().parent
 

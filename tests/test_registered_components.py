@@ -65,6 +65,8 @@ def test_the_docstring_explains_every_argument(registry, name, part):
 @each_part
 def test_a_typing_error_in_a_config_is_an_error(registry, name, part):
     """No part swallows unknown keys of its config, nor does what it passes its options on to."""
+    if name == "TIMMBackbone":
+        pytest.importorskip("timm")  # which it passes its options on to
     required = [
         parameter.name
         for parameter in inspect.signature(part).parameters.values()

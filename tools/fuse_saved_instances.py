@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
     cfg = cli.read_run_config(args)
     given = {"score_thr": args.score_thr, "stuff_area": args.stuff_area}
     options = {name: value for name, value in given.items() if value is not None}
+    whole = cfg.copy()
     cfg = use_saved_instances(cfg, args.instances, args.allow_missing, args.binary_logit, options)
     cfg.load_from, cfg.resume = None, False
     if args.out_dir:
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
         testing.draw_predictions(cfg, args.show_dir)
     runner: Any = RUNNERS.build(cfg)
     model = getattr(runner.model, "module", runner.model)  # inside DistributedDataParallel
-    load_semantic_part(model, args.checkpoint, args.trust)
+    load_semantic_part(model, args.checkpoint, whole, args.trust)
     runner.test()
 
 

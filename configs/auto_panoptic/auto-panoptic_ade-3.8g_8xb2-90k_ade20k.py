@@ -17,7 +17,8 @@ _base_ = [
     "./auto-panoptic_3.8g.py",
 ]
 
-load_from = "checkpoints/imagenet_ade-3.8g.pth"  # see the COCO config; None: random weights
+# Stage 3; None: random weights
+load_from = "work_dirs/auto-panoptic_ade-3.8g_8xb64-600k_imagenet/iter_600000.pth"
 warmup_iters, warmup_factor = 501, 0.1  # the full rate from iteration 500 on
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={".bias": dict(lr_mult=2.0, decay_mult=0.0)}))
 batch_size = 2

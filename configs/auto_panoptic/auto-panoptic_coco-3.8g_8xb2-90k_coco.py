@@ -15,9 +15,8 @@ _base_ = [
     "./auto-panoptic_3.8g.py",
 ]
 
-# ImageNet weights of the same backbone, from tools/model_converters/auto_panoptic.py or
-# auto-panoptic_coco-3.8g_8xb64-600k_imagenet.py; None trains from random weights.
-load_from = "checkpoints/imagenet_coco-3.8g.pth"
+# Or stage 3: work_dirs/auto-panoptic_coco-3.8g_8xb64-600k_imagenet/iter_600000.pth; None: random weights
+load_from = "mmpanoptic://imagenet/auto-panoptic-coco-3.8g"
 warmup_iters, warmup_factor = 501, 0.1  # the full rate from iteration 500 on
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={".bias": dict(lr_mult=2.0, decay_mult=0.0)}))
 

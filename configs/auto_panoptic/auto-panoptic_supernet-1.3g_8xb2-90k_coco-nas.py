@@ -15,8 +15,7 @@ _base_ = [
     "./auto-panoptic.py",
 ]
 
-# Another stage 1, or the published one through tools/model_converters/auto_panoptic.py:
-# --cfg-options load_from=FILE; None trains from random weights.
+# Stage 1, or the published one: mmpanoptic://imagenet/auto-panoptic-supernet-1.3g; None: random weights
 load_from = "work_dirs/auto-panoptic_supernet-1.3g_8xb128-300k_imagenet/iter_300000.pth"
 
 # tools/dataset_converters/coco_nas_split.py makes the files.

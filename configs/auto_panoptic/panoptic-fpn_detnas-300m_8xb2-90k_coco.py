@@ -15,7 +15,7 @@ _base_ = [
     "../rap/panoptic-fpn.py",
 ]
 
-load_from = None
+load_from = "mmpanoptic://imagenet/detnas-300m"  # None: random weights
 warmup_iters, warmup_factor = 501, 0.1  # the full rate from iteration 500 on
 
 model = dict(

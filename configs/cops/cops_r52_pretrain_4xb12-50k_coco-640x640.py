@@ -15,8 +15,7 @@ _base_ = [
     "./cops.py",
 ]
 
-# From tools/model_converters/r52.py; None trains from random weights.
-load_from = "checkpoints/imagenet_r52.pth"
+load_from = "mmpanoptic://imagenet/resnet52-deeplab"  # None: random weights
 
 batch_size = 12
 max_iters = 50000

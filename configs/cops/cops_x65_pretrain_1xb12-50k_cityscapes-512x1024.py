@@ -15,8 +15,7 @@ _base_ = [
     "./cops.py",
 ]
 
-# From tools/model_converters/xception65.py; None trains from random weights.
-load_from = "checkpoints/imagenet_xception65.pth"
+load_from = "mmpanoptic://imagenet/xception65"  # None: random weights
 
 batch_size = 12
 max_iters = 50000

@@ -15,8 +15,7 @@ _base_ = [
     "./deeplabv3plus.py",
 ]
 
-# From tools/model_converters/hrnet.py; None trains from random weights.
-load_from = "checkpoints/imagenet_hrnet_w48.pth"
+load_from = "mmpanoptic://imagenet/hrnet-w48"  # None: random weights
 batch_size = 2
 
 model = dict(

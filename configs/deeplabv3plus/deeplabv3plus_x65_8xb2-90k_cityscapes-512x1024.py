@@ -15,8 +15,7 @@ _base_ = [
     "./deeplabv3plus.py",
 ]
 
-# From tools/model_converters/xception65.py; None trains from random weights.
-load_from = "checkpoints/imagenet_xception65.pth"
+load_from = "mmpanoptic://imagenet/xception65"  # None: random weights
 batch_size = 2
 
 # Classes come from the panoptic annotation: its 19 classes cover the pixels of *_labelTrainIds.png.

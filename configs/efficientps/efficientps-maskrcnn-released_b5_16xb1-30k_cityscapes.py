@@ -15,8 +15,7 @@ _base_ = [
     "./efficientps-maskrcnn.py",
 ]
 
-# From tools/model_converters/efficientnet.py; None trains from random weights.
-load_from = "checkpoints/imagenet_efficientnet_b5.pth"
+load_from = "mmpanoptic://imagenet/efficientnet-b5"  # None: random weights
 max_iters = 29760
 milestones = ["$max_iters*120/160", "$max_iters*144/160"]
 base_lr = 0.07

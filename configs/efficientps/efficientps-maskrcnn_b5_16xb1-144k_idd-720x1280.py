@@ -15,8 +15,7 @@ _base_ = [
     "./efficientps-maskrcnn.py",
 ]
 
-# From tools/model_converters/efficientnet.py; None trains from random weights.
-load_from = "checkpoints/imagenet_efficientnet_b5.pth"
+load_from = "mmpanoptic://imagenet/efficientnet-b5"  # None: random weights
 max_iters = 144000
 milestones = ["$max_iters*108/144", "$max_iters*130/144"]
 warmup_iters = 200

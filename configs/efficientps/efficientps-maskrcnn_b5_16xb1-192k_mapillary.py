@@ -15,8 +15,7 @@ _base_ = [
     "./efficientps-maskrcnn.py",
 ]
 
-# From tools/model_converters/efficientnet.py; None trains from random weights.
-load_from = "checkpoints/imagenet_efficientnet_b5.pth"
+load_from = "mmpanoptic://imagenet/efficientnet-b5"  # None: random weights
 max_iters = 192000
 milestones = ["$max_iters*144/192", "$max_iters*176/192"]
 warmup_iters = 200

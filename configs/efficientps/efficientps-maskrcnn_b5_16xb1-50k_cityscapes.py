@@ -16,8 +16,7 @@ _base_ = [
     "./efficientps-maskrcnn.py",
 ]
 
-# From tools/model_converters/efficientnet.py; None trains from random weights.
-load_from = "checkpoints/imagenet_efficientnet_b5.pth"
+load_from = "mmpanoptic://imagenet/efficientnet-b5"  # None: random weights
 max_iters = 50000
 milestones = ["$max_iters*32/50", "$max_iters*44/50"]
 warmup_iters = 200

@@ -17,8 +17,7 @@ _base_ = [
     "./efficientps-maskrcnn.py",
 ]
 
-# From tools/model_converters/efficientnet.py; None trains from random weights.
-load_from = "checkpoints/imagenet_efficientnet_b5.pth"
+load_from = "mmpanoptic://imagenet/efficientnet-b5"  # None: random weights
 batch_size = 3
 
 # Adam whose rate falls to a tenth when PQ has not risen for 3 epochs, down to 1e-4; training ends when

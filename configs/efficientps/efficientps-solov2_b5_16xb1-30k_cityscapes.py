@@ -17,8 +17,7 @@ _base_ = [
     "./efficientps-solov2.py",
 ]
 
-# From tools/model_converters/efficientnet.py; None trains from random weights.
-load_from = "checkpoints/imagenet_efficientnet_b5.pth"
+load_from = "mmpanoptic://imagenet/efficientnet-b5"  # None: random weights
 with_instances = True
 batch_size = 1
 base_lr = 1e-2  # for 16 images; SOLOv2's, which is below the 0.07 of EfficientPS

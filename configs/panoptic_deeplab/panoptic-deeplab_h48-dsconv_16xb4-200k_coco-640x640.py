@@ -15,8 +15,7 @@ _base_ = [
     "./panoptic-deeplab_h48.py",
 ]
 
-# From tools/model_converters/hrnet.py; None trains from random weights.
-load_from = "checkpoints/imagenet_hrnet_w48.pth"
+load_from = "mmpanoptic://imagenet/hrnet-w48"  # None: random weights
 max_iters = 200000
 base_lr = 5e-4
 auto_scale_lr = dict(base_batch_size=64)

@@ -15,5 +15,4 @@ _base_ = [
     "./panoptic-deeplab_h48.py",
 ]
 
-# From tools/model_converters/hrnet.py; None trains from random weights.
-load_from = "checkpoints/imagenet_hrnet_w48.pth"
+load_from = "mmpanoptic://imagenet/hrnet-w48"  # None: random weights

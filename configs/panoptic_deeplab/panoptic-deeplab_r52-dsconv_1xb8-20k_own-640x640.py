@@ -15,6 +15,8 @@ _base_ = [
     "./panoptic-deeplab.py",
 ]
 
+# What depends on the classes starts anew; None: random weights
+load_from = "mmpanoptic://panoptic-deeplab/r52-dsconv_coco"
 max_iters = 20000
 base_lr = 2.5e-4
 batch_size = 8

@@ -15,7 +15,6 @@ _base_ = [
     "./panoptic-deeplab.py",
 ]
 
-# From tools/model_converters/r52.py; None trains from random weights.
-load_from = "checkpoints/imagenet_r52.pth"
+load_from = "mmpanoptic://imagenet/resnet52-deeplab"  # None: random weights
 
 model = dict(semantic_head=dict(separable=True), instance_head=dict(separable=True))

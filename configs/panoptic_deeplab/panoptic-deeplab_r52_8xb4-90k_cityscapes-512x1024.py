@@ -15,5 +15,4 @@ _base_ = [
     "./panoptic-deeplab.py",
 ]
 
-# From tools/model_converters/r52.py; None trains from random weights.
-load_from = "checkpoints/imagenet_r52.pth"
+load_from = "mmpanoptic://imagenet/resnet52-deeplab"  # None: random weights

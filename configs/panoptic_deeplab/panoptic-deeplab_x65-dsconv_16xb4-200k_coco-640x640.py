@@ -15,8 +15,7 @@ _base_ = [
     "./panoptic-deeplab_x65.py",
 ]
 
-# From tools/model_converters/xception65.py; None trains from random weights.
-load_from = "checkpoints/imagenet_xception65.pth"
+load_from = "mmpanoptic://imagenet/xception65"  # None: random weights
 max_iters = 200000
 base_lr = 5e-4
 auto_scale_lr = dict(base_batch_size=64)

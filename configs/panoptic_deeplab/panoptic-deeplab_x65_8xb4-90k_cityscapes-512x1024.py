@@ -15,5 +15,4 @@ _base_ = [
     "./panoptic-deeplab_x65.py",
 ]
 
-# From tools/model_converters/xception65.py; None trains from random weights.
-load_from = "checkpoints/imagenet_xception65.pth"
+load_from = "mmpanoptic://imagenet/xception65"  # None: random weights

@@ -1,5 +1,6 @@
 # Panoptic FPN, R-50, with the conventions of mmdet in place of Detectron's: boxes end behind their
-# last pixel, anchors are not rounded, pixels are aligned in pooling and pasting.
+# last pixel, anchors are not rounded, pixels are aligned in pooling, pasting and resizing, the
+# semantic branch has four levels. Weights of detectron2's zoo fit.
 _base_ = "./panoptic-fpn.py"
 
 nms_offset = dict(offset=0)
@@ -12,6 +13,7 @@ roi_extractor = dict(
 )
 model = dict(
     inclusive_boxes=False,
+    data_preprocessor=dict(mean=(103.53, 116.28, 123.675)),
     backbone=dict(norm_cfg=dict(eps=1e-5)),
     rpn_head=dict(
         anchor_generator=dict(
@@ -40,7 +42,8 @@ model = dict(
             **roi_extractor,
         ),
     ),
-    fusion_head=dict(mask_mode="grid_sample"),
+    semantic_head=dict(num_levels=4, conv_bias=False, align_corners=False),
+    fusion_head=dict(mask_mode="grid_sample", align_corners=False),
     train_cfg=dict(
         rpn=dict(assigner=dict(min_pos_iou=0.3, iou_calculator=box_overlaps)),
         rpn_proposal=dict(nms=nms_offset),

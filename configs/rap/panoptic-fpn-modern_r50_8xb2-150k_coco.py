@@ -17,6 +17,6 @@ _base_ = [
 
 model = dict(
     backbone=dict(
-        init_cfg=dict(type="Pretrained", checkpoint="open-mmlab://detectron2/resnet50_caffe")
+        init_cfg=dict(type="Pretrained", checkpoint="mmpanoptic://imagenet/resnet50-caffe")
     )
 )

@@ -17,6 +17,6 @@ _base_ = [
 
 model = dict(
     backbone=dict(
-        init_cfg=dict(type="Pretrained", checkpoint="open-mmlab://detectron2/resnet101_caffe")
+        init_cfg=dict(type="Pretrained", checkpoint="mmpanoptic://imagenet/resnet101-caffe")
     )
 )

@@ -15,5 +15,4 @@ _base_ = [
     "./panoptic-fpn_x101.py",
 ]
 
-# From tools/model_converters/rap.py --initial: ImageNet weights.
-load_from = "checkpoints/detectron_x101-32x8d.pth"
+load_from = "mmpanoptic://imagenet/resnext101-32x8d-detectron"  # None: random weights

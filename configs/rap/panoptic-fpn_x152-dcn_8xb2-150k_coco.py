@@ -15,5 +15,4 @@ _base_ = [
     "./panoptic-fpn_x152-dcn.py",
 ]
 
-# From tools/model_converters/rap.py --initial: a Mask R-CNN trained on COCO, as published.
-load_from = "checkpoints/detectron_mask-rcnn_x152-32x8d-dcn.pth"
+load_from = "mmpanoptic://rap/mask-rcnn-x152-detectron_coco"  # trained on COCO, as published

@@ -18,7 +18,6 @@ _base_ = [
 
 # From tools/dataset_converters/coco_relations.py.
 train_instances = "annotations/instances_train2017_with_relation.json"
-# From tools/model_converters/rap.py; or the last checkpoint of an own training of the base model.
-load_from = "checkpoints/panoptic-fpn_r101_coco.pth"
+load_from = "mmpanoptic://rap/panoptic-fpn-r101_coco"  # or the last checkpoint of panoptic-fpn_r101_8xb2-150k_coco.py
 
 model = {{_base_.occlusion}}

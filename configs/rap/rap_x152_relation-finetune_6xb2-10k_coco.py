@@ -19,8 +19,7 @@ _base_ = [
 # 12 images per iteration at the learning rate of 16, as published.
 # From tools/dataset_converters/coco_relations.py.
 train_instances = "annotations/instances_train2017_with_relation.json"
-# From tools/model_converters/rap.py; or the last checkpoint of an own training of the base model.
-load_from = "checkpoints/panoptic-fpn_x152_coco.pth"
+load_from = "mmpanoptic://rap/panoptic-fpn-x152_coco"  # or the last checkpoint of panoptic-fpn_x152_8xb2-150k_coco.py
 auto_scale_lr = dict(base_batch_size=12)
 
 model = {{_base_.relation}}

@@ -38,7 +38,7 @@ test_pipeline = [
 model = dict(
     backbone=dict(
         depth=18,
-        init_cfg=dict(checkpoint="https://download.pytorch.org/models/resnet18-f37072fd.pth"),
+        init_cfg=dict(checkpoint="mmpanoptic://imagenet/resnet18"),
     ),
     neck=dict(in_channels=[64, 128, 256, 512]),
 )

@@ -38,7 +38,7 @@ test_pipeline = [
 model = dict(
     backbone=dict(
         depth=34,
-        init_cfg=dict(checkpoint="https://download.pytorch.org/models/resnet34-b627a593.pth"),
+        init_cfg=dict(checkpoint="mmpanoptic://imagenet/resnet34"),
     ),
     neck=dict(in_channels=[64, 128, 256, 512]),
 )

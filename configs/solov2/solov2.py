@@ -22,7 +22,7 @@ model = dict(
         norm_eval=True,
         init_cfg=dict(
             type="Pretrained",
-            checkpoint="https://download.pytorch.org/models/resnet50-0676ba61.pth",
+            checkpoint="mmpanoptic://imagenet/resnet50",
         ),
     ),
     # -> (N, 256, H/4, W/4) to (N, 256, H/64, W/64)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from mmengine.registry import init_default_scope
-from torch import Tensor, nn
+from torch import nn
 
 from mmpanoptic.checkpoints.conversion import Conversion, convert_published
-from mmpanoptic.checkpoints.foreign_weights import read_foreign_weights
 from mmpanoptic.checkpoints.key_map import KeyMap
-from mmpanoptic.checkpoints.panoptic_deeplab_keys import PanopticDeepLabKeyMap
 from mmpanoptic.engine.config import label_table_of, resolve_config
 from mmpanoptic.models.segmentors.image_classifier import ImageClassifier
 from mmpanoptic.registry import MODELS
@@ -21,32 +19,6 @@ from mmpanoptic.registry import MODELS
 from .configs import get_config
 
 PathLike = str | os.PathLike[str]
-
-
-def convert_backbone(
-    source: PathLike,
-    out: PathLike,
-    make_config: Callable[[Mapping[str, Tensor]], dict[str, Any]],
-    drop: Sequence[str] = (),
-    key_map: type[KeyMap] = PanopticDeepLabKeyMap,
-) -> Conversion:
-    """Convert ImageNet weights, see :func:`convert_published`.
-
-    Args:
-        source: See :func:`read_foreign_weights`.
-        out: The file to write; ``load_from`` of a training config reads it.
-        make_config (Callable): Gives the backbone's config for the source's tensors.
-        drop (Sequence[str]): Regular expressions of names to drop, besides known classifiers.
-        key_map (type[KeyMap]): The map of the checkpoint's names.
-
-    Returns:
-        Conversion: What was done.
-    """
-    init_default_scope("mmpanoptic")
-    config = make_config(read_foreign_weights(source))
-    with torch.device("meta"):
-        model = nn.ModuleDict({"backbone": MODELS.build(config)})
-    return convert_published(source, out, key_map(model), drop=drop)
 
 
 def convert_model(
@@ -60,7 +32,7 @@ def convert_model(
     """Convert the published weights of a config's model, see :func:`convert_published`.
 
     Args:
-        source: See :func:`read_foreign_weights`.
+        source: See :func:`mmpanoptic.checkpoints.foreign_weights.read_foreign_weights`.
         config: Path or name of the config of the same variant.
         out: The file to write.
         key_map (type[KeyMap]): The system's map of names.

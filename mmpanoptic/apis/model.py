@@ -11,7 +11,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmpanoptic.checkpoints.loading import CheckpointError, load_checkpoint
+from mmpanoptic.checkpoints.errors import CheckpointError
+from mmpanoptic.checkpoints.loading import load_checkpoint
+from mmpanoptic.checkpoints.published import load_for_model, needs_model
 from mmpanoptic.engine.config import (
     explained_build_errors,
     label_table_of,
@@ -38,8 +40,8 @@ def init_model(
 
     Args:
         config: Path, name of a shipped config, or a loaded config.
-        checkpoint: Path or URL, see :func:`mmpanoptic.checkpoints.loading.load_checkpoint`; None
-            leaves the weights random.
+        checkpoint: Path or address, see :func:`mmpanoptic.checkpoints.published.load_for_model`;
+            None leaves the weights random.
         device: Default: the first CUDA device if there is one, else the CPU.
         cfg_options (Mapping | None): Values that replace those of the config, as
             ``{"model.backbone.depth": 50}``.
@@ -55,7 +57,8 @@ def init_model(
     """
     cfg = config.copy() if isinstance(config, Config) else get_config(config)
     apply_options(cfg, cfg_options or {})
-    content = load_checkpoint(checkpoint, trust=trust) if checkpoint is not None else {}
+    is_foreign = checkpoint is not None and needs_model(checkpoint)
+    content = load_checkpoint(checkpoint, trust=trust) if checkpoint and not is_foreign else {}
     stored = stored_label_table(content)
     meta = None if stored is None else {**content["meta"]["dataset_meta"], **stored.to_metainfo()}
     cfg = resolve_config(cfg, dataset_meta=meta)
@@ -64,6 +67,8 @@ def init_model(
     init_default_scope("mmpanoptic")
     with explained_build_errors():
         model = MODELS.build(cfg.model)
+    if checkpoint is not None and is_foreign:
+        content = load_for_model(model, checkpoint, trust)
     if checkpoint is not None:
         _load_weights(model, content, checkpoint)
     model.cfg, model.dataset_meta = cfg, meta

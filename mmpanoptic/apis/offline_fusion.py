@@ -15,6 +15,7 @@ from mmengine.dataset import pseudo_collate
 from torch import nn
 
 from mmpanoptic.checkpoints.loading import CheckpointError, load_checkpoint
+from mmpanoptic.checkpoints.published import needs_model
 from mmpanoptic.engine.config import label_table_of, resolve_config
 from mmpanoptic.models.postprocess.instance_files import (
     SavedInstances,
@@ -167,18 +168,24 @@ def _panoptic_fusion(given: Mapping[str, Any], table: LabelTable) -> dict[str, A
     }
 
 
-def load_semantic_part(model: nn.Module, checkpoint: PathLike, trust: bool = False) -> None:
+def load_semantic_part(
+    model: nn.Module, checkpoint: PathLike, config: Config, trust: bool = False
+) -> None:
     """Load the weights of backbone, neck and semantic head; others in the file are left out.
 
     Args:
         model (nn.Module): Built from a config of :func:`use_saved_instances`.
         checkpoint: Weights of the semantic model or of a panoptic model that contains it.
+        config (Config): The config before, of which published weights (``mmpanoptic://ID``) are.
         trust (bool): As in :func:`mmpanoptic.checkpoints.loading.load_checkpoint`.
 
     Raises:
         CheckpointError: If weights are missing or of another shape.
     """
-    content = load_checkpoint(checkpoint, trust=trust)
+    if needs_model(checkpoint):
+        content = {"state_dict": init_model(config, checkpoint, "cpu").state_dict()}
+    else:
+        content = load_checkpoint(checkpoint, trust=trust)
     weights = content.get("state_dict", content)
     kept = {k: v for k, v in weights.items() if k.partition(".")[0] in SEMANTIC_PARTS}
     try:

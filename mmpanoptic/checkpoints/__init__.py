@@ -1,10 +1,12 @@
 """Checkpoint files: saving, verified loading, published weights and their names."""
 
-from .integrity import CheckpointError, DamagedCheckpointError, verify_checkpoint
+from .errors import CheckpointError, CheckpointMismatchError, DamagedCheckpointError
+from .integrity import verify_checkpoint
 from .loading import load_checkpoint, save_checkpoint
 
 __all__ = [
     "CheckpointError",
+    "CheckpointMismatchError",
     "DamagedCheckpointError",
     "load_checkpoint",
     "save_checkpoint",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 
@@ -53,9 +53,8 @@ PANOPTIC = Layout(
         r"rpn\.anchor_generator\.cell_anchors\.",  # buffers; the config says the same
     ),
 )
-IMAGENET_BACKBONE = Layout(
-    RULES, model=r"rpn_head\.", part=r"backbone\.", dropped=(r"last_conv\.", r"fc\.")
-)
+_IMAGENET_ONLY = (r"last_conv\.", r"fc\.")
+IMAGENET_BACKBONE = Layout(RULES, model=r"rpn_head\.", part=r"backbone\.", dropped=_IMAGENET_ONLY)
 CLASSIFIER = Layout(RULES)
 
 _BLOCK = re.compile(r"backbone\.blocks\.(\d+)\.(?:(\d+)\.)?(?:branch\.(\d)|shortcut)\.(\w+)\.(\w+)")
@@ -73,21 +72,22 @@ class AutoPanopticKeyMap(KeyMap):
         ValueError: If the model's backbone is no ``ShuffleNetV2Plus``.
     """
 
-    layouts = (PANOPTIC, IMAGENET_BACKBONE, CLASSIFIER)
+    layouts: tuple[Layout, ...] = (PANOPTIC, IMAGENET_BACKBONE, CLASSIFIER)
     class_bound = rf"{CLASS_LAYERS}|semantic_head\.score\.|head\.fc\."
     nameless = ((r"(backbone\.)?neck\.", "the neck must be mmdet.FPN with GN"),)
 
     def __init__(self, model: nn.Module) -> None:
-        self.backbone = cast("Any", model.backbone)
-        if not hasattr(self.backbone, "blocks") or not hasattr(self.backbone, "ops"):
+        backbone: Any = model.backbone
+        self.backbone = backbone
+        if not hasattr(backbone, "blocks") or not hasattr(backbone, "ops"):
             raise ValueError(
                 f"released Auto-Panoptic weights need a ShuffleNetV2Plus, the config's backbone is "
-                f"a {type(self.backbone).__name__}; choose one of configs/auto_panoptic"
+                f"a {type(backbone).__name__}; choose one of configs/auto_panoptic"
             )
-        self.is_supernet = isinstance(self.backbone.blocks[0], ChoiceModule)
+        self.is_supernet = isinstance(backbone.blocks[0], ChoiceModule)
         self.block_names = [
             f"{stage}{letter}"
-            for stage, depth in enumerate(self.backbone.depths, 1)
+            for stage, depth in enumerate(backbone.depths, 1)
             for letter in string.ascii_lowercase[:depth]
         ]
         super().__init__(model)
@@ -102,11 +102,11 @@ class AutoPanopticKeyMap(KeyMap):
             return theirs
         return theirs.replace("backbone.", "backbone.body.").replace("fpn.", "backbone.fpn.", 1)
 
-    def arrange(self, ours: str, value: Any) -> Any:
+    def arrange(self, ours: str, value: Any, layout: Layout) -> Any:
         """Move the background."""
         return background_last(ours, value)
 
-    def restore(self, ours: str, value: Any) -> Any:
+    def restore(self, ours: str, value: Any, layout: Layout) -> Any:
         """Move the background back."""
         return background_first(ours, value)
 
@@ -119,3 +119,9 @@ class AutoPanopticKeyMap(KeyMap):
         chosen = self.backbone.ops[int(op) if op else self.backbone.choices[int(block)]]
         core = f"{core}_{chosen}_branch2{string.ascii_lowercase[int(part)]}"
         return f"{folder}conv.{part}.{BLOCK_LAYERS[layer].format(core)}.{leaf}"
+
+
+class SearchedBackboneKeyMap(AutoPanopticKeyMap):
+    """Names of the same classifiers, for the backbone of any model."""
+
+    layouts = (Layout(RULES, part=r"backbone\.", dropped=_IMAGENET_ONLY),)

@@ -12,9 +12,7 @@ import torch
 
 from .foreign_weights import read_foreign_weights, take_normalisation
 from .key_map import KeyMap
-from .loading import load_checkpoint, save_checkpoint
-
-PathLike = str | os.PathLike[str]
+from .loading import PathLike, load_checkpoint, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,7 @@ def convert_published(
     drop: Sequence[str] = (),
     new_classes: bool = False,
     initial: bool = False,
+    meta: dict[str, Any] | None = None,
 ) -> Conversion:
     """Convert published weights; every tensor is placed, or dropped and listed.
 
@@ -64,6 +63,7 @@ def convert_published(
         drop (Sequence[str]): Regular expressions of names to drop.
         new_classes (bool): The model's classes are others: leave out what depends on them.
         initial (bool): The weights start a training, see :meth:`KeyMap.place`.
+        meta (dict | None): What else the file says of itself.
 
     Returns:
         Conversion: What was done.
@@ -77,7 +77,9 @@ def convert_published(
     taken = take_normalisation(state, *normalisation) if normalisation else []
     placement = key_map.place(state, drop, new_classes, initial)
     is_complete = placement.tensors.keys() == key_map.shapes.keys()
-    meta = {"dataset_meta": dataset_meta()} if dataset_meta and is_complete else {}
+    meta = {"converted": os.fspath(source), **(meta or {})}
+    if dataset_meta and is_complete:
+        meta["dataset_meta"] = dataset_meta()
     # A tensor that is a view would be saved with all of its storage.
     weights = {name: torch.as_tensor(v).clone() for name, v in placement.tensors.items()}
     save_checkpoint({"meta": meta, "state_dict": weights}, out)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .key_map import CheckpointMismatchError
-from .loading import CheckpointError, load_checkpoint
-from .restricted_pickle import load_weights_pickle
+from .errors import CheckpointError, CheckpointMismatchError
+from .reading import read_file
+from .weights import is_address, locate
 
 _ENVELOPES = ("model", "state_dict", "blobs")
 _MEAN, _STD = "pixel_mean", "pixel_std"
@@ -24,17 +23,34 @@ def read_foreign_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read the tensors of a checkpoint of another code base; code from it never runs.
 
     Args:
-        path: A pickle of NumPy arrays or tensors, or a file of ``torch.save``; the tensors may
-            lie under ``model``, ``state_dict`` or ``blobs`` (Detectron), and all their names may
-            begin with ``module.``.
+        path: A local file in one of the formats of :func:`.reading.read_file`, or an address of
+            :func:`.weights.remote_file`.
 
     Returns:
-        dict[str, Tensor]: Tensors on the CPU by name.
+        dict[str, Tensor]: Tensors on the CPU by name, see :func:`unwrap`.
 
     Raises:
         CheckpointError: If the file is missing, damaged, unsafe, or holds no tensors by name.
     """
-    content = _read(Path(path))
+    text = os.fspath(path)
+    local = locate(text).path if is_address(text) else Path(text).expanduser()
+    return unwrap(read_file(local, trust=True), path)
+
+
+def unwrap(content: Any, path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Take the tensors out of a checkpoint of another code base.
+
+    Args:
+        content (Any): The tensors or arrays by name; they may lie under ``model``, ``state_dict``
+            or ``blobs`` (Detectron), and all their names may begin with ``module.``.
+        path: Where it comes from, for messages.
+
+    Returns:
+        dict[str, Tensor]: Tensors by name.
+
+    Raises:
+        CheckpointError: If it holds something else.
+    """
     for key in _ENVELOPES:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -53,13 +69,6 @@ def read_foreign_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     return tensors
-
-
-def _read(path: Path) -> Any:
-    """Tell a plain pickle from a file of ``torch.save``, which may be called .pkl as well."""
-    if path.suffix != ".pkl" or zipfile.is_zipfile(path):
-        return load_checkpoint(path, trust=True)
-    return load_weights_pickle(path)
 
 
 def take_normalisation(

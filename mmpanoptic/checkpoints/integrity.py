@@ -10,6 +10,8 @@ from typing import IO, Any, BinaryIO, cast
 
 import torch
 
+from .errors import CheckpointError, DamagedCheckpointError
+
 # The archive's comment, which is the very end of the file, holds the checksum of all that comes
 # before it. Readers of zip files pass over a comment: such a file is an ordinary checkpoint.
 _LABEL = b"mmpanoptic sha256 "
@@ -24,14 +26,6 @@ _OTHER_FILES = (
     (b"<", "it is a web page or XML, no checkpoint"),
     (b"\0\0\0\0", "it begins with zeros, as after a power cut"),
 )
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint is missing, damaged, unsafe or does not fit; the message says what to do."""
-
-
-class DamagedCheckpointError(CheckpointError):
-    """A checkpoint file is cut off or changed; another copy of it may be whole."""
 
 
 def write_sealed(checkpoint: dict[str, Any], file: BinaryIO) -> None:

@@ -10,14 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from .errors import CheckpointMismatchError
+
 Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 """Patterns of our names and what they become, as in :func:`re.sub`; applied one after the other."""
 
 _COUNTER = ".num_batches_tracked"
-
-
-class CheckpointMismatchError(ValueError):
-    """The tensors of a checkpoint are not those of the model."""
 
 
 @dataclass(frozen=True)
@@ -114,16 +112,17 @@ class KeyMap:
             ours = re.sub(pattern, replacement, ours)
         return ours
 
-    def arrange(self, ours: str, value: Any) -> Any:
+    def arrange(self, ours: str, value: Any, layout: Layout) -> Any:
         """Turn a published tensor into that of our model, see :meth:`restore`."""
         return value
 
-    def restore(self, ours: str, value: Any) -> Any:
+    def restore(self, ours: str, value: Any, layout: Layout) -> Any:
         """Reverse :meth:`arrange`.
 
         Args:
             ours (str): Our name of the tensor.
             value (Any): The tensor or array.
+            layout (Layout): The naming.
 
         Returns:
             Any: The published tensor or array.
@@ -188,7 +187,9 @@ class KeyMap:
         counters = {t for t in wanted.values() if t.endswith(_COUNTER)} - values.keys()
         values |= {name: torch.zeros((), dtype=torch.int64) for name in counters}
         check_names(values, wanted.values())
-        tensors = {ours: self.arrange(ours, values[theirs]) for ours, theirs in wanted.items()}
+        tensors = {
+            ours: self.arrange(ours, values[theirs], layout) for ours, theirs in wanted.items()
+        }
         check_shapes(tensors, self.shapes)
         return Placement(tensors, len(counters), dropped)
 
@@ -211,11 +212,12 @@ class KeyMap:
         Raises:
             CheckpointMismatchError: If tensors are missing, unexpected or of another shape.
         """
-        names = self.names(layout) if layout else self.published
+        layout = layout or self.fitting[0]
+        names = self.names(layout)
         kept = {n: v for n, v in state.items() if self.counts_batches or not n.endswith(_COUNTER)}
         check_names(kept, names)
         check_shapes(kept, self.shapes)
-        return {theirs: self.restore(ours, kept[ours]) for ours, theirs in names.items()}
+        return {theirs: self.restore(ours, kept[ours], layout) for ours, theirs in names.items()}
 
     def _present(self, wanted: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, str]:
         """Reduce names to those of the groups of which a checkpoint holds something."""

@@ -61,6 +61,9 @@ class RapKeyMap(KeyMap):
         r"rpn_head\.",
         r"roi_head\.bbox_head\.",
         r"roi_head\.mask_head\.",
+        r"semantic_head\.",
+        r"roi_head\.relation_head\.",
+        r"roi_head\.occlusion_head\.",
     )
     nameless = ((r"neck\.", "the neck must be mmdet.FPN without norm layers"),)
     counts_batches = False
@@ -90,11 +93,11 @@ class RapKeyMap(KeyMap):
         level, conv, layer = map(int, branch.groups()[:3])
         return f"semantic_head.semantic_seq{self.coarsest - level}.{4 * conv + layer}.{branch[4]}"
 
-    def arrange(self, ours: str, value: Any) -> Any:
+    def arrange(self, ours: str, value: Any, layout: Layout) -> Any:
         """Move the background."""
         return background_last(ours, value)
 
-    def restore(self, ours: str, value: Any) -> Any:
+    def restore(self, ours: str, value: Any, layout: Layout) -> Any:
         """Move the background back."""
         return background_first(ours, value)
 

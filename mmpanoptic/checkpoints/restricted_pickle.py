@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .loading import CheckpointError, DamagedCheckpointError
+from .errors import CheckpointError, DamagedCheckpointError
 
 _NUMERIC = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
 _BROKEN = (

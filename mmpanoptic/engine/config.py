@@ -1,4 +1,4 @@
-"""Fill the placeholders of a config: its own variables and the dataset's class counts."""
+"""Fill the placeholders of a config: its variables, the dataset's class counts, feature maps."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..datasets.label_tables import merge_metainfo, table_from_metainfo
 from ..structures import LabelTable
 from ..utils.format_errors import PanopticFormatError
 from .config_keys import did_you_mean
+from .feature_maps import FEATURE_MAPS, measure_feature_maps
 
 CLASS_COUNTS: dict[str, Callable[[LabelTable], Any]] = {
     "num_classes": len,
@@ -29,6 +30,9 @@ CLASS_COUNTS: dict[str, Callable[[LabelTable], Any]] = {
 }
 """Placeholders that stand for a number or list of the dataset's label table."""
 
+LATER = {*CLASS_COUNTS, *FEATURE_MAPS}
+"""Placeholders that are no variables of the config."""
+
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
@@ -36,9 +40,10 @@ def resolve_config(cfg: Config, dataset_meta: Mapping[str, Any] | None = None) -
     """Replace every string ``"$name"`` of a config by the value it stands for.
 
     ``$num_classes``, ``$num_things``, ``$num_stuff``, ``$thing_labels`` and ``$stuff_labels`` come
-    from the dataset's label table; any other name is a top-level variable of the config, so that
-    ``--cfg-options data_root=... max_iters=...`` reaches every place. ``"$max_iters*2/3-1"`` takes
-    a share, rounded down, and then subtracts.
+    from the dataset's label table, ``$feature_channels`` and ``$feature_strides`` from the model's
+    backbone; any other name is a top-level variable of the config, so that ``--cfg-options
+    data_root=... max_iters=...`` reaches every place. ``"$max_iters*2/3-1"`` takes a share, rounded
+    down, and then subtracts.
 
     Args:
         cfg (Config): Whole config; changed in place.
@@ -50,10 +55,13 @@ def resolve_config(cfg: Config, dataset_meta: Mapping[str, Any] | None = None) -
         Config: ``cfg`` without placeholders. No file is read if none needs the label table.
 
     Raises:
-        ConfigError: If a placeholder has an unknown name, or there is no dataset to ask.
+        ConfigError: If a placeholder has an unknown name, or there is no dataset or backbone to
+            ask.
     """
     for key, value in resolve_variables(cfg).items():
         cfg[key] = value
+    if any(match[1] in FEATURE_MAPS for match in placeholders(cfg.get("model"))):
+        cfg.model = _replace(cfg.model, _feature_maps_of(cfg.model), "model", set(CLASS_COUNTS))
     if next(placeholders(cfg.get("model")), None) is None:
         return cfg
     table = LabelTable.from_metainfo(dataset_meta) if dataset_meta else label_table_of(cfg)
@@ -74,13 +82,18 @@ def resolve_variables(cfg: Config) -> ConfigDict:
     Raises:
         ConfigError: If a placeholder has an unknown name.
     """
-    variables = {key: value for key, value in cfg.items() if key not in CLASS_COUNTS}
+    variables = {key: value for key, value in cfg.items() if key not in LATER}
     return ConfigDict(
-        {
-            key: _replace(value, variables, key, keep=set(CLASS_COUNTS))
-            for key, value in variables.items()
-        }
+        {key: _replace(value, variables, key, keep=LATER) for key, value in variables.items()}
     )
+
+
+def _feature_maps_of(model: Mapping[str, Any]) -> dict[str, list[int]]:
+    backbone = model.get("backbone")
+    if not backbone:
+        raise ConfigError(f"{', '.join('$' + name for name in FEATURE_MAPS)} need model.backbone")
+    with explained_build_errors():
+        return measure_feature_maps(backbone)
 
 
 def label_table_of(cfg: Config) -> LabelTable:
@@ -112,7 +125,7 @@ def _replace(node: Any, values: Mapping[str, Any], place: str, keep: set[str]) -
         return node
     name, share, whole, addend = match.groups()
     if name not in values or values[name] == node:
-        known = ", ".join(f"${key}" for key in (*CLASS_COUNTS, *sorted(values)))
+        known = ", ".join(f"${key}" for key in (*CLASS_COUNTS, *FEATURE_MAPS, *sorted(values)))
         raise ConfigError(f"{place} = {node!r} names nothing; known here: {known}")
     value = _replace(values[name], values, place, keep)  # a variable may hold placeholders, too
     if share:

@@ -13,12 +13,10 @@ from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, get_rank, is_main_process
 from mmengine.runner.checkpoint import load_state_dict
 
-from mmpanoptic.checkpoints.loading import (
-    POINTER,
-    CheckpointError,
-    load_checkpoint,
-    verify_checkpoint,
-)
+from mmpanoptic.checkpoints.errors import CheckpointError
+from mmpanoptic.checkpoints.integrity import verify_checkpoint
+from mmpanoptic.checkpoints.loading import POINTER, load_checkpoint
+from mmpanoptic.checkpoints.published import load_for_model, needs_model
 
 from ..datasets.seeding import derive_seed
 from ..utils.files import atomic_write
@@ -124,8 +122,15 @@ class ResumeMixin:
     def _load_ahead(cfg: Config) -> tuple[str, dict[str, Any]] | None:
         """Read the checkpoint that a config names, whose label table numbers the classes."""
         path = cfg.get("load_from")
-        if not path:
+        if not path or needs_model(path):
             return None
+        stage = re.match(r"work_dirs/([^/]+)/", str(path))
+        if stage and not Path(path).exists():
+            raise CheckpointError(
+                f"there is no checkpoint {path}, which the config starts from: it is what "
+                f"{stage[1]} writes. Train that first, or name other weights with --cfg-options "
+                "load_from=FILE"
+            )
         return path, load_checkpoint(path, trust=bool(cfg.get("trust_checkpoint", False)))
 
     def load_or_resume(self: Any) -> None:
@@ -182,7 +187,8 @@ class ResumeMixin:
         """Load the model's weights.
 
         Args:
-            filename (str): Path or URL, see :func:`mmpanoptic.checkpoints.loading.load_checkpoint`.
+            filename (str): Path or address, see
+                :func:`mmpanoptic.checkpoints.published.load_for_model`.
             map_location: As in :func:`torch.load`.
             strict (bool): Insist on equal names and shapes.
             revise_keys (Sequence): Regular expressions and replacements for the names.
@@ -195,12 +201,10 @@ class ResumeMixin:
         """
         trust = bool(self.cfg.get("trust_checkpoint", False))
         ahead, self._loaded = self._loaded, None
-        if ahead is not None and ahead[0] == filename:
-            checkpoint = ahead[1]
-        else:
-            checkpoint = load_checkpoint(filename, map_location, trust)
-        if "state_dict" not in checkpoint:
-            checkpoint = {"state_dict": checkpoint}
+        content = ahead[1] if ahead is not None and ahead[0] == filename else None
+        starts = not (self._resume or self._must_be_whole)
+        model = bare_model(self.model)
+        checkpoint = load_for_model(model, filename, trust, starts, map_location, content)
         weights = checkpoint["state_dict"]
         metadata = getattr(weights, "_metadata", None)
         for pattern, replacement in revise_keys:
@@ -211,7 +215,7 @@ class ResumeMixin:
         self._check_fit(filename, weights, strict)
         self._check_classes(filename, checkpoint)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        load_state_dict(bare_model(self.model), checkpoint["state_dict"], strict=False)
+        load_state_dict(model, checkpoint["state_dict"], strict=False)
         self._has_loaded = True
         self.logger.info(f"Load checkpoint from {filename}")
         if self._resume:

@@ -30,7 +30,8 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmpanoptic.checkpoints.loading import install_safe_loading, save_checkpoint
+from mmpanoptic.checkpoints.loading import save_checkpoint
+from mmpanoptic.checkpoints.published import install_safe_loading
 from mmpanoptic.registry import RUNNERS, placeholders
 from mmpanoptic.version import __version__
 

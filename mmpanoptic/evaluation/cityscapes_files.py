@@ -149,7 +149,7 @@ def read_instance_list(
     """
     found = []
     folder = Path(os.path.abspath(root if root is not None else Path(path).parent))
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), 1):
         if not line.strip():
             continue
         fields = line.strip().rsplit(maxsplit=2)

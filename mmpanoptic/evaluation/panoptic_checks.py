@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmpanoptic.structures import MAX_ID, VOID_ID, FlatRuns, lookup_sorted
+from mmpanoptic.utils.coco_file import is_number
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
 
 from .panoptic_quality import UNLISTED, Categories, ImageMatch, SegmentMap
@@ -93,7 +94,7 @@ def check_ground_truth_values(
     """Check the types of ``area``, ``iscrowd`` and ``category_id`` where they are given."""
     before = len(problems.errors)
     tests = {
-        "area": lambda v: isinstance(v, int | float) and np.isfinite(v),
+        "area": is_number,
         "category_id": lambda v: isinstance(v, int | float | str),
     }
     for name, test in tests.items():

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmpanoptic.utils import read_json
-from mmpanoptic.utils.files import is_inside
+from mmpanoptic.utils.files import is_file_name, is_inside
 from mmpanoptic.utils.format_errors import (
     FormatProblem,
     PanopticFormatError,
@@ -271,8 +271,8 @@ def _has_files(annotation: Mapping[str, Any], needed: Iterable[str], problems: P
         problems.error("missing_field", f"the annotation lacks {', '.join(lacking)}")
         return False
     name = annotation["file_name"]
-    if not isinstance(name, str) or not name:
-        problems.error("bad_field", f"file_name must be text, got {name!r}")
+    if not is_file_name(name):
+        problems.error("bad_field", f"file_name must be a file name, got {name!r}")
         return False
     if not is_inside(name):
         problems.error("unsafe_path", f"file_name {name!r} leads out of its folder")

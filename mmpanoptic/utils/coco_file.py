@@ -13,9 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .files import is_inside, read_json
+from .files import is_file_name, is_inside, read_json
 from .format_errors import FormatProblem, PanopticFormatError
 from .segmentations import check_segmentation, pack
+
+MAX_SIDE = 1 << 20
+"""Sides of the largest images that OpenCV reads."""
+
+_MOST_PIXELS = 1 << 30
 
 ImageKey = tuple[type, Any]
 """Type and value of an id, so that 1 and "1" stay apart."""
@@ -86,6 +91,11 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def is_side(value: Any) -> bool:
+    """Tell whether a value is a height or width: a whole number of pixels that OpenCV reads."""
+    return type(value) is int and 0 < value <= MAX_SIDE
+
+
 def is_box(value: Any) -> bool:
     """Tell whether a value is a box: ``[x, y, width, height]``, finite numbers."""
     return isinstance(value, list | tuple) and len(value) == 4 and all(map(is_number, value))
@@ -152,7 +162,7 @@ class CocoFile:
 
     def check_name(self, name: Any, place: str, image_id: Any) -> bool:
         """Check a relative file name."""
-        if not isinstance(name, str) or not name.strip() or "\0" in name:
+        if not is_file_name(name):
             self.add("bad_field", f"{place} must be a file name, got {name!r}", image_id)
         elif not is_inside(name):
             self.add("unsafe_path", f"{place} {name!r} leads out of its folder", image_id)
@@ -195,13 +205,17 @@ class CocoFile:
         usable = self.check_name(image["file_name"], f"{place}.file_name", image_id)
         for field in ("height", "width"):
             usable = self._check_side(image, field, place, sized) and usable
-        return usable
+        pixels = (image.get("height") or 0) * (image.get("width") or 0) if usable else 0
+        if pixels > _MOST_PIXELS:
+            detail = f"{place} has {pixels} pixels; OpenCV reads images of up to {_MOST_PIXELS}"
+            self.add("bad_field", detail, image_id)
+        return usable and pixels <= _MOST_PIXELS
 
     def _check_side(self, image: Mapping[str, Any], field: str, place: str, due: bool) -> bool:
         side = image.get(field)
-        if (type(side) is int and side > 0) or (side is None and not due):
+        if is_side(side) or (side is None and not due):
             return True
-        detail = f"{place}.{field} must be a whole number of pixels above 0, got {side!r}"
+        detail = f"{place}.{field} must be a whole number of pixels, 1..{MAX_SIDE}, got {side!r}"
         self.add("bad_field", detail, image["id"])
         return False
 
@@ -315,7 +329,8 @@ def check_annotations(
                 checked["segmentation"] = check_segmentation(entry["segmentation"], *size)
             except ValueError as error:
                 reader.add("bad_segmentation", f"{place}.segmentation {error}", image_id)
-        if len(reader.problems) == before:
+        known = image is not None and key_of(entry["category_id"]) in reader.names
+        if known and len(reader.problems) == before:
             yield checked
 
 

@@ -147,6 +147,17 @@ def read_json(
         raise ValueError(f"{path} is not a valid JSON file: it is nested too deep") from error
 
 
+def is_file_name(name: Any) -> bool:
+    """Tell whether a value can name a file: text that is not blank and that a file system holds."""
+    if not isinstance(name, str) or not name.strip() or "\0" in name:
+        return False
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # half of a character, as "\ud800" in a JSON
+        return False
+    return True
+
+
 def is_inside(name: str) -> bool:
     """Tell whether a relative file name stays inside the folder that it is joined to."""
     name = name.replace("\\", "/")

@@ -23,7 +23,7 @@ PART_SUFFIX = ".part"
 
 _MAX_CHUNK = 16
 
-Tracker = Callable[[Iterable[Any], str, int], Iterable[Any]]
+Tracker = Callable[[Iterable[Any], str, int | None], Iterable[Any]]
 _trackers: list[Tracker] = []
 
 
@@ -46,6 +46,20 @@ def shown_by(tracker: Tracker) -> Iterator[None]:
         yield
     finally:
         _trackers.pop()
+
+
+def show(items: Iterable[Item], label: str, total: int | None) -> Iterable[Item]:
+    """Show how far a loop is as :func:`shown_by` says; outside of it return the items as they are.
+
+    Args:
+        items (Iterable): What the loop goes through.
+        label (str): Text beside the bar.
+        total (int | None): Number of items, if known.
+
+    Returns:
+        Iterable: The items.
+    """
+    return _trackers[-1](items, label, total) if _trackers else items
 
 
 def run(
@@ -79,9 +93,7 @@ def run(
     else:
         results = _run_in_processes(function, items, min(nproc, len(items)))
     # The workers have started: no fork happens while the thread of a bar runs.
-    if label and items and _trackers:
-        results = iter(_trackers[-1](results, label, len(items)))
-    yield from results
+    yield from show(results, label, len(items)) if label and items else results
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:

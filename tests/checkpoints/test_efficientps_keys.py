@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from mmpanoptic.checkpoints.backbone_keys import BackboneKeyMap
 from mmpanoptic.checkpoints.efficientps_keys import EfficientPSKeyMap
-from mmpanoptic.checkpoints.key_map import CheckpointMismatchError
+from mmpanoptic.checkpoints.errors import CheckpointMismatchError
 from mmpanoptic.registry import MODELS
 from tests.golden import golden_dir
 from tests.parity.test_efficientps import published_weights
@@ -75,7 +76,7 @@ def test_imagenet_weights_of_both_code_bases_are_placed(flat):
     state = foreign(model, flat)
     junk = "_blocks.0._se_reduce.weight" if flat else "blocks.0.0.se.conv_reduce.weight"
     extra = {junk: torch.zeros(3), ("_fc" if flat else "classifier") + ".bias": torch.zeros(10)}
-    ours = EfficientPSKeyMap(model).to_ours({**state, **extra})
+    ours = BackboneKeyMap(model).to_ours({**state, **extra})
     assert ours.keys() == model.state_dict().keys()
     for name, value in model.state_dict().items():
         norm = name.endswith(".bn.weight")

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from mmpanoptic.checkpoints.efficientps_keys import EfficientPSKeyMap
-from mmpanoptic.checkpoints.key_map import CheckpointMismatchError, KeyMap, Layout
+from mmpanoptic.checkpoints.errors import CheckpointMismatchError
+from mmpanoptic.checkpoints.key_map import KeyMap, Layout
 from mmpanoptic.registry import MODELS
 from tests.checkpoints.test_efficientps_keys import heads
 

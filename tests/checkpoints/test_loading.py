@@ -8,7 +8,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 
-from mmpanoptic.checkpoints.loading import (
+from mmpanoptic.checkpoints import (
     CheckpointError,
     DamagedCheckpointError,
     load_checkpoint,
@@ -114,33 +114,6 @@ def test_trust_does_not_open_getattr(tmp_path):
     torch.save({"x": Probe()}, tmp_path / "probe.pth")
     with pytest.raises(CheckpointError):
         load_checkpoint(tmp_path / "probe.pth", trust=True)
-
-
-@pytest.mark.parametrize(
-    "url", ["http://a.org/m-0123456789.pth", "https://a.org/model.pth", "torchvision://resnet50"]
-)
-def test_urls_that_cannot_be_checked_are_refused(url):
-    with pytest.raises(CheckpointError, match="Download the file yourself"):
-        load_checkpoint(url)
-
-
-def test_a_url_with_a_hash_is_downloaded_once_and_checked(tmp_path, monkeypatch, file):
-    import hashlib
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:10]
-    calls = []
-
-    def download(url, target, hash_prefix, progress):
-        calls.append((url, hash_prefix))
-        with open(target, "wb") as out:
-            out.write(file.read_bytes())
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    url = f"https://a.org/model-{digest}.pth"
-    assert load_checkpoint(url)["meta"] == {"iter": 1}
-    assert load_checkpoint(url)["meta"] == {"iter": 1}
-    assert calls == [(url, digest)]
 
 
 def test_a_runs_folder_stands_for_its_newest_checkpoint_even_when_moved(tmp_path):

@@ -3,7 +3,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mmpanoptic.checkpoints.key_map import CheckpointMismatchError
+from mmpanoptic.checkpoints.backbone_keys import BackboneKeyMap
+from mmpanoptic.checkpoints.errors import CheckpointMismatchError
 from mmpanoptic.checkpoints.panoptic_deeplab_keys import PanopticDeepLabKeyMap
 from mmpanoptic.registry import MODELS
 from tests.models.builders import tiny_config
@@ -79,13 +80,13 @@ def test_missing_unexpected_and_misshaped_tensors_are_named(model):
 
 
 def test_backbone_checkpoints_lack_the_prefix_and_may_hold_a_classifier(model):
-    key_map = PanopticDeepLabKeyMap(model)
-    published = key_map.to_published(model.state_dict())
+    published = PanopticDeepLabKeyMap(model).to_published(model.state_dict())
     source = {
         name.removeprefix("backbone."): value
         for name, value in published.items()
         if name.startswith("backbone.")
     }
+    key_map = BackboneKeyMap(model)
     ours = key_map.to_ours({**source, "stem.fc.weight": torch.zeros(3)})
     assert ours.keys() == {n for n in model.state_dict() if n.startswith("backbone.")}
     with pytest.raises(CheckpointMismatchError, match=r"1 are unexpected \(head\.w"):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmpanoptic.checkpoints.detectron_keys import background_last, is_detectron, name_blobs
-from mmpanoptic.checkpoints.key_map import CheckpointMismatchError
+from mmpanoptic.checkpoints.errors import CheckpointMismatchError
 from mmpanoptic.checkpoints.rap_keys import RapKeyMap
 from mmpanoptic.registry import MODELS
 from tests.models.two_stage_builders import tiny_two_stage

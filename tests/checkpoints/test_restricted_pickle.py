@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmpanoptic.checkpoints.loading import CheckpointError, DamagedCheckpointError
+from mmpanoptic.checkpoints.errors import CheckpointError, DamagedCheckpointError
 from mmpanoptic.checkpoints.restricted_pickle import load_weights_pickle
 
 

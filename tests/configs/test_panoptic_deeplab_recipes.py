@@ -129,7 +129,7 @@ def test_optimizer_and_schedule_are_the_published_ones(name):
     assert cfg.param_scheduler[0]["end"] == 1001
     assert "clip_grad" not in cfg.optim_wrapper
     assert cfg.default_hooks.checkpoint.interval == 5000
-    assert cfg.load_from.startswith("checkpoints/imagenet_")
+    assert cfg.load_from.startswith("mmpanoptic://imagenet/")
     constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
         {
             "type": "DefaultOptimWrapperConstructor",

@@ -13,7 +13,6 @@ from mmpanoptic.datasets.shapes.catalog import SHAPES_TABLE as TABLE
 from mmpanoptic.evaluation import PanopticQualityMetric, SemanticIoUMetric
 from mmpanoptic.structures import make_panoptic_data
 from mmpanoptic.utils.panoptic_png import encode_panoptic_png
-from mmengine.structures import PixelData
 
 folder, cache_mb = Path(sys.argv[1]), float(sys.argv[2])
 rng, kinds = np.random.default_rng(0), []
@@ -49,7 +48,7 @@ for number in range(1, 10_001):
     sample = {
         "sample_idx": number, "img_id": number, "img_path": str(link), "seg_map_path": str(link),
         "segments_info": info, "pred_panoptic_seg": panoptic,
-        "pred_sem_seg": PixelData(sem_seg=classes), "gt_sem_seg": PixelData(sem_seg=classes),
+        "pred_sem_seg": {"sem_seg": classes}, "gt_sem_seg": {"sem_seg": classes},
     }
     for metric in metrics:
         metric.process(None, [sample])

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mmpanoptic.checkpoints.cops_keys import CopsKeyMap
-from mmpanoptic.checkpoints.key_map import CheckpointMismatchError
+from mmpanoptic.checkpoints.errors import CheckpointMismatchError
 from mmpanoptic.registry import MODELS
 from tests.models.builders import make_batch
 from tests.models.cops_builders import DISTANCES, tiny_cops

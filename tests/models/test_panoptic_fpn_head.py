@@ -44,6 +44,26 @@ def test_labels_become_channels():
 def test_the_number_of_levels_is_checked():
     with pytest.raises(ValueError, match="num_levels=3, but the neck gives 2"):
         make_head()(pyramid(8, 8)[:2])
+    levels = pyramid(8, 8)
+    assert torch.equal(make_head()(levels), make_head()((*levels, torch.randn(1, 6, 1, 1))))
+
+
+def test_convolutions_and_enlargement_can_be_those_of_mmdet():
+    published, plain = make_head(), make_head(conv_bias=False, align_corners=False)
+    without = {name for name in published.state_dict() if name not in plain.state_dict()}
+    assert without == {
+        f"branches.{level}.{i}.0.bias" for level, i in ((0, 0), (1, 0), (2, 0), (2, 1))
+    }
+    plain.load_state_dict(published.state_dict(), strict=False)
+    for branch in published.branches:
+        for conv in branch:
+            torch.nn.init.zeros_(conv[0].bias)
+    levels = pyramid(8, 8)
+    assert not torch.allclose(plain(levels), published(levels), atol=1e-3)
+    flat = tuple(level.mean((2, 3), keepdim=True).expand_as(level) for level in levels)
+    centre = (..., slice(3, 5), slice(3, 5))  # far from zero padding, enlargement changes nothing
+    published.align_corners = False
+    assert torch.equal(plain(flat)[centre], published(flat)[centre])
 
 
 def test_unknown_handling_of_padding_is_refused():

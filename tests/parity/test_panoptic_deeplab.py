@@ -14,6 +14,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import PixelData
 
+from mmpanoptic.checkpoints.backbone_keys import BackboneKeyMap
 from mmpanoptic.checkpoints.panoptic_deeplab_keys import PanopticDeepLabKeyMap
 from mmpanoptic.models.fusion_heads import CenterGroupingHead, FullSizeOutputs
 from mmpanoptic.models.instance_heads import make_center_offset_targets
@@ -354,7 +355,7 @@ def test_imagenet_weights_fit_the_backbone(name):
     weights |= {n: np.zeros(shape, np.float32) for n, shape in classifier.items()}
     weights = {n: v for n, v in weights.items() if not n.endswith("num_batches_tracked")}
     model = MODELS.build(VARIANTS[variant](None))
-    ours = PanopticDeepLabKeyMap(model).to_ours(weights)
+    ours = BackboneKeyMap(model).to_ours(weights)
     backbone = {name.removeprefix("backbone."): value for name, value in ours.items()}
     assert backbone.keys() == model.backbone.state_dict().keys()
     counters = [v for n, v in backbone.items() if n.endswith("num_batches_tracked")]

@@ -18,12 +18,19 @@ NAMES = sorted(
 )
 each_tool = pytest.mark.parametrize("name", NAMES)
 
-READ_NOTHING = {"dataset_converters/shapes.py", "dev/demo.py", "dev/search_demo.py"}
+READ_NOTHING = {
+    "dataset_converters/shapes.py",
+    "dev/demo.py",
+    "dev/search_demo.py",
+    "dev/weights_page.py",
+}
 READ_ON_REQUEST = {
+    "weights.py": ["missing"],
     "analysis_tools/benchmark_parts.py": ["missing"],
     "analysis_tools/draw_amwc.py": ["--costs", "missing"],
+    "infer.py": ["missing", "missing"],
 }
-"""Tools whose arguments are all optional, and one that names what is not there."""
+"""Tools whose arguments are optional, or one list, and further ones that name what is not there."""
 HEAVY = ("torch", "torchvision", "mmcv", "mmdet", "mmseg", "matplotlib", "pycocotools")
 HELP = """
 import contextlib, io, json, sys, time

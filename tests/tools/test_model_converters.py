@@ -13,6 +13,8 @@ from tests.apis.tiny_model import CONFIG
 from tests.golden import golden_dir
 
 TOOL = "model_converters/panoptic_deeplab.py"
+BACKBONE_TOOL = "model_converters/backbone.py"
+RECIPE = "panoptic-deeplab_{}_8xb4-90k_cityscapes-512x1024"
 NO_DATA = ("--cfg-options", "data_root=no such folder")
 
 
@@ -149,27 +151,27 @@ def test_files_without_tensors_by_name_are_refused(run_tool, content):
 
 
 IMAGENET = {
-    "xception65": ("imagenet_xception65_tf", {"fc.weight": (10, 8)}),
+    "x65": ("imagenet_xception65_tf", {"fc.weight": (10, 8)}),
     "r52": ("imagenet_r52_d2", {"stem.fc.weight": (10, 8), "stem.fc.bias": (10,)}),
-    "hrnet": ("imagenet_hrnetv2_w48", {}),
+    "h48": ("imagenet_hrnetv2_w48", {}),
 }
 
 
-@pytest.mark.parametrize("tool", IMAGENET)
-def test_imagenet_weights_become_a_backbone(run_tool, tool):
-    manifest, classifier = IMAGENET[tool]
+@pytest.mark.parametrize("backbone", IMAGENET)
+def test_imagenet_weights_become_a_backbone(run_tool, backbone):
+    manifest, classifier = IMAGENET[backbone]
     weights = manifest_weights(manifest)
     weights |= {name: np.zeros(shape, np.float16) for name, shape in classifier.items()}
     state = OrderedDict((name, torch.from_numpy(value)) for name, value in weights.items())
-    if tool == "r52":
+    if backbone == "r52":
         source = dump(run_tool.folder / "x.pkl", {"model": weights, "matching_heuristics": True})
-    elif tool == "hrnet":  # as the seed's converter writes it
+    elif backbone == "h48":  # as the seed's converter writes it
         source = dump(run_tool.folder / "x.pkl", {"model": state, "__author__": "third_party"})
     else:
         source = run_tool.folder / "x.pth"
         torch.save(state, source, _use_new_zipfile_serialization=False)
-    done = run_tool(f"model_converters/{tool}.py", source, "backbone.pth")
-    dropped = 126 if tool == "hrnet" else len(classifier)
+    done = run_tool(BACKBONE_TOOL, source, "backbone.pth", "--config", RECIPE.format(backbone))
+    dropped = 126 if backbone == "h48" else len(classifier)
     assert f"{len(weights) - dropped} tensors written" in done.stdout
     assert f"{dropped} tensors deliberately dropped" in done.stdout
     ours = load_checkpoint("backbone.pth")["state_dict"]
@@ -182,13 +184,14 @@ def test_imagenet_weights_become_a_backbone(run_tool, tool):
     assert total == kept
 
 
-@pytest.mark.parametrize("tool", IMAGENET)
-def test_a_foreign_backbone_is_refused(run_tool, tool):
+@pytest.mark.parametrize("backbone", IMAGENET)
+def test_a_foreign_backbone_is_refused(run_tool, backbone):
     source = dump(run_tool.folder / "x.pkl", {"model": {"a.weight": np.zeros(1, np.float32)}})
-    done = run_tool(f"model_converters/{tool}.py", source, "backbone.pth", status=1)
+    config = RECIPE.format(backbone)
+    done = run_tool(BACKBONE_TOOL, source, "backbone.pth", "--config", config, status=1)
     assert done.stderr.startswith("error: the checkpoint")
 
 
-@pytest.mark.parametrize("tool", ["panoptic_deeplab", *IMAGENET])
+@pytest.mark.parametrize("tool", ["panoptic_deeplab", "backbone"])
 def test_help_shows_examples(run_tool, tool):
     assert "examples:\n" in run_tool(f"model_converters/{tool}.py", "--help").stdout

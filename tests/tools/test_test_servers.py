@@ -75,8 +75,7 @@ def test_cityscapes_gets_pq_iou_and_ap_from_one_pass(cityscapes, run_tool):
     done = run_tool("test.py", *cityscapes, "--out-dir", "out", "--work-dir", "w")
     output = done.stdout + done.stderr
     names = ["coco_panoptic/PQ", "cityscapes_pixel/mIoU", "cityscapes_instance/AP"]
-    last = output.strip().splitlines()[-1]
-    values = {name: float(re.search(rf"{name}: (\S+)", last)[1]) for name in names}
+    values = {name: float(re.findall(rf"{name}: (\S+)", output)[-1]) for name in names}
     gt = Path("data/city/gtFine/val")
     checks = {
         "eval_panoptic.py": (

@@ -64,7 +64,15 @@ BAD = {
     "no height": (drop("images", "height"), "missing_field", "images[0] (id 1) lacks height"),
     "height text": (set_field("images", "height", "48"), "bad_field", "height must be a whole"),
     "height fraction": (set_field("images", "height", 48.0), "bad_field", "got 48.0"),
-    "width 0": (set_field("images", "width", 0), "bad_field", "above 0, got 0"),
+    "width 0": (set_field("images", "width", 0), "bad_field", "1..1048576, got 0"),
+    "width beyond OpenCV": (set_field("images", "width", 10**7), "bad_field", "got 10000000"),
+    "area beyond OpenCV": (
+        lambda c: c["images"][0].update(height=1 << 16, width=1 << 16),
+        "bad_field",
+        "images[0] (id 1) has 4294967296 pixels; OpenCV reads images of up to 1073741824",
+    ),
+    "file name with NUL": (set_field("images", "file_name", "a\0"), "bad_field", "got 'a\\x00'"),
+    "half a character": (set_field("images", "file_name", "\ud800"), "bad_field", "file name"),
     "no file name": (drop("images", "file_name"), "missing_field", "lacks file_name"),
     "empty file name": (set_field("images", "file_name", " "), "bad_field", "must be a file name"),
     "file name null": (set_field("images", "file_name", None), "bad_field", "got None"),
@@ -191,9 +199,9 @@ def test_all_problems_are_collected():
 
     reader, annotations = parse(change)
     kinds = [problem.kind for problem in reader.problems]
-    # The annotation of the broken image is no problem of its own.
+    # The annotation of the broken image is no problem of its own, but cannot be used either.
     assert kinds == ["bad_field", "bad_segmentation", "unknown_category", "missing_field"]
-    assert [annotation["id"] for annotation in annotations] == [17]
+    assert annotations == []
 
 
 @pytest.mark.parametrize("field", ["images", "categories", "annotations"])

@@ -33,7 +33,7 @@ def build_parser() -> cli.Parser:
     parser.add("images", type=Path, metavar="IMAGES", help="folder of the images")
     parser.add("--out-dir", old=["--out"], type=Path, required=True, help="folder of the gallery")
     parser.add("--num", type=cli.at_least(1), default=40, help="images to draw (default 40)")
-    parser.add("--per-image", type=Path, help="JSON of eval_panoptic.py, for captions")
+    parser.take("per_image", help="rows of eval_panoptic.py in JSON, for captions")
     parser.add("--title", default="Ground truth and predictions")
     return parser
 

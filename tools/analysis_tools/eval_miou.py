@@ -66,7 +66,7 @@ def class_names(args: argparse.Namespace) -> list[str]:
     """Read the names of the classes, or number them."""
     if args.classes is None:
         return [str(index) for index in range(args.num_classes)]
-    lines = args.classes.read_text(encoding="utf-8").splitlines()
+    lines = args.classes.read_text(encoding="utf-8-sig").splitlines()
     names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise ValueError(f"{args.classes} names no class; write one name per line")

@@ -10,10 +10,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from mmpanoptic import cli
@@ -24,6 +22,7 @@ from mmpanoptic.evaluation.panoptic_tables import (
     worst_table,
     write_per_image,
 )
+from mmpanoptic.utils import read_json
 
 EXAMPLES = """
   %(prog)s --gt_json_file panoptic_val.json --pred_json_file predictions.panoptic.json
@@ -122,8 +121,8 @@ def check_against_panopticapi(args: argparse.Namespace, result: FileEvaluation) 
 
 def run_panopticapi(evaluation: Any, args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Run the published computation in this process, and leave out its empty groups."""
-    gt = json.loads(Path(args.gt_json_file).read_text(encoding="utf-8"))
-    pred = json.loads(Path(args.pred_json_file).read_text(encoding="utf-8"))
+    gt = read_json(args.gt_json_file)
+    pred = read_json(args.pred_json_file)
     categories = {category["id"]: category for category in gt["categories"]}
     predictions = {annotation["image_id"]: annotation for annotation in pred["annotations"]}
     pairs = [(entry, predictions[entry["image_id"]]) for entry in gt["annotations"]]

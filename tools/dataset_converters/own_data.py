@@ -27,18 +27,17 @@ from mmpanoptic.datasets.converters.own_data import (
     refuse_output,
     refuse_problems,
 )
-from mmpanoptic.datasets.converters.own_foreign import (
-    read_cvat_labels,
-    read_label_studio_labels,
-    read_voc_labels,
-    read_yolo_labels,
-)
+from mmpanoptic.datasets.converters.own_foreign import read_voc_labels, read_yolo_labels
 from mmpanoptic.datasets.converters.own_labelme import read_labelme_labels
 from mmpanoptic.datasets.converters.own_maps import MapOptions, read_map_labels
 from mmpanoptic.datasets.converters.own_masks import read_mask_labels
+from mmpanoptic.datasets.converters.own_programs import read_cvat_labels, read_label_studio_labels
 from mmpanoptic.datasets.converters.painting import OVERLAP_RULES
 from mmpanoptic.datasets.converters.splits import split_at_random, split_by_lists
 from mmpanoptic.utils.format_errors import problems_reported
+
+OVERLAPS = tuple(rule for rule in OVERLAP_RULES if rule != "score")
+"""Own labels have no scores."""
 
 TOOLS = Path(__file__).resolve().parents[1]
 
@@ -66,9 +65,8 @@ def build_parser() -> cli.Parser:
     masks("--background", help="stuff class of pixels without a label (default: void)")
     masks(
         "--overlap",
-        choices=OVERLAP_RULES,
-        default=OVERLAP_RULES[0],
-        help="which of two overlapping ones is on top (default: %(default)s)",
+        choices=OVERLAPS,
+        help=f"which of two overlapping ones is on top, or error (default: {OVERLAPS[0]})",
     )
     parser.add("--split", default="train", help="name of the split (default train)")
     parser.add("--val", type=float, help="images (or share below 1) for the split val; default 0")
@@ -146,7 +144,7 @@ def check_options(args: argparse.Namespace) -> None:
         "--labels": (args.labels, "instances components zero_is_crowd image_suffix label_suffix"),
         "--instances": (args.instances, "instance_suffix"),
         "--coco": (args.coco, "ignore_category"),
-        "polygons and masks": (painted, "background"),
+        "polygons and masks": (painted, "background overlap"),
         "--val": (args.val, "seed"),
     }
     for source, (given, names) in needs.items():
@@ -196,7 +194,7 @@ def convert(args: argparse.Namespace) -> list[object]:
         flags = (args.components, args.zero_is_crowd)
         maps = MapOptions(args.labels, args.instances, *suffixes, *flags)
     background = background_label(classes.table, args.background) if args.background else None
-    options = PaintOptions(classes, args.overlap, background, maps)
+    options = PaintOptions(classes, args.overlap or OVERLAPS[0], background, maps)
     labels = merge_labels(read_labels(args, classes, finder, maps))
     jobs = list_jobs(labels, finder)
     refuse_problems(labels, jobs, args.nproc)

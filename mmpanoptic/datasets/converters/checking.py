@@ -24,7 +24,7 @@ from mmpanoptic.utils.coco_file import (
     load_json_object,
     place_of,
 )
-from mmpanoptic.utils.files import is_inside
+from mmpanoptic.utils.files import is_file_name, is_inside
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
 from mmpanoptic.utils.jobs import run
 from mmpanoptic.utils.panoptic_png import read_panoptic_png
@@ -196,7 +196,7 @@ def _check_image(
 
 
 def _is_safe(name: Any) -> bool:
-    return isinstance(name, str) and bool(name) and is_inside(name)
+    return is_file_name(name) and is_inside(name)
 
 
 def _check_photograph(img_dir: Path, record: dict[str, Any]) -> list[FormatProblem]:

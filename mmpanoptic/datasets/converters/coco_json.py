@@ -9,7 +9,7 @@ from typing import Any
 
 from mmpanoptic.datasets.panoptic_json import PanopticJson, read_categories
 from mmpanoptic.utils import read_json, write_json
-from mmpanoptic.utils.coco_file import InstanceJson, load_json_object
+from mmpanoptic.utils.coco_file import InstanceJson, load_json, load_json_object
 from mmpanoptic.utils.files import refuse_overwriting
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
 
@@ -78,11 +78,17 @@ def read_image_ids(path: Path, known: Collection[Any]) -> list[Any]:
         ValueError: If an id is not one of the set.
     """
     if path.suffix == ".json":
-        content = read_json(path)
-        ids = [image["id"] for image in content["images"]] if isinstance(content, dict) else content
+        content = load_json(path)
+        listed = content.get("images") if isinstance(content, dict) else content
+        entries = listed if isinstance(listed, list) else [None]
+        ids = [entry.get("id") if isinstance(entry, dict) else entry for entry in entries]
+        if not all(type(image_id) in (int, str) for image_id in ids):
+            raise ValueError(
+                f"{path} must hold a list of image ids (whole numbers or text), or images with ids"
+            )
     else:
         by_text = {str(image_id): image_id for image_id in known}
-        words = path.read_text(encoding="utf-8").split()
+        words = path.read_text(encoding="utf-8-sig").split()
         ids = [by_text.get(word.lstrip("0") or "0", by_text.get(word, word)) for word in words]
     unknown = [image_id for image_id in ids if image_id not in set(known)]
     if unknown:

@@ -151,9 +151,10 @@ def _match_categories(
 ) -> dict[Any, int]:
     """Find the class of every category that annotations use; unknown ones are problems."""
     matcher = ClassMatcher(classes)
+    categories = reader.content.get("categories")
     supercategories = {
         key_of(entry.get("id")): entry.get("supercategory")
-        for entry in reader.content.get("categories") or ()
+        for entry in (categories if isinstance(categories, list) else ())
         if isinstance(entry, Mapping)
     }
     labels: dict[Any, int] = {}

@@ -1,43 +1,30 @@
-"""Own data in formats that other libraries read: YOLO, VOC, CVAT, Label Studio.
+"""Own data in YOLO and VOC files, which ``supervision`` reads.
 
-``supervision`` (``pip install 'mmpanoptic[formats]'``) reads YOLO and VOC here. ``datumaro`` (CVAT)
-and ``label-studio-converter`` run as programs of environments of their own: the first one asks for
-another OpenCV and another Pillow, the second one for pandas and nltk.
+It is an optional part: ``pip install 'mmpanoptic[formats]'``.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
-from mmpanoptic.utils.coco_file import load_json
-from mmpanoptic.utils.format_errors import FormatProblem, format_error
+from mmpanoptic.utils.format_errors import FormatProblem
 from mmpanoptic.utils.image_files import IMAGE_SUFFIXES, list_files, list_images
 
 from .class_list import IGNORED, ClassList
 from .label_items import (
     ClassMatcher,
     CocoMask,
-    GivenSize,
     ImageFinder,
     ImageLabels,
     LabelItem,
     LabelSet,
 )
-from .own_coco import CocoOptions, read_coco_labels
 
-_PROGRAMS = {
-    "datum": "pipx install 'datumaro[cli]'",
-    "label-studio-converter": "pipx install label-studio-converter",
-}
 _BOX_NUMBERS = 5
 """A line of YOLO with so many numbers is a class and a box, without a mask."""
 
@@ -67,7 +54,7 @@ def read_yolo_labels(names: Path, finder: ImageFinder, classes: ClassList) -> La
         return _supervision().DetectionDataset.from_yolo(*map(str, paths), force_masks=True)
 
     def refuse(path: Path) -> str | None:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
             if 0 < len(line.split()) <= _BOX_NUMBERS:
                 return f"line {number} is a box, without a polygon: {line[:60]!r}"
         return None
@@ -223,145 +210,3 @@ def _add_detections(
             code = coco_mask.encode(mask.astype("uint8", order="F"))
             code = {"size": list(mask.shape), "counts": code["counts"].decode("ascii")}
             found.items.append(LabelItem(label, (CocoMask(code),), place, place, str(path)))
-
-
-# ---- programs of other environments -----------------------------------------------------------
-
-
-def read_cvat_labels(path: Path, finder: ImageFinder, classes: ClassList) -> LabelSet:
-    """Read "CVAT for images 1.1" XML (polygons, and masks of the brush) through ``datumaro``.
-
-    Args:
-        path: The XML.
-        finder: Of the images, which lie as the XML names them.
-        classes: The class list.
-
-    Returns:
-        LabelSet: As from COCO; masks of the brush are instances.
-
-    Raises:
-        FileNotFoundError: If the program ``datum`` is not there.
-        PanopticFormatError: If it cannot read the file.
-    """
-    with tempfile.TemporaryDirectory(prefix="mmpanoptic-") as name:
-        source, out = Path(name, "in"), Path(name, "out")
-        source.mkdir()
-        shutil.copyfile(path, source / "annotations.xml")
-        (source / "images").symlink_to(finder.folder.resolve(), target_is_directory=True)
-        command = ["convert", "-i", str(source), "-if", "cvat", "-o", str(out)]
-        _run("datum", [*command, "-f", "coco_instances"], path)
-        files = sorted((out / "annotations").glob("instances_*.json"))
-        found = read_coco_labels(files, finder, classes, CocoOptions("instances"))
-    return _of_file(found, path)
-
-
-def read_label_studio_labels(path: Path, finder: ImageFinder, classes: ClassList) -> LabelSet:
-    """Read polygons of a Label Studio JSON through ``label-studio-converter``.
-
-    Args:
-        path: The export ("JSON").
-        finder: Of the images, with or without the eight characters that uploads get.
-        classes: The class list.
-
-    Returns:
-        LabelSet: As from COCO.
-
-    Raises:
-        FileNotFoundError: If the program is not there.
-        PanopticFormatError: If it cannot read the file, or the file has results that it drops.
-    """
-    config = _label_config(load_json(path), path)
-    with tempfile.TemporaryDirectory(prefix="mmpanoptic-") as name:
-        folder = Path(name)
-        (folder / "config.xml").write_text(config, encoding="utf-8")
-        arguments = ["export", "-i", str(path), "-c", str(folder / "config.xml")]
-        _run("label-studio-converter", [*arguments, "-o", name, "-f", "COCO"], path)
-        result = folder / "result.json"
-        content = load_json(result)
-        for image in content["images"]:
-            image["file_name"] = _uploaded_name(image["file_name"], finder)
-        result.write_text(json.dumps(content), encoding="utf-8")
-        found = read_coco_labels([result], finder, classes, CocoOptions())
-    return _of_file(found, path)
-
-
-def _label_config(content: Any, path: Path) -> str:
-    """Write the labelling interface that the results of a Label Studio JSON come from."""
-    controls: dict[tuple[str, str], dict[str, None]] = {}
-    others: dict[str, int] = {}
-    data_key = "image"
-    for task in content if isinstance(content, list) else []:
-        if not isinstance(task, Mapping):
-            raise format_error("bad_field", "every task must be an object", path)
-        data_key = next(iter(task.get("data") or {"image": None}))
-        for annotation in task.get("annotations") or ():
-            for result in annotation.get("result") or ():
-                kind = result.get("type")
-                if kind != "polygonlabels":
-                    others[str(kind)] = others.get(str(kind), 0) + 1
-                    continue
-                names = controls.setdefault((result["from_name"], result["to_name"]), {})
-                names.update(dict.fromkeys(result.get("value", {}).get(kind) or ()))
-    if others:
-        shown = ", ".join(f"{count} of the type {kind}" for kind, count in others.items())
-        detail = (
-            f"the file has results without a polygon ({shown}); export masks of the brush as PNG, "
-            "and convert them with --masks"
-        )
-        raise format_error("bad_segmentation", detail, path)
-    if not controls:
-        raise format_error("empty_annotation", "the file has no results", path)
-    parts: list[str] = []
-    for (name, image), labels in controls.items():
-        items = "".join(f"<Label value={quoteattr(label)}/>" for label in labels)
-        head = f"<Image name={quoteattr(image)} value={quoteattr(f'${data_key}')}/>"
-        opening = f"<PolygonLabels name={quoteattr(name)} toName={quoteattr(image)}>"
-        parts.append(f"{head if not parts else ''}{opening}{items}</PolygonLabels>")
-    return f"<View>{''.join(parts)}</View>"
-
-
-def _uploaded_name(name: str, finder: ImageFinder) -> str:
-    """Find an image by its name, or by it without the prefix that Label Studio adds."""
-    plain = name.replace("\\", "/").rpartition("/")[2]
-    prefix, dash, rest = plain.partition("-")
-    bare = rest if dash and len(prefix) == 8 else plain
-    for candidate in (plain, bare):
-        if finder.find(candidate) is not None:
-            return candidate
-    return bare
-
-
-def _run(program: str, arguments: Sequence[str], path: Path) -> None:
-    """Run a program of another environment.
-
-    Raises:
-        FileNotFoundError: If it is not there; the message says how to get it.
-        PanopticFormatError: If it fails; the message ends as its own.
-    """
-    executable = shutil.which(program)
-    if executable is None:
-        raise FileNotFoundError(
-            f"{path} is read by the program {program}, which is not there; install it in an "
-            f"environment of its own: {_PROGRAMS[program]}"
-        )
-    done = subprocess.run(  # noqa: S603 - the program that the user installed
-        [executable, *arguments], capture_output=True, text=True, env={**os.environ}
-    )
-    if done.returncode:
-        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        detail = f"{program} cannot read it: {' | '.join(lines[-2:])[:400]}"
-        raise format_error("bad_field", detail, path)
-
-
-def _of_file(found: LabelSet, path: Path) -> LabelSet:
-    """Name the file of the user where the program's would be named, which is gone."""
-    images = {}
-    for key, labels in found.images.items():
-        items = [item._replace(file=str(path)) for item in labels.items]
-        sizes = [GivenSize(size.size, str(path), size.image_id) for size in labels.sizes]
-        images[key] = ImageLabels(labels.path, items, [path], sizes, labels.dropped)
-    problems = [
-        FormatProblem(p.kind, p.detail, str(path), p.image_id, p.segment_ids)
-        for p in found.problems
-    ]
-    return LabelSet(images, problems)

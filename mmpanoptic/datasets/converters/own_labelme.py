@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmpanoptic.utils.coco_file import load_json
+from mmpanoptic.utils.coco_file import MAX_SIDE, is_side, load_json
 from mmpanoptic.utils.format_errors import FormatProblem
 from mmpanoptic.utils.image_files import list_files
 
@@ -126,8 +126,8 @@ class _LabelmeFile:
         size = (self.content.get("imageHeight"), self.content.get("imageWidth"))
         if size[0] is None or size[1] is None:
             return []
-        if not all(type(side) is int and side > 0 for side in size):
-            detail = f"imageHeight and imageWidth must be whole numbers above 0, got {size}"
+        if not all(map(is_side, size)):
+            detail = f"imageHeight and imageWidth must be whole numbers, 1..{MAX_SIDE}, got {size}"
             self.add("bad_field", detail)
             return []
         return [GivenSize(size, str(self.path))]  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mmpanoptic.utils.coco_file import CocoFile
+from mmpanoptic.utils.coco_file import MAX_SIDE, CocoFile, is_side
 from mmpanoptic.utils.segmentations import check_segmentation
 
 Points = list[tuple[float, float]]
@@ -23,9 +23,9 @@ class PolygonFile(CocoFile):
         fields = ("imgWidth", "imgHeight", "objects")
         if self.has_fields(self.content, fields, "the polygon file"):
             size = (self.content["imgWidth"], self.content["imgHeight"])
-            if all(type(side) is int and side > 0 for side in size):
+            if all(map(is_side, size)):
                 return size
-            detail = f"imgWidth and imgHeight must be whole numbers above 0, got {size}"
+            detail = f"imgWidth and imgHeight must be whole numbers, 1..{MAX_SIDE}, got {size}"
             self.add("bad_field", detail)
         self.raise_problems()
         raise AssertionError  # there was a problem

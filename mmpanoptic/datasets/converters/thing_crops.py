@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 import cv2
 
-from mmpanoptic.datasets.panoptic_json import read_categories
+from mmpanoptic.datasets.panoptic_json import PanopticJson, read_categories
 from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils.coco_file import load_json_object
-from mmpanoptic.utils.image_bytes import ImageDamageError, decode_image
-from mmpanoptic.utils.jobs import is_whole, run, write_file
+from mmpanoptic.utils.files import is_file_name
+from mmpanoptic.utils.jobs import write_file
+
+from .incremental import Job, convert_files
+
+
+class _Window(NamedTuple):
+    """What is cut out: a class, and ``(x0, y0, x1, y1)`` in the image."""
+
+    file: Path
+    box: tuple[int, int, int, int]
 
 
 def cut_things(
@@ -21,7 +31,7 @@ def cut_things(
     """Cut every thing out of its image: ``out/<class>/<image>_<segment>.png``.
 
     The window is the segment's box, made square and larger by a margin on every side, as far as
-    the image goes. Crowds are left out. Files that are there stay.
+    the image goes. Crowds are left out. The ``/`` of images in sub-folders become ``_``.
 
     Args:
         json_file (Path): COCO-panoptic JSON, whose segments have ``bbox``.
@@ -35,62 +45,102 @@ def cut_things(
         list[str]: What was done.
 
     Raises:
-        ValueError: If the margin is negative, or a segment has no box.
+        PanopticFormatError: With the problems of the JSON, or of all images.
+        ValueError: If the margin is negative, a class name is no folder name, or two images would
+            get the same files.
     """
     if margin < 0:
         raise ValueError(f"the margin must not be negative, got {margin}")
-    content = load_json_object(str(json_file))
-    table = read_categories(content["categories"], str(json_file))
-    for label in table:
-        if label.isthing:
-            (out / label.name).mkdir(parents=True, exist_ok=True)
-    files = {image["id"]: image["file_name"] for image in content["images"]}
-    jobs = [
-        _Job(images / files[entry["image_id"]], _windows(entry, table, margin, min_side), out)
-        for entry in content["annotations"]
-    ]
-    counts = list(run(_cut, jobs, nproc))
-    return [f"{out}: {sum(counts)} things of {len(jobs)} images"]
-
-
-class _Job:
-    """One image and the windows to cut out of it: class, file name, x0, y0, x1, y1."""
-
-    def __init__(self, image: Path, windows: list[tuple[str, str, list[int]]], out: Path) -> None:
-        self.image, self.windows, self.out = image, windows, out
+    content = load_json_object(json_file)
+    table = read_categories(content.get("categories"), str(json_file), drop_colors=True)
+    reader = PanopticJson(content, json_file, table, fill_missing=True)
+    records = reader.parse()
+    left_out: Counter[str] = Counter()
+    jobs = []
+    for record in records:
+        windows = list(_windows(reader, record, margin, min_side, out, left_out))
+        sources = (images / record["img_file"], json_file)
+        files = tuple(window.file for window in windows)
+        jobs.append(Job(record["seg_file"], sources, files, (record, windows)))
+    reader.raise_problems()
+    _make_folders(table, out)
+    _refuse_equal_names(jobs)
+    options = {"margin": margin, "min_side": min_side, "images": str(images)}
+    summary = convert_files(_cut, jobs, "crops", out, nproc, options)
+    things = sum(len(job.outputs) for job in jobs)
+    lost = "".join(f", {count} {reason} left out" for reason, count in left_out.items())
+    return [f"{out}: {things} things of {summary.total} images{lost}"]
 
 
 def _windows(
-    entry: Mapping[str, Any], table: LabelTable, margin: float, min_side: int
-) -> list[tuple[str, str, list[int]]]:
-    found = []
-    for segment in entry["segments_info"]:
-        label = table.by_dataset_id(segment["category_id"])
-        if not label.isthing or segment.get("iscrowd"):
+    reader: PanopticJson,
+    record: Mapping[str, Any],
+    margin: float,
+    min_side: int,
+    out: Path,
+    left_out: Counter[str],
+) -> Iterator[_Window]:
+    """Yield the windows of an image; segments without a usable box are problems of the reader."""
+    image = "_".join(PurePosixPath(record["img_file"]).with_suffix("").parts)
+    for segment in record["segments_info"]:
+        if not segment["isthing"]:
             continue
+        if segment["iscrowd"]:
+            left_out["crowds"] += 1
+            continue
+        number, image_id = segment["id"], record["img_id"]
         if "bbox" not in segment:
-            raise ValueError(f"a segment of image {entry['image_id']!r} has no bbox")
-        x, y, width, height = segment["bbox"]
-        side = max(width, height)
-        if side < min_side:
+            reader.add("missing_field", f"the segment {number} has no bbox", image_id, [number])
             continue
-        half = side * (0.5 + margin)
-        x_mid, y_mid = x + width / 2, y + height / 2
-        box = [round(v) for v in (x_mid - half, y_mid - half, x_mid + half, y_mid + half)]
-        name = f"{Path(entry['file_name']).stem}_{segment['id']}.png"
-        found.append((label.name, name, box))
-    return found
+        x, y, width, height = segment["bbox"]
+        if max(width, height) < min_side:
+            left_out[f"with less than {min_side} pixels"] += 1
+            continue
+        half = max(width, height) * (0.5 + margin)
+        (x0, x1), (y0, y1) = (
+            (max(round(middle - half), 0), min(round(middle + half), size))
+            for middle, size in (
+                (x + width / 2, record["width"]),
+                (y + height / 2, record["height"]),
+            )
+        )
+        if x0 >= x1 or y0 >= y1:
+            detail = f"the segment {number} has the bbox {segment['bbox']} outside of its image"
+            reader.add("bad_field", detail, image_id, [number])
+            continue
+        folder = out / reader.table[segment["label"]].name
+        yield _Window(folder / f"{image}_{number}.png", (x0, y0, x1, y1))
 
 
-def _cut(job: _Job) -> int:
-    missing = [w for w in job.windows if not is_whole(job.out / w[0] / w[1])]
-    if not missing:
-        return len(job.windows)
-    try:
-        image = decode_image(Path(job.image).read_bytes())
-    except ImageDamageError as error:
-        raise ValueError(f"{job.image}: {error}") from error
-    for folder, name, (x0, y0, x1, y1) in missing:
-        window = image[max(y0, 0) : y1, max(x0, 0) : x1]
-        write_file(job.out / folder / name, cv2.imencode(".png", window)[1].tobytes())
-    return len(job.windows)
+def _make_folders(table: LabelTable, out: Path) -> None:
+    """Make a folder for every thing class."""
+    for label in table:
+        name = label.name
+        if label.isthing and (not is_file_name(name) or PurePosixPath(name).name != name):
+            raise ValueError(f"the class {name!r} cannot name a folder; give it another name")
+    for label in table:
+        if label.isthing:
+            (out / label.name).mkdir(parents=True, exist_ok=True)
+
+
+def _refuse_equal_names(jobs: list[Job]) -> None:
+    seen: dict[Path, Path] = {}
+    for job in jobs:
+        for output in job.outputs:
+            other = seen.setdefault(output, job.sources[0])
+            if other != job.sources[0]:
+                raise ValueError(
+                    f"{other} and {job.sources[0]} would both be cut into {output}; rename one"
+                )
+
+
+def _cut(job: Job) -> None:
+    from mmpanoptic.datasets.transforms import LoadImage  # heavy: --help does without
+
+    record, windows = job.data
+    sample = {"img_path": str(job.sources[0]), "img_id": record["img_id"]}
+    sample |= {"height": record["height"], "width": record["width"]}
+    image = LoadImage().transform(sample)["img"]
+    for window in windows:
+        x0, y0, x1, y1 = window.box
+        write_file(window.file, cv2.imencode(".png", image[y0:y1, x0:x1])[1].tobytes())

@@ -55,9 +55,11 @@ class PaintFusionHead(BaseModule):
         stuff_area (int): Stuff classes with fewer pixels become void.
         min_visible (float): In the end, instances of which a smaller fraction is visible become
             free for stuff; 0 keeps every instance with a pixel.
-        mask_mode (str): How masks are pasted, see :func:`mmpanoptic.models.layers.paste_masks`.
+        mask_mode (str): How masks are pasted, see
+            :func:`mmpanoptic.models.postprocess.paste_masks`.
         pad_handling (str): What becomes of the padding of the semantic logits, see
-            :func:`mmpanoptic.models.layers.resize_padded_logits`.
+            :func:`mmpanoptic.models.postprocess.resize_padded_logits`.
+        align_corners (bool): As in the semantic head.
         first_stuff (int): Channel of the first stuff class: 1 behind void, or its label for a head
             of all classes (EfficientPS's).
         predict_instances (bool): Also return ``pred_instances``, all detections with full-size
@@ -78,6 +80,7 @@ class PaintFusionHead(BaseModule):
         min_visible: float = 0.0,
         mask_mode: str = "grid_sample",
         pad_handling: str = "crop",
+        align_corners: bool = True,
         first_stuff: int = 1,
         predict_instances: bool = False,
     ) -> None:
@@ -91,6 +94,7 @@ class PaintFusionHead(BaseModule):
         self.min_visible = min_visible
         self.mask_mode = mask_mode
         self.pad_handling = pad_handling
+        self.align_corners = align_corners
         self.first_stuff = first_stuff
         self.predict_instances = predict_instances
 
@@ -128,7 +132,9 @@ class PaintFusionHead(BaseModule):
         Returns:
             Tensor: int64 ``(H, W)``.
         """
-        return resize_padded_logits(logits, meta, self.pad_handling, self.stride).classes()
+        return resize_padded_logits(
+            logits, meta, self.pad_handling, self.stride, self.align_corners
+        ).classes()
 
     @torch.no_grad()
     def predict(

@@ -338,7 +338,11 @@ def check_pad_handling(pad_handling: str) -> None:
 
 
 def resize_padded_logits(
-    logits: Tensor, meta: Mapping[str, Any], pad_handling: str = "crop", stride: int = 4
+    logits: Tensor,
+    meta: Mapping[str, Any],
+    pad_handling: str = "crop",
+    stride: int = 4,
+    align_corners: bool = True,
 ) -> ResizedLogits:
     """Bring the logits of ``PanopticFPNSemanticHead`` to the size of the original image.
 
@@ -349,6 +353,7 @@ def resize_padded_logits(
         pad_handling (str): "crop" cuts the padding off; "squash" resizes the map with its padding,
             as RAP does.
         stride (int): Pixels per cell.
+        align_corners (bool): As in the head.
 
     Returns:
         ResizedLogits: ``(C, H, W)``.
@@ -360,6 +365,6 @@ def resize_padded_logits(
     img_shape = tuple(meta["img_shape"][:2])
     out_shape = tuple(meta.get("ori_shape", img_shape)[:2])
     if pad_handling == "crop":
-        return ResizedLogits(logits, stride, img_shape, out_shape, (True, False))
+        return ResizedLogits(logits, stride, img_shape, out_shape, (align_corners, False))
     padded = (logits.shape[-2] * stride, logits.shape[-1] * stride)
-    return ResizedLogits(logits, stride, padded, out_shape, (True, True))
+    return ResizedLogits(logits, stride, padded, out_shape, (align_corners, align_corners))

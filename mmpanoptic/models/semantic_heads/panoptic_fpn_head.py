@@ -21,8 +21,8 @@ from mmpanoptic.structures import IGNORE_LABEL
 class PanopticFPNSemanticHead(BaseModule):
     """Bring every level of the pyramid to the finest one, add them up and classify.
 
-    Panoptic FPN (arXiv:1901.02446), section 3.2, as RAP extends it: five levels instead of four,
-    convolutions with bias, upsampling with aligned corners, the loss at full resolution.
+    Panoptic FPN (arXiv:1901.02446), section 3.2, by default as RAP extends it: five levels instead
+    of four, convolutions with bias, upsampling with aligned corners; the loss at full resolution.
 
     The channels are void, the stuff classes in the order of ``stuff_labels``, and one for all
     things together. Void is never a target; training only ever pushes it down.
@@ -32,8 +32,13 @@ class PanopticFPNSemanticHead(BaseModule):
         thing_labels (Sequence[int]): Contiguous labels of the things.
         in_channels (int): Channels of each level.
         channels (int): Width of the branches.
-        num_levels (int): Levels of the pyramid, each of half the size of the one before.
+        num_levels (int): Levels of the pyramid, each of half the size of the one before; coarser
+            ones that the neck gives are not used.
         norm_cfg (dict | None): Config of the norm layers; GN with 32 groups by default.
+        conv_bias (bool): Convolutions before norm layers have a bias; in mmdet and detectron2 they
+            have none.
+        align_corners (bool): Align corner pixels when enlarging; mmdet and detectron2 align pixel
+            areas. The fusion head must do the same.
         pad_handling (str): What becomes of the padding of a batch. "crop" leaves it out. "squash"
             resizes the padded map to the size of the image without padding, which shifts it by up
             to the padding; RAP's published weights were trained and tested like this.
@@ -54,6 +59,8 @@ class PanopticFPNSemanticHead(BaseModule):
         channels: int = 128,
         num_levels: int = 5,
         norm_cfg: dict | None = None,
+        conv_bias: bool = True,
+        align_corners: bool = True,
         pad_handling: str = "crop",
         loss_weight: float = 0.5,
         init_cfg: Any = None,
@@ -62,10 +69,11 @@ class PanopticFPNSemanticHead(BaseModule):
         norm_cfg = norm_cfg or {"type": "GN", "num_groups": 32}
         check_pad_handling(pad_handling)
         self.branches: Any = nn.ModuleList(
-            _make_branch(max(level, 1), in_channels, channels, norm_cfg)
+            _make_branch(max(level, 1), in_channels, channels, norm_cfg, conv_bias)
             for level in range(num_levels)
         )
         self.conv_logits = nn.Conv2d(channels, len(stuff_labels) + 2, 1)
+        self.align_corners = align_corners
         self.pad_handling = pad_handling
         self.loss_weight = loss_weight
         self.register_buffer(
@@ -82,21 +90,22 @@ class PanopticFPNSemanticHead(BaseModule):
             Tensor: ``(N, stuff + 2, h, w)`` at ``self.stride``.
 
         Raises:
-            ValueError: If there are not as many levels as branches.
+            ValueError: If there are fewer levels than branches.
         """
-        if len(feats) != len(self.branches):
+        if len(feats) < len(self.branches):
             raise ValueError(
                 f"this head has num_levels={len(self.branches)}, but the neck gives {len(feats)}"
             )
         size = (feats[0].shape[-2], feats[0].shape[-1])
         total: Any = 0
-        for level, (branch, x) in enumerate(zip(self.branches, feats, strict=True)):
+        for level, (branch, x) in enumerate(zip(self.branches, feats, strict=False)):
             for conv in branch:
                 x = conv(x)
                 if level:
-                    x = resize_bilinear(x, (2 * x.shape[-2], 2 * x.shape[-1]), align_corners=True)
+                    double = (2 * x.shape[-2], 2 * x.shape[-1])
+                    x = resize_bilinear(x, double, self.align_corners)
             # A level whose size was rounded up comes out larger than the finest one.
-            total = total + resize_bilinear(x, size, align_corners=True)
+            total = total + resize_bilinear(x, size, self.align_corners)
         return self.conv_logits(total)
 
     def loss_by_feat(self, outputs: Tensor, batch_data_samples: Sequence[Any]) -> dict[str, Tensor]:
@@ -111,14 +120,14 @@ class PanopticFPNSemanticHead(BaseModule):
             dict[str, Tensor]: ``loss_semantic``; 0 without labelled pixels.
         """
         size = (outputs.shape[-2] * self.stride, outputs.shape[-1] * self.stride)
-        logits = resize_bilinear(outputs.float(), size, align_corners=True)
+        logits = resize_bilinear(outputs.float(), size, self.align_corners)
         total, count = logits.new_zeros(()), logits.new_zeros(())
         for one, sample in zip(logits, batch_data_samples, strict=True):
             label = self.channel_of_label[sample.gt_sem_seg.sem_seg]
             height, width = sample.metainfo["img_shape"][:2]
             label = label[:, :height, :width]
             if self.pad_handling == "squash":
-                one = resize_bilinear(one[None], (height, width), align_corners=True)
+                one = resize_bilinear(one[None], (height, width), self.align_corners)
             else:
                 one = one[None, :, :height, :width]
             total = total + functional.cross_entropy(one, label, ignore_index=0, reduction="sum")
@@ -126,10 +135,12 @@ class PanopticFPNSemanticHead(BaseModule):
         return {"loss_semantic": self.loss_weight * total / count.clamp(min=1)}
 
 
-def _make_branch(count: int, in_channels: int, channels: int, norm_cfg: dict) -> nn.ModuleList:
+def _make_branch(
+    count: int, in_channels: int, channels: int, norm_cfg: dict, bias: bool
+) -> nn.ModuleList:
     return nn.ModuleList(
         nn.Sequential(
-            nn.Conv2d(channels if index else in_channels, channels, 3, padding=1),
+            nn.Conv2d(channels if index else in_channels, channels, 3, padding=1, bias=bias),
             build_norm_layer(norm_cfg, channels)[1],
             nn.ReLU(inplace=True),
         )

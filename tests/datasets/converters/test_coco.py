@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmpanoptic.datasets.converters.coco_json import choose_images
+from mmpanoptic.datasets.converters.coco_json import choose_images, read_image_ids
 from mmpanoptic.datasets.converters.coco_semantic import style_values
 from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils.panoptic_png import encode_panoptic_png
@@ -263,3 +263,26 @@ def test_the_search_split_needs_enough_images(coco):
     status, _, error = tool.call("coco_nas_split", coco)
     assert status == 1
     assert "cannot take 5000 of 40 images" in error
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("7", "must hold a list of image ids"),
+        ('{"images": [null]}', "must hold a list of image ids"),
+        ("[[1]]", "must hold a list of image ids"),
+        ("[99]", "names 1 images that are not in the set, such as 99"),
+    ],
+)
+def test_a_list_of_ids_that_is_none_is_explained(tmp_path, text, words):
+    path = tmp_path / "ids.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=words):
+        read_image_ids(path, [1, 2])
+
+
+def test_lists_of_ids_may_begin_with_a_byte_order_mark(tmp_path):
+    for name, content in (("ids.txt", "000002\n1"), ("ids.json", '{"images": [{"id": 2}]}')):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + content.encode())
+    assert read_image_ids(tmp_path / "ids.txt", [1, 2]) == [1, 2]
+    assert read_image_ids(tmp_path / "ids.json", [1, 2]) == [2]

@@ -10,6 +10,7 @@ import pytest
 from mmpanoptic.utils.panoptic_png import read_panoptic_png
 
 from . import tool
+from .test_bad_values import VALUES, changed, places
 
 CLASSES = "[{name: car, thing: true}, {name: dog, thing: true}, {name: road, thing: false}]"
 NAMES = ["car", "dog", "road"]
@@ -266,10 +267,82 @@ def test_a_program_that_is_absent_is_explained(root, monkeypatch):
     assert "pipx install label-studio-converter" in error
 
 
-def test_results_that_would_be_dropped_are_refused(root):
+def test_results_that_are_no_polygon_are_refused(root):
     status, _, error = convert(root, *write_label_studio(root, "brushlabels"))
     assert status == 1
-    assert "results without a polygon (4 of the type brushlabels)" in error
+    assert "tasks[0] (id 1).result[0] has the type 'brushlabels', which is no polygon" in error
+    assert "4 problems in the data" in error
+
+
+def edit_tasks(root, change):
+    args = write_label_studio(root)
+    tasks = json.loads((root / "studio.json").read_text())
+    changed = change(tasks)
+    (root / "studio.json").write_text(json.dumps(tasks if changed is None else changed))
+    return convert(root, *args)[2]
+
+
+def result(tasks):
+    return tasks[0]["annotations"][0]["result"][0]
+
+
+STUDIO_FAULTS = {
+    "no list": (lambda t: {"tasks": t}, "the file must hold a list of tasks"),
+    "no results": (lambda t: t.clear(), "the file has no results"),
+    "null": (lambda t: t.append(None), "tasks[2] must be an object, got None"),
+    "annotations null": (lambda t: t[0].update(annotations=None), "must be a list of objects"),
+    "two annotators": (
+        lambda t: t[0]["annotations"].append(t[0]["annotations"][0]),
+        "tasks[0] (id 1) has 2 annotations of one image; cancel all but one",
+    ),
+    "no image": (lambda t: t[0].update(data={"text": "x"}), "tasks[0] (id 1).data must name one"),
+    "other image": (
+        lambda t: t[0].update(data={"image": "/data/upload/1/nowhere.jpg"}),
+        "there is no such image in",
+    ),
+    "points null": (lambda t: result(t)["value"].update(points=None), "at least three pairs"),
+    "a line": (lambda t: result(t)["value"]["points"].__delitem__(slice(2)), "at least three"),
+    "two classes": (
+        lambda t: result(t)["value"].update(polygonlabels=["car", "dog"]),
+        "polygonlabels must be one class, got ['car', 'dog']",
+    ),
+    "no size": (
+        lambda t: result(t).update(original_width=None),
+        "must have original_width and original_height",
+    ),
+    "turned": (lambda t: result(t).update(image_rotation=90), "turned by 90 degrees"),
+}
+
+
+@pytest.mark.parametrize("name", STUDIO_FAULTS)
+def test_faults_of_label_studio_files_are_named(root, name):
+    change, words = STUDIO_FAULTS[name]
+    error = edit_tasks(root, change)
+    assert words in error
+    assert "studio.json" in error
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_any_value_in_a_label_studio_file_is_taken_or_explained(root, monkeypatch, value):
+    monkeypatch.setenv("PATH", str(root))
+    args = write_label_studio(root)
+    content = json.loads((root / "studio.json").read_text())[:1]
+    for place in places(content):
+        changed_content = changed(content, place, VALUES[value])
+        (root / "studio.json").write_text(json.dumps(changed_content))
+        status, _, error = convert(root, *args)
+        assert status == 1  # at the latest since the converter is not there
+        assert "not foreseen" not in error, place
+
+
+@pytest.mark.parametrize("shape", ["box", "polyline", "points", "ellipse"])
+def test_shapes_of_cvat_without_an_area_are_refused(root, shape):
+    args = write_cvat(root)
+    text = (root / "cvat.xml").read_text()
+    (root / "cvat.xml").write_text(text.replace("</image>", f'<{shape} label="car"/></image>', 1))
+    status, _, error = convert(root, *args)
+    assert status == 1
+    assert f"no polygon and no mask (1 {shape})" in error
 
 
 needs = {
@@ -303,10 +376,26 @@ def test_a_broken_cvat_file_is_named(root):
     assert "cvat.xml" in error
 
 
+STUDIO_NAMES = [
+    "/data/upload/1/1a2b3c4d-{name}.jpg",
+    "/data/local-files/?d=set/images/{path}.jpg",
+    "https://example.org/{path}.jpg?token=1",
+    "s3://bucket/{name}.jpg",
+]
+
+
 @pytest.mark.optional
 @needs["label-studio-converter"]
-def test_polygons_of_label_studio_arrive_pixel_by_pixel(root):
-    status, _, error = convert(root, *write_label_studio(root))
+@pytest.mark.parametrize("image", STUDIO_NAMES)
+def test_polygons_of_label_studio_arrive_pixel_by_pixel(root, image):
+    args = write_label_studio(root)
+    tasks = json.loads((root / "studio.json").read_text())
+    for task, path in zip(tasks, ("a", "sub/b"), strict=True):
+        task["data"]["image"] = image.format(path=path, name=path[-1])
+        cancelled = {**task["annotations"][0], "was_cancelled": True}
+        task["annotations"].append(cancelled)
+    (root / "studio.json").write_text(json.dumps(tasks))
+    status, _, error = convert(root, *args)
     assert status == 0, error
     expected = []
     for kind, corners in enumerate(CORNERS):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mmpanoptic.datasets import PanopticDataset
+from mmpanoptic.datasets.converters.balance import FATES
 from mmpanoptic.utils.panoptic_png import read_panoptic_png
 
 from . import tool
@@ -482,7 +483,7 @@ def test_sizes_of_labelme_files_are_compared(root):
     labelme(root, {"label": "car", "points": CORNERS}, imageHeight=64, imageWidth=48)
     assert "height and width are exchanged" in convert(root, "--labelme", root / "lab")[2]
     labelme(root, {"label": "car", "points": CORNERS}, imageHeight="48")
-    assert "whole numbers above 0" in convert(root, "--labelme", root / "lab")[2]
+    assert "whole numbers, 1.." in convert(root, "--labelme", root / "lab")[2]
 
 
 def test_two_files_of_one_image_are_refused(root):
@@ -775,6 +776,7 @@ def test_an_image_in_two_splits_is_refused(root):
         (["--split-list", "val.txt"], 2, "needs NAME=FILE"),
         (["--seed", "3"], 2, "--seed does something with --val only"),
         (["--background", "road"], 2, "--background does something with polygons and masks only"),
+        (["--overlap", "last"], 2, "--overlap does something with polygons and masks only"),
         (["--ignore-category", "3"], 2, "--ignore-category does something with --coco only"),
         (["--crowds", "instances"], 2, "--crowds does something with --coco only"),
     ],
@@ -823,3 +825,23 @@ def test_every_source_ends_in_a_dataset_that_loads(root):
     )
     ids = read_panoptic_png(root / "out" / "annotations" / "panoptic_train" / "a.png")
     assert np.array_equal(data[0]["gt_seg_map"], ids)
+
+
+@pytest.mark.parametrize("name", ["own_data", "check"])
+def test_the_documentation_names_every_option(name):
+    page = (tool.TOOLS.parents[1] / "docs" / "dataset_converters.md").read_text(encoding="utf-8")
+    text = tool.call(name, "--help")[1]
+    options = set(re.findall(r"--[a-z-]+", text)) - {"--help", "--log-level", "--debug", "--nproc"}
+    # --json is the old name of --report.
+    assert not [o for o in options - {"--json"} if not re.search(rf"`{o}\b|[ (`]{o}[ `=,)]", page)]
+
+
+def test_the_documentation_names_every_line_of_the_balance():
+    page = (tool.TOOLS.parents[1] / "docs" / "dataset_converters.md").read_text(encoding="utf-8")
+    assert not [words for words in FATES.values() if f"| `{words}` |" not in page]
+
+
+def test_own_labels_have_no_scores(root):
+    status, _, error = convert_coco(root, coco(annotation(1)), "--overlap", "score")
+    assert status == 2
+    assert "invalid choice: 'score'" in error

@@ -1,0 +1,33 @@
+"""Panoptic FPN on your own data, with a pretrained backbone of timm; RAP's heads go on top.
+
+Paper: Panoptic Feature Pyramid Networks, CVPR 2019, https://arxiv.org/abs/1901.02446
+Reproduces: nothing published; any model of timm in the place of the backbone, by its name
+Published: -
+Measured: not yet
+Hardware: 1 GPU of 8 GB; small data on CPU cores, too
+Command: python tools/train.py configs/rap/panoptic-fpn-modern_timm_1xb4-5k_own.py --cfg-options data_root=data/own
+"""
+
+_base_ = [
+    "../_base_/datasets/own_panoptic.py",
+    "../_base_/schedules/adam_poly.py",
+    "../_base_/default_runtime.py",
+    "./panoptic-fpn-modern.py",
+]
+
+# `timm.list_pretrained()` has more; --cfg-options model_name=... takes another one.
+model_name = "convnext_tiny.in12k_ft_in1k"
+max_iters = 5000
+checkpoint_interval = 1000
+warmup_iters = 200
+base_lr = 2e-4
+auto_scale_lr = dict(base_batch_size=4)
+with_instances = True
+model = dict(
+    data_preprocessor=dict(
+        mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), bgr_to_rgb=True
+    ),
+    backbone=dict(_delete_=True, type="TIMMBackbone", model_name="$model_name", pretrained=True),
+    neck=dict(in_channels="$feature_channels"),
+    fusion_head=dict(stuff_area=256),
+)
