@@ -9,7 +9,12 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmengine.dist import broadcast_object_list, collect_results, is_main_process
+from mmengine.dist import (
+    all_gather_object,
+    broadcast_object_list,
+    collect_results,
+    is_main_process,
+)
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
@@ -146,12 +151,10 @@ class IndexedMetric(BaseMetric):
         Raises:
             RuntimeError: On other ranks, if the first one failed.
         """
-        folder = {"tmpdir": self.collect_dir} if self.collect_device == "cpu" else {}
-        # No cut to the size of the dataset: repeated images are found by their index instead.
         records = [(index, self._store.unpack(record)) for index, record in self.results]
         self.results.clear()
         self._store.clear()
-        results = collect_results(records, sys.maxsize, self.collect_device, **folder)
+        results = self._gather(records)
         message: list[Any] = [None]
         error: Exception | None = None
         if is_main_process():
@@ -165,6 +168,18 @@ class IndexedMetric(BaseMetric):
         if isinstance(message[0], str):
             raise RuntimeError(f"{type(self).__name__} failed on the first rank: {message[0]}")
         return message[0]
+
+    def _gather(self, records: list[tuple[int, Any]]) -> list[tuple[int, Any]] | None:
+        """Bring the records of all ranks to the first one.
+
+        No cut to the size of the dataset: repeated images are found by their index instead.
+        mmengine's way over files needs a folder, for which it takes the working directory; without
+        ``collect_dir`` the records go through the process group.
+        """
+        if self.collect_device == "cpu" and self.collect_dir is None:
+            return [pair for part in all_gather_object(records) for pair in part]
+        folder = {"tmpdir": self.collect_dir} if self.collect_device == "cpu" else {}
+        return collect_results(records, sys.maxsize, self.collect_device, **folder)
 
     def _compute(self, results: list[tuple[int, Any]], size: int) -> dict[str, float]:
         evaluated = len({index for index, _ in results})

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import logging
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -424,20 +423,6 @@ def test_real_photographs_load(instances_file):
     names = [dataset.metainfo["classes"][label] for label in cats.gt_instances.labels]
     assert sorted(names).count("cat") == 2
     assert ("bed" in names) == (instances_file is not None)
-
-
-def test_names_that_no_file_can_have_are_skipped_or_named(root):
-    content = json.loads((root / "panoptic.json").read_text())
-    content["images"][1]["file_name"] = "\ud800.png"
-    write_json(root, content)
-    make = partial(PanopticDataset, **dataset_args(root), pipeline=PIPELINE)
-    dataset = make(on_error="skip")
-    assert [dataset[index] is not None for index in range(len(dataset))] == [True] * 4
-    assert dataset.errors.draws.sum() >= 1
-    strict = make()
-    with pytest.raises(PanopticFormatError, match=r"no file can have this name") as error:
-        list(map(strict.__getitem__, range(4)))
-    assert str(error.value).encode()  # a log takes it
 
 
 @pytest.mark.parametrize("box", ["abc", [1], [None] * 4, [0, 0, float("nan"), 3], {}])

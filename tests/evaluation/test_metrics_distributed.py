@@ -164,6 +164,7 @@ def ranks(tmp_path_factory) -> list[dict]:
         for rank in range(2)
     ]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    assert not (folder / ".dist_test").exists()  # nothing of its own in the working directory
     return [json.loads((folder / f"metrics{rank}.json").read_text()) for rank in range(2)]
 
 

@@ -65,6 +65,7 @@ def test_two_processes_give_the_bits_of_one(tmp_path, case):
         for rank in range(2)
     ]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    assert not (tmp_path / ".dist_test").exists()  # nothing of its own in the working directory
     for rank in range(2):
         assert json.loads((tmp_path / f"metrics{rank}.json").read_text()) == expected
     written = json.loads((tmp_path / "out.panoptic.json").read_text())
