@@ -17,7 +17,7 @@ from mmpanoptic.utils.panoptic_png import encode_panoptic_png
 folder, cache_mb = Path(sys.argv[1]), float(sys.argv[2])
 rng, kinds = np.random.default_rng(0), []
 for number in range(20):  # of different sizes and raggedness, as photographs are
-    height, width = int(rng.integers(300, 640)), int(rng.integers(300, 640))
+    height, width = int(rng.integers(240, 420)), int(rng.integers(240, 420))
     coarse = rng.integers(1, 18, (height // 40 + 1, width // 40 + 1))
     ids = np.kron(coarse, np.ones((40, 40), int))[:height, :width].astype(np.int32)
     ids[rng.random(ids.shape) < 0.002 * number / 20] = 0
