@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,6 +16,11 @@ from tests.parity.settings import FAULT, RECORD, chosen_mode
 
 folder = os.environ.get(RECORD)
 fault = FAULTS[os.environ[FAULT]] if os.environ.get(FAULT) else nullcontext
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # so a shell starts what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -16,6 +16,7 @@ from mmpanoptic.utils.files import is_file_name
 from mmpanoptic.utils.jobs import write_file
 
 from .incremental import Job, convert_files
+from .own_data import refuse_output
 
 
 class _Window(NamedTuple):
@@ -51,6 +52,7 @@ def cut_things(
     """
     if margin < 0:
         raise ValueError(f"the margin must not be negative, got {margin}")
+    refuse_output(out, images)
     content = load_json_object(json_file)
     table = read_categories(content.get("categories"), str(json_file), drop_colors=True)
     reader = PanopticJson(content, json_file, table, fill_missing=True)
