@@ -123,6 +123,7 @@ class _Names:
             self.by_stem.setdefault(name.rpartition("/")[2], []).append(name)
 
     def find(self, word: str, folder: str) -> str | None:
+        """Return the image that a word of a list means, with or without folder and suffix."""
         plain = word.replace("\\", "/").removeprefix("./")
         bare = plain.rpartition(".")[0] if "." in plain.rpartition("/")[2] else plain
         for name in (plain, bare):
