@@ -110,5 +110,9 @@ def test_a_documented_command_is_accepted(command, monkeypatch):
         return
     args = cli.parse(load_tool(name).build_parser(), arguments)
     config = getattr(args, "config", None)
+    assert config is None or not str(config).endswith((".pth", ".pkl")), "weights for a config"
+    assert config is None or "://" not in str(config), "an address for a config"
+    inputs = getattr(args, "inputs", None) or ()
+    assert all(is_readers_own(str(word)) for word in inputs), "a config among the inputs"
     if isinstance(config, str) and not is_readers_own(config):
         get_config(config, getattr(args, "cfg_options", None))
