@@ -3,7 +3,7 @@ runner_type = "PanopticRunner"  # exact resume, atomic checkpoints; mmengine's R
 
 default_hooks = dict(
     timer=dict(type="IterTimerHook"),
-    logger=dict(type="LoggerHook", interval=50),
+    logger=dict(type="MainProcessLoggerHook", interval=50),
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(
         type="AtomicCheckpointHook",

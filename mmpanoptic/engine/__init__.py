@@ -2,6 +2,7 @@
 
 from .checkpoint_hook import AtomicCheckpointHook
 from .data_summary_hook import DataErrorSummaryHook
+from .logger_hook import MainProcessLoggerHook
 from .loops import EpochTrainLoop, IterTrainLoop
 from .non_finite import NonFiniteLossError, NonFiniteLossHook
 from .optim_wrapper import AutocastOptimWrapper
@@ -13,6 +14,7 @@ __all__ = [
     "IterTrainLoop",
     "AtomicCheckpointHook",
     "DataErrorSummaryHook",
+    "MainProcessLoggerHook",
     "NonFiniteLossHook",
     "NonFiniteLossError",
     "PatienceStopHook",

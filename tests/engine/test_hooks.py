@@ -1,3 +1,4 @@
+import json
 import logging
 import re
 from types import SimpleNamespace
@@ -304,3 +305,23 @@ def test_validations_can_come_closer_together(tmp_path):
     runner = train(cfg)
     _, steps = runner.message_hub.get_scalar("val/toy/PQ").data
     assert len(steps) == 1 + 5  # after 4, then from the next to 7 on, as in mmengine: 6 to 10
+
+
+@pytest.mark.parametrize("main_process", [True, False])
+def test_metrics_of_a_test_are_written_by_one_process(tmp_path, monkeypatch, main_process):
+    """Two processes that write one file leave a text that is none."""
+    monkeypatch.setattr(
+        "mmpanoptic.engine.logger_hook.is_main_process", lambda: main_process, raising=True
+    )
+    runner = SimpleNamespace(
+        log_processor=SimpleNamespace(
+            get_log_after_epoch=lambda *_, **__: ({"PQ": 50.0, "classes": np.arange(2)}, "PQ: 50")
+        ),
+        test_dataloader=[1],
+        logger=logging.getLogger("mmpanoptic.test"),
+        log_dir=tmp_path,
+        timestamp="now",
+    )
+    HOOKS.build({"type": "MainProcessLoggerHook"}).after_test_epoch(runner)
+    written = [json.loads(path.read_text()) for path in tmp_path.iterdir()]
+    assert written == ([{"PQ": 50.0, "classes": [0, 1]}] if main_process else [])

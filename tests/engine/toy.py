@@ -141,7 +141,7 @@ def toy_config(work_dir, by_epoch=False, **changes):
                 "interval": 1 if by_epoch else 5,
                 "max_keep_ckpts": 3,
             },
-            "logger": {"type": "LoggerHook", "interval": 50},
+            "logger": {"type": "MainProcessLoggerHook", "interval": 50},
         },
         "custom_hooks": [
             {"type": "EMAHook", "momentum": 0.1, "update_buffers": True},
