@@ -1,8 +1,9 @@
 """The one way a command reads its arguments, shows progress, reports an error and exits.
 
-A tool is two functions, ``build_parser()``, which says what it takes, and ``run(args)``, which does
-the work and yields the lines to print; ``main = cli.Command(build_parser, run)`` joins them. What
-``run`` needs it imports itself, so that ``--help`` and wrong arguments are answered at once.
+A command, a module below ``commands/``, is two functions: ``build_parser()``, which says what it
+takes, and ``run(args)``, which does the work and yields the lines to print;
+``main = cli.Command(build_parser, run)`` joins them. What ``run`` needs it imports itself, so that
+``--help`` and wrong arguments are answered at once.
 
 Exit status: 0 done, 1 something went wrong, 2 wrong arguments, 130 stopped by Ctrl-C.
 """
@@ -271,9 +272,9 @@ def main(
         with _console(args):
             _keep_inputs(parser, args)
             for line in run(args) or ():
-                print(line, flush=True)  # noqa: T201
+                show(str(line))
             if parser.timed:
-                print(f"took {time.perf_counter() - start:.1f} s")  # noqa: T201
+                show(f"took {time.perf_counter() - start:.1f} s")
 
     return run_command(work, f"; {parser.prog} --help explains", parser.resumes, args.debug)
 
@@ -350,9 +351,19 @@ class Command(NamedTuple):
     build_parser: Callable[[], Parser]
     run: Callable[[argparse.Namespace], Iterable[object] | None]
 
-    def __call__(self, argv: Sequence[str] | None = None) -> int:
-        """Run with these arguments, those of the process by default; return the exit status."""
-        return main(self.build_parser(), self.run, argv)
+    def __call__(self, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+        """Run.
+
+        Args:
+            argv (Sequence[str] | None): Arguments; those of the process by default.
+            prog (str | None): Name of the program in its help; the script's by default.
+
+        Returns:
+            int: The exit status.
+        """
+        parser = self.build_parser()
+        parser.prog = prog or parser.prog
+        return main(parser, self.run, argv)
 
 
 def _describe(error: Exception, debug: bool) -> str:
@@ -465,6 +476,12 @@ def convert_model(args: argparse.Namespace, key_map: type[KeyMap]) -> Iterator[s
     ).report()
 
 
+def tools_folder() -> Path:
+    """Return the folder of the scripts: in the wheel, or in the clone."""
+    found = [root / "tools" for root in (_PACKAGE / ".mim", _PACKAGE.parent)]
+    return next((path for path in found if path.is_dir()), found[-1])
+
+
 def call_tool(name: str, *arguments: object, folder: Path | None = None) -> float:
     """Run another tool in a process of its own; return its seconds.
 
@@ -476,9 +493,7 @@ def call_tool(name: str, *arguments: object, folder: Path | None = None) -> floa
     Raises:
         Failure: If it fails.
     """
-    found = [root / "tools" / name for root in (_PACKAGE / ".mim", _PACKAGE.parent)]
-    path = next((path for path in found if path.is_file()), found[-1])
-    command = [sys.executable, str(path), *map(str, arguments)]
+    command = [sys.executable, str(tools_folder() / name), *map(str, arguments)]
     _say(f"\n== {shlex.join(command)}")
     start = time.perf_counter()
     if subprocess.run(command, cwd=folder).returncode:  # noqa: S603 - our own tools
@@ -543,6 +558,11 @@ def _status(stop: SystemExit) -> int:
         _say(stop.code)
         return FAILED
     return int(stop.code or DONE)
+
+
+def show(text: str) -> None:
+    """Print a text on the standard output."""
+    print(text, flush=True)  # noqa: T201
 
 
 def _say(text: str) -> None:
