@@ -82,8 +82,16 @@ def _argument(flag: str, text: str, **settings: Any) -> tuple[str, dict[str, Any
 
 
 COMMON = {
-    "config": _argument("config", "config file, or name of a shipped config", metavar="CONFIG"),
-    "checkpoint": _argument("checkpoint", "weights", metavar="CHECKPOINT"),
+    "config": _argument(
+        "config", "config file, name of a shipped config, or folder of a run", metavar="CONFIG"
+    ),
+    "checkpoint": _argument(
+        "checkpoint",
+        "weights; of a run's folder its best checkpoint, else its newest (default: those of the "
+        "run that CONFIG is the folder of)",
+        metavar="CHECKPOINT",
+        nargs="?",
+    ),
     "cfg_options": _argument(
         "--cfg-options",
         "replace settings of the config: a.b=3 list='[1,2]' name=text",
@@ -403,6 +411,35 @@ def track(items: Iterable[Item], label: str, total: int | None = None) -> Iterab
     return show(items, label, total, console=Console(stderr=True))
 
 
+def complete_model(args: argparse.Namespace) -> None:
+    """Put the run's weights where ``config`` is a run's folder, and say which they are.
+
+    Raises:
+        UsageError: If the weights are not named.
+    """
+    from .apis import find_config, get_config
+    from .apis.configs import differing_settings
+    from .apis.model import find_weights
+
+    if args.checkpoint is None and not Path(args.config).expanduser().is_dir():
+        raise UsageError(
+            f"the weights are missing: behind the config {args.config} stands a CHECKPOINT; the "
+            "folder of a run stands for both"
+        )
+    folder = args.config if args.checkpoint is None else args.checkpoint
+    chosen = find_weights(args.config, args.checkpoint)
+    if Path(folder).expanduser().is_dir():
+        _say(f"model: {find_config(args.config)} with {chosen}")
+        if folder is args.checkpoint:
+            other = differing_settings(get_config(args.config, args.cfg_options), folder)
+            if other:
+                _show_warning(
+                    f"the config is not the one of the run {folder}: {', '.join(other[:4])} "
+                    f"{'and more ' * (len(other) > 4)}differ; {folder} alone stands for both"
+                )
+    args.checkpoint = str(chosen)
+
+
 def read_config(args: argparse.Namespace) -> Config:
     """Read the config that the arguments name and apply ``--cfg-options``."""
     from .apis import get_config
@@ -423,16 +460,22 @@ def read_run_config(args: argparse.Namespace) -> Config:
         cfg.log_level = args.log_level.upper()
     if args.work_dir:
         cfg.work_dir = args.work_dir
+    elif Path(args.config).is_dir():
+        cfg.work_dir = args.config  # the run's, which may have been moved since
     elif not cfg.get("work_dir"):
         cfg.work_dir = os.path.join("work_dirs", Path(cfg.filename).stem)
     return cfg
 
 
-def load_model(args: argparse.Namespace, device: str | None = None) -> nn.Module:
+def load_model(
+    args: argparse.Namespace, device: str | None = None, may_be_random: bool = False
+) -> nn.Module:
     """Build the model of ``config``, ``cfg_options``, ``checkpoint``, ``device`` and ``trust``."""
     from .apis import init_model
 
     given = vars(args)
+    if "checkpoint" in given and not (may_be_random and args.checkpoint is None):
+        complete_model(args)
     return init_model(
         args.config,
         given.get("checkpoint"),

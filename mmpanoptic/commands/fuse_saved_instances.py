@@ -22,7 +22,7 @@ def build_parser() -> cli.Parser:
     """Say what the command takes."""
     parser = cli.Parser(__doc__, EXAMPLES)
     parser.take("config")
-    parser.take("checkpoint", help="weights of the semantic model")
+    parser.take("checkpoint", help="weights of the semantic model", nargs=None)
     parser.add("instances", metavar="INSTANCES", help="folder of tools/save_instances.py")
     parser.add(
         "--allow-missing",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmpanoptic import cli
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mmpanoptic.visualization import DrawStyle
 
 EXAMPLES = """
+  %(prog)s street.jpg work_dirs/demo           # a run: its own config, its best or newest weights
   %(prog)s street.jpg work_dirs/demo/config.py work_dirs/demo/last.pth
   %(prog)s photos/ CONFIG CHECKPOINT --out-dir out --no-overlay --batch-size 4
   %(prog)s a.jpg b.png 'more/**/*.jpg' CONFIG CHECKPOINT --score-thr 0.5
@@ -35,16 +36,47 @@ written: OUT/panoptic.json and OUT/panoptic/NAME.png (ids, R + 256 G + 65536 B, 
 """
 
 
+class SplitWords(argparse.Action):
+    """Tell the inputs from the model behind them: the folder of a run, or CONFIG CHECKPOINT."""
+
+    def __call__(  # noqa: D102
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        words = [str(word) for word in values or ()]
+        is_alone = len(words) == 1 or (Path(words[-1]).is_dir() and not is_config(words[-2]))
+        namespace.inputs = words[: -1 if is_alone else -2]
+        namespace.config, namespace.checkpoint = words[-1 if is_alone else -2], None
+        if not is_alone:
+            namespace.checkpoint = words[-1]
+
+
+def is_config(word: str) -> bool:
+    """Tell a config from an image by its name."""
+    if Path(word).suffix in (".py", ".json", ".yaml", ".yml"):
+        return True
+    from mmpanoptic.apis import list_configs
+
+    return Path(word).name in list_configs()
+
+
 def build_parser() -> cli.Parser:
     """Say what the command takes."""
     parser = cli.Parser(__doc__, EXAMPLES)
     parser.add(
-        "inputs",
-        nargs="*",
+        "words",
+        nargs="+",
+        action=SplitWords,
         metavar="INPUT",
-        help="images, folders (with sub-folders), patterns such as 'photos/**/*.jpg', videos",
+        help="images, folders (with sub-folders), patterns such as 'photos/**/*.jpg', videos; "
+        "behind them the model: the folder of a run, which stands for its own config and its best "
+        "checkpoint (else its newest), or CONFIG CHECKPOINT: a config file or the name of a "
+        "shipped config, and weights",
     )
-    parser.take("config", "checkpoint", "device", "batch_size")
+    parser.take("device", "batch_size")
     parser.add("--out-dir", type=Path, default=Path("outputs"), help="default: outputs")
     parser.add(
         "--webcam",
@@ -80,7 +112,10 @@ def run(args: argparse.Namespace) -> Iterator[str]:
         Failure: If images were left out.
     """
     if bool(args.inputs) == (args.webcam is not None):
-        raise cli.UsageError("name images, folders or videos in front of CONFIG, or take --webcam")
+        raise cli.UsageError(
+            "name images, folders or videos in front of the model, or take --webcam"
+        )
+    cli.complete_model(args)
     from mmpanoptic.apis import PanopticInferencer
     from mmpanoptic.apis.videos import DrawingVideos
     from mmpanoptic.visualization import DrawStyle

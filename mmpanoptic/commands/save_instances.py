@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     """Save the instances of every image."""
     from mmpanoptic.apis.offline_fusion import save_instances
 
+    cli.complete_model(args)
     count = save_instances(
         args.config,
         args.checkpoint,

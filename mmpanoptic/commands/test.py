@@ -11,6 +11,7 @@ from mmpanoptic import cli
 
 EXAMPLES = """
   %(prog)s CONFIG work_dirs/NAME/iter_2000.pth --show-dir pictures
+  %(prog)s work_dirs/NAME                    # a run: its own config, its best or newest weights
   %(prog)s CONFIG CHECKPOINT --out-dir predictions   # JSON and PNGs in COCO-panoptic format
   %(prog)s CONFIG CHECKPOINT --per-image images.csv  # PQ, SQ, RQ and counts of every image
   tools/analysis_tools/eval_panoptic.py evaluates such predictions again.
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace) -> None:
     from mmpanoptic.engine import testing
     from mmpanoptic.registry import RUNNERS
 
+    cli.complete_model(args)
     cfg = cli.read_run_config(args)
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.tta:

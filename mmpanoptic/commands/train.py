@@ -6,6 +6,8 @@ Several processes: tools/dist_train.sh CONFIG NUMBER. Slurm: tools/slurm_train.s
 from __future__ import annotations
 
 import argparse
+import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmpanoptic import cli
@@ -32,7 +34,8 @@ def build_parser() -> cli.Parser:
         nargs="?",
         const="auto",
         metavar="FILE",
-        help="go on from FILE, or from the newest whole checkpoint of the work folder",
+        help="go on from FILE, or from the newest whole checkpoint of the work folder (or of FILE, "
+        "if that is a folder)",
     )
     parser.add("--amp", action="store_true", help="mixed precision: bfloat16 or float16")
     parser.add("--no-validate", action="store_true", help="train without validation")
@@ -66,7 +69,7 @@ def adapt_config(cfg: Config, args: argparse.Namespace) -> None:
         # A new run starts from the config's weights, a continued one from its checkpoint.
         cfg.resume, cfg.initial_weights, cfg.load_from = True, cfg.get("load_from"), None
     elif args.resume:
-        cfg.resume, cfg.load_from = True, args.resume
+        cfg.resume, cfg.load_from = True, resumable(args.resume)
     randomness = dict(cfg.get("randomness", {}))
     if args.seed is not None:
         randomness["seed"] = args.seed
@@ -74,6 +77,18 @@ def adapt_config(cfg: Config, args: argparse.Namespace) -> None:
         randomness["deterministic"] = True
     if randomness:
         cfg.randomness = randomness
+
+
+def resumable(path: str) -> str:
+    """Return a checkpoint to go on from; of a run's folder the newest, not the best."""
+    if not Path(path).expanduser().is_dir():
+        return path
+    from mmpanoptic.engine.resume import find_checkpoint
+
+    found = find_checkpoint(Path(path).expanduser(), warnings.warn)
+    if found is None:
+        raise FileNotFoundError(f"the folder {path} holds no checkpoint to go on from")
+    return str(found)
 
 
 def run(args: argparse.Namespace) -> None:

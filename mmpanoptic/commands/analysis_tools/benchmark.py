@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     """Time, print a table, write JSON."""
     from mmpanoptic.apis.speed import describe_machine, time_inference
 
-    model: Any = cli.load_model(args)
+    model: Any = cli.load_model(args, may_be_random=True)
     images = args.images or test_folder(model.cfg)
     for part in COMPILED if args.compile else ():
         if getattr(model, part, None) is not None:
