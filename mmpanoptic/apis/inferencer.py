@@ -2,151 +2,26 @@
 
 from __future__ import annotations
 
-import glob
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
+from mmcv.cnn import fuse_conv_bn
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 
 from mmpanoptic.registry import INFERENCERS, TRANSFORMS
 from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils import write_json
-from mmpanoptic.utils.format_errors import PanopticFormatError, format_error
-from mmpanoptic.utils.image_files import image_id_of, list_images
+from mmpanoptic.utils.format_errors import PanopticFormatError
+from mmpanoptic.utils.image_files import image_id_of
 
-from .model import init_model
+from .inputs import ImageInput, ImageSource, iter_sources
+from .model import autocast, choose_device, init_model
 from .panoptic_result import PanopticResult
-
-VIDEO_SUFFIXES = frozenset(
-    {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
-)
-
-ImageInput = str | os.PathLike[str] | np.ndarray
-
-
-@dataclass(frozen=True)
-class ImageSource:
-    """One image to segment.
-
-    Attributes:
-        name (str): Unique among the inputs of a call; may contain folders.
-        path (str | None): Its file.
-        image (np.ndarray | None): uint8 BGR, ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)``.
-        video (str | None): File of the video that it is a frame of.
-    """
-
-    name: str
-    path: str | None = None
-    image: np.ndarray | None = None
-    video: str | None = None
-
-    def to_sample(self) -> dict[str, Any]:
-        """Return what the test pipeline starts with."""
-        return {"img": self.image, "img_path": self.path, "img_id": self.name}
-
-
-def iter_sources(inputs: ImageInput | Iterable[ImageInput]) -> Iterator[ImageSource]:
-    """Turn any input into single images with unique names.
-
-    Args:
-        inputs: A file, a folder, a pattern (``photos/**/*.jpg``), a video, an array, or any
-            iterable of them; a generator of frames is read one by one.
-
-    Yields:
-        ImageSource: In order; of a folder or pattern, sorted by path; of a video, its frames,
-        which are read when they are asked for.
-
-    Raises:
-        FileNotFoundError: If a path is not there.
-        TypeError: If an input is something else.
-        ValueError: If a folder holds no image.
-    """
-    used: dict[str, int] = {}
-    several = isinstance(inputs, Iterable) and not isinstance(inputs, str | np.ndarray)
-    for item in inputs if several else [inputs]:  # type: ignore[union-attr]
-        for source in _expand(item):
-            yield replace(source, name=_unique(source.name, used))
-
-
-def _expand(item: Any) -> Iterator[ImageSource]:
-    if isinstance(item, np.ndarray):
-        yield ImageSource("image", image=item)
-        return
-    if not isinstance(item, str | os.PathLike):
-        raise TypeError(
-            "expected an image as path, as folder or as uint8 array (H, W, 3) in BGR order, or "
-            f"several of them, got {type(item).__name__}"
-        )
-    path = Path(item).expanduser()
-    if path.is_dir():
-        for file in list_images(path):
-            yield ImageSource(file.relative_to(path).with_suffix("").as_posix(), str(file))
-    elif path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
-        for number, frame in enumerate(read_frames(path), 1):
-            yield ImageSource(f"{path.stem}/{number:06d}", None, frame, str(path))
-    elif path.is_file():
-        yield ImageSource(path.stem, str(path))
-    else:
-        yield from _match(str(path), str(item))
-
-
-def _match(pattern: str, typed: str) -> Iterator[ImageSource]:
-    """Expand a pattern of paths, as a shell would; ``**`` stands for any folders."""
-    found = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else []
-    if not found:
-        kind = "file that matches" if glob.has_magic(pattern) else "image or folder"
-        raise FileNotFoundError(f"there is no {kind} {typed!r}")
-    for name in found:
-        yield from _expand(name)
-
-
-def read_frames(path: Path) -> Iterator[np.ndarray]:
-    """Decode a video frame by frame.
-
-    Args:
-        path (Path): The video.
-
-    Yields:
-        np.ndarray: uint8 BGR ``(H, W, 3)``.
-
-    Raises:
-        PanopticFormatError: If nothing can be decoded.
-    """
-    video = cv2.VideoCapture(str(path))
-    try:
-        promised, count = int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 0
-        while True:
-            done, frame = video.read()
-            if not done:
-                break
-            count += 1
-            yield frame
-    finally:
-        video.release()
-    if not count:
-        raise format_error("corrupt_image", "cannot decode the video: no frame in it", path)
-    if count < promised:
-        warnings.warn(f"{path} has {promised} frames, of which {count} were decoded", stacklevel=2)
-
-
-def _unique(name: str, used: dict[str, int]) -> str:
-    """Number names that were used before: ``a``, ``a_2``, ``a_3``."""
-    candidate, number = name, used.get(name, 1)
-    while candidate in used:
-        number += 1
-        candidate = f"{name}_{number}"
-    used[name] = number
-    used.setdefault(candidate, 1)
-    return candidate
-
+from .videos import Tracker
 
 _Loaded = tuple[ImageSource, dict[str, Any]]
 
@@ -158,23 +33,30 @@ class PanopticInferencer:
     The class list comes from the checkpoint; no dataset and no annotation is needed.
 
     Args:
-        config: Path, name of a shipped config (:func:`mmpanoptic.apis.list_configs`), or a
-            loaded config.
-        checkpoint: Path or URL of the weights; None leaves them random.
-        device: Default: the first CUDA device if there is one, else the CPU.
+        config: Path, name of a shipped config (:func:`mmpanoptic.apis.list_configs`), a loaded
+            config; or the folder of a run, which stands for its own config and weights.
+        checkpoint: Path or URL of the weights; None takes those of the run, or leaves them random
+            where ``config`` is no run.
+        device: ``cpu``, ``cuda``, ``cuda:N``; None or ``auto``: the first CUDA device if there is
+            one, else the CPU.
         cfg_options (Mapping | None): Values that replace those of the config.
         trust (bool): Accept bookkeeping classes of other toolboxes in the checkpoint.
         keep_heads (bool): Hand out the centre heatmap and offsets with each result
             (Panoptic-DeepLab only).
         score_thr (float): Leave out things with a lower score; their pixels become void.
+        amp (str | None): ``fp16`` or ``bf16``: run under autocast.
+        fuse (bool): Fold batch normalisations into the convolutions before them: the same network
+            up to rounding, faster.
 
     Raises:
         ValueError: If the model has no such heads.
 
     Example:
-        >>> inferencer = PanopticInferencer("config.py", "checkpoint.pth")
+        >>> inferencer = PanopticInferencer("work_dirs/run")
         >>> result = inferencer("street.jpg")[0]
-        >>> result.panoptic_seg.shape, result.segments_info[0]["name"]
+        >>> result
+        PanopticResult(street, 640 x 480: 3 car, 1 road)
+        >>> result.masks.shape, result.names[0]
     """
 
     def __init__(
@@ -186,8 +68,11 @@ class PanopticInferencer:
         trust: bool = False,
         keep_heads: bool = False,
         score_thr: float = 0.0,
+        amp: str | None = None,
+        fuse: bool = False,
     ) -> None:
         self.score_thr = score_thr
+        self.autocast = autocast(choose_device(device), amp)
         model: Any = init_model(config, checkpoint, device, cfg_options, trust)
         if keep_heads:
             head = model.fusion_head
@@ -198,7 +83,7 @@ class PanopticInferencer:
                     "do"
                 )
             head.keep_outputs = True
-        self.model = model
+        self.model = fuse_conv_bn(model) if fuse else model
         self.table = LabelTable.from_metainfo(model.dataset_meta)
         self.pipeline = build_test_pipeline(self.model.cfg)
 
@@ -208,22 +93,26 @@ class PanopticInferencer:
         batch_size: int = 1,
         show_dir: str | os.PathLike[str] | None = None,
         out_dir: str | os.PathLike[str] | None = None,
+        channels: str = "bgr",
     ) -> list[PanopticResult]:
         """Segment images.
 
         Args:
-            inputs: A file, a folder (with sub-folders), a pattern of paths, a video, a uint8 BGR
-                array ``(H, W, 3)``, or an iterable of them, such as a generator of frames.
+            inputs: A file, a folder (with sub-folders), a pattern of paths, a video, an address, a
+                camera's number, encoded bytes, a uint8 array ``(H, W, 3)``, a PIL image, an RGB
+                tensor ``(3, H, W)``, or an iterable of them, such as a generator of frames; see
+                :func:`mmpanoptic.apis.inputs.iter_sources`.
             batch_size (int): Images to run at once. Only neighbours whose prepared images have
                 one size share a batch, so the result does not depend on it.
             show_dir: Write drawings here, ``NAME.png``.
             out_dir: Write ``panoptic/NAME.png`` and ``panoptic.json`` (COCO format) here.
+            channels (str): Order of the channels of arrays, ``bgr`` or ``rgb``.
 
         Returns:
             list[PanopticResult]: In the order of the inputs. To segment more images than fit
             into memory use :meth:`iterate`.
         """
-        return list(self.iterate(inputs, batch_size, show_dir, out_dir))
+        return list(self.iterate(inputs, batch_size, show_dir, out_dir, channels=channels))
 
     def iterate(
         self,
@@ -232,6 +121,7 @@ class PanopticInferencer:
         show_dir: str | os.PathLike[str] | None = None,
         out_dir: str | os.PathLike[str] | None = None,
         problems: list[PanopticFormatError] | None = None,
+        channels: str = "bgr",
     ) -> Iterator[PanopticResult]:
         """Segment images one batch after another; arguments as in :meth:`__call__`.
 
@@ -242,6 +132,7 @@ class PanopticInferencer:
             out_dir: As above; ``panoptic.json`` is written at the end.
             problems (list | None): Errors of images that cannot be read are appended and the
                 images left out; without a list the first one is raised.
+            channels (str): As above.
 
         Yields:
             PanopticResult: In the order of the inputs.
@@ -253,8 +144,12 @@ class PanopticInferencer:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         writer = CocoWriter(out_dir, self.table) if out_dir is not None else None
-        for batch in _same_sizes(self._load(inputs, problems), batch_size):
+        tracker: Tracker | None = None
+        for batch in _same_sizes(self._load(inputs, problems, channels), batch_size):
             for result in self._predict(batch):
+                if result.video:
+                    tracker = tracker or Tracker()
+                    tracker.add(result)
                 if show_dir is not None:
                     result.save_overlay(Path(show_dir) / f"{result.name}.png")
                 if writer is not None:
@@ -267,8 +162,9 @@ class PanopticInferencer:
         self,
         inputs: ImageInput | Iterable[ImageInput],
         problems: list[PanopticFormatError] | None,
+        channels: str,
     ) -> Iterator[_Loaded]:
-        for source in iter_sources(inputs):
+        for source in iter_sources(inputs, channels):
             try:
                 sample = self.pipeline(source.to_sample())
             except PanopticFormatError as error:
@@ -280,7 +176,8 @@ class PanopticInferencer:
 
     @torch.inference_mode()
     def _predict(self, batch: Sequence[_Loaded]) -> list[PanopticResult]:
-        samples = self.model.test_step(pseudo_collate([sample for _, sample in batch]))
+        with self.autocast:
+            samples = self.model.test_step(pseudo_collate([sample for _, sample in batch]))
         return [
             self._to_result(source, sample)
             for (source, _), sample in zip(batch, samples, strict=True)
