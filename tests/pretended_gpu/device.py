@@ -41,7 +41,7 @@ WAITING = {
 
 INDEXING = ("index", "_unsafe_index", "index_put_", "index_put", "_index_put_impl_")
 
-VIEWS = [
+VIEWS = {
     "detach",
     "view",
     "alias",
@@ -70,10 +70,10 @@ VIEWS = [
     "chunk",
     "unfold",
     "view_as",
-]
+}
 """Operators without a kernel of their own."""
 
-SCALARS_MAY_MEET = [
+SCALARS_MAY_MEET = {
     "where",
     "masked_fill",
     "masked_fill_",
@@ -86,8 +86,23 @@ SCALARS_MAY_MEET = [
     "addcdiv_",
     "clamp",
     "clamp_",
-]
+}
 """Operators that take a CPU number (a tensor without dimensions) although not tagged pointwise."""
+
+
+NOTHING_TO_DO = (
+    "_lazy_init",
+    "init",
+    "set_device",
+    "reset_peak_memory_stats",
+    "empty_cache",
+    "manual_seed",
+    "manual_seed_all",
+    "set_rng_state",
+    "set_rng_state_all",
+    "ipc_collect",
+)
+"""Functions of ``torch.cuda`` that the pretended device leaves alone."""
 
 
 class MixedDevicesError(RuntimeError):
@@ -351,20 +366,7 @@ def _answer_for_cuda() -> None:
         "get_rng_state_all": [state],
         "_is_in_bad_fork": False,
     }
-    answers |= dict.fromkeys(
-        [
-            "_lazy_init",
-            "init",
-            "set_device",
-            "reset_peak_memory_stats",
-            "empty_cache",
-            "manual_seed",
-            "manual_seed_all",
-            "set_rng_state",
-            "set_rng_state_all",
-            "ipc_collect",
-        ]
-    )
+    answers |= dict.fromkeys(NOTHING_TO_DO)
     for name, answer in answers.items():
         setattr(torch.cuda, name, lambda *_, _answer=answer, **__: _answer)
     torch.cuda.synchronize = lambda *_: RECORD.wait("synchronize")

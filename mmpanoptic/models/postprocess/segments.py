@@ -314,9 +314,7 @@ def list_segments(maps: Sequence[Tensor], thing_labels: Collection[int]) -> list
     return [_describe_rows(list(islice(rows, len(one))), thing_labels) for one in maps]
 
 
-def _describe_rows(
-    rows: Sequence[Sequence[float]], thing_labels: Collection[int]
-) -> list[SegmentInfo]:
+def _describe_rows(rows: Sequence[list[float]], thing_labels: Collection[int]) -> list[SegmentInfo]:
     return [
         SegmentInfo(
             id=int(number),
