@@ -219,13 +219,9 @@ def convert(args: argparse.Namespace) -> list[object]:
     info = {"crowds": args.crowds, "ignore_category": args.ignore_category}
     info.update(maps.to_info() if maps else {})
     summaries = convert_own_data(jobs, options, args.out, splits, info, args.nproc)
-<<<<<<< ours
-    commands = describe_commands(cli.tools_folder(), args.out, args.images, list(splits))
-=======
     if args.whole_things:
         summaries += write_whole_things(jobs, classes, args.out, splits, info, args.nproc)
-    commands = describe_commands(TOOLS, args.out, args.images, list(splits))
->>>>>>> theirs
+    commands = describe_commands(cli.tools_folder(), args.out, args.images, list(splits))
     return [*summaries, *describe_unmatched(labels, finder), commands]
 
 
