@@ -26,6 +26,7 @@ from mmpanoptic.datasets.converters.own_data import (
     merge_labels,
     refuse_output,
     refuse_problems,
+    write_whole_things,
 )
 from mmpanoptic.datasets.converters.own_foreign import read_voc_labels, read_yolo_labels
 from mmpanoptic.datasets.converters.own_labelme import read_labelme_labels
@@ -65,6 +66,12 @@ def build_parser() -> cli.Parser:
         "--overlap",
         choices=OVERLAPS,
         help=f"which of two overlapping ones is on top, or error (default: {OVERLAPS[0]})",
+    )
+    masks(
+        "--whole-things",
+        action="store_true",
+        help="also write annotations/instances_SPLIT.json: things with their whole masks, which "
+        "coco_relations.py reads",
     )
     parser.add("--split", default="train", help="name of the split (default train)")
     parser.add("--val", type=float, help="images (or share below 1) for the split val; default 0")
@@ -142,7 +149,7 @@ def check_options(args: argparse.Namespace) -> None:
         "--labels": (args.labels, "instances components zero_is_crowd image_suffix label_suffix"),
         "--instances": (args.instances, "instance_suffix"),
         "--coco": (args.coco, "ignore_category"),
-        "polygons and masks": (painted, "background overlap"),
+        "polygons and masks": (painted, "background overlap whole_things"),
         "--val": (args.val, "seed"),
     }
     for source, (given, names) in needs.items():
@@ -152,6 +159,8 @@ def check_options(args: argparse.Namespace) -> None:
                 raise cli.UsageError(f"--{option} does something with {source} only")
     if args.components and args.instances:
         raise cli.UsageError("--components is for label maps without --instances: give one of them")
+    if args.whole_things and args.labels:
+        raise cli.UsageError("--whole-things: label maps hold no masks that overlap; leave it out")
     if args.crowds != CROWDS[0] and not args.coco:
         raise cli.UsageError("--crowds does something with --coco only")
     if args.split_list and args.val is not None:
@@ -210,6 +219,8 @@ def convert(args: argparse.Namespace) -> list[object]:
     info = {"crowds": args.crowds, "ignore_category": args.ignore_category}
     info.update(maps.to_info() if maps else {})
     summaries = convert_own_data(jobs, options, args.out, splits, info, args.nproc)
+    if args.whole_things:
+        summaries += write_whole_things(jobs, classes, args.out, splits, info, args.nproc)
     commands = describe_commands(cli.tools_folder(), args.out, args.images, list(splits))
     return [*summaries, *describe_unmatched(labels, finder), commands]
 
