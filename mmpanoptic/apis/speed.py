@@ -21,8 +21,7 @@ from mmpanoptic.datasets.transforms.source_grid import SourceGrid
 from mmpanoptic.registry import MODELS, TRANSFORMS
 from mmpanoptic.structures import OVERLAP_FIELD, LabelTable
 
-from .inferencer import build_test_pipeline
-from .inputs import iter_sources
+from .inferencer import build_test_pipeline, iter_sources
 from .model import autocast
 
 STAGES = ("decode", "preprocess", "network", "postprocess")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmpanoptic.apis.inputs import iter_sources
+from mmpanoptic.apis.inferencer import iter_sources
 from mmpanoptic.utils.format_errors import PanopticFormatError
 
 ARRAY = np.zeros((4, 5, 3), np.uint8)
