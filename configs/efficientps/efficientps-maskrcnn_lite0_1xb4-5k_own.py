@@ -11,7 +11,7 @@ Command: python tools/train.py configs/efficientps/efficientps-maskrcnn_lite0_1x
 _base_ = [
     "../_base_/datasets/own_panoptic.py",
     "../_base_/schedules/adam_poly_own.py",
-    "../_base_/default_runtime.py",
+    "../_base_/validated_runtime.py",
     "../_base_/backbones/efficientnet_lite0.py",
     "./efficientps-maskrcnn.py",
 ]

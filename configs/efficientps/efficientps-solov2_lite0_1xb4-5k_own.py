@@ -12,7 +12,7 @@ Command: python tools/train.py configs/efficientps/efficientps-solov2_lite0_1xb4
 _base_ = [
     "../_base_/datasets/own_panoptic.py",
     "../_base_/schedules/adam_poly_own.py",
-    "../_base_/default_runtime.py",
+    "../_base_/validated_runtime.py",
     "../_base_/backbones/efficientnet_lite0.py",
     "./efficientps-solov2.py",
 ]

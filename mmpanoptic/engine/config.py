@@ -129,7 +129,7 @@ def _replace(node: Any, values: Mapping[str, Any], place: str, keep: set[str]) -
         raise ConfigError(f"{place} = {node!r} names nothing; known here: {known}")
     value = _replace(values[name], values, place, keep)  # a variable may hold placeholders, too
     if share:
-        value = value * int(share) // int(whole)
+        value = max(min(value, 1), value * int(share) // int(whole))  # of something, something
     return value + int(addend) if addend else value
 
 

@@ -3,6 +3,7 @@ _base_ = "./adam_poly.py"
 
 max_iters = 5000
 checkpoint_interval = 1000
+val_interval = "$max_iters*1/5"
 warmup_iters = 50
 base_lr = 1e-3
 backbone_lr_mult = 0.1
