@@ -13,7 +13,6 @@ import argparse
 import difflib
 import os
 import shlex
-import subprocess
 import sys
 import tempfile
 import time
@@ -476,6 +475,8 @@ def call_tool(name: str, *arguments: object, folder: Path | None = None) -> floa
     Raises:
         Failure: If it fails.
     """
+    import subprocess
+
     found = [root / "tools" / name for root in (_PACKAGE / ".mim", _PACKAGE.parent)]
     path = next((path for path in found if path.is_file()), found[-1])
     command = [sys.executable, str(path), *map(str, arguments)]
