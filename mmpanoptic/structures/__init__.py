@@ -14,8 +14,10 @@ from .runs import (
     color_runs,
     find_runs,
     flat_runs,
+    joint_color_runs,
     lookup_sorted,
     segment_statistics,
+    sorted_unique,
 )
 
 if TYPE_CHECKING:
@@ -58,8 +60,10 @@ __all__ = [
     "color_runs",
     "find_runs",
     "flat_runs",
+    "joint_color_runs",
     "lookup_sorted",
     "segment_statistics",
+    "sorted_unique",
     "SegmentInfo",
     "index_lookup",
     "make_panoptic_data",
