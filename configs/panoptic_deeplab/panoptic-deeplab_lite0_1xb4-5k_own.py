@@ -40,7 +40,11 @@ model = dict(
         out_indices=(2, 3, 6),
         init_cfg=dict(type="Pretrained", checkpoint="mmpanoptic://imagenet/efficientnet-lite0"),
     ),
-    semantic_head=dict(small_instance_weight=3.0, **decoder),
-    instance_head=dict(sigma=8.0, **decoder),
-    fusion_head=dict(stuff_area=256, nms_kernel=17),
+    semantic_head=dict(
+        small_instance_area="$size_small_area", small_instance_weight=3.0, **decoder
+    ),
+    instance_head=dict(sigma="$size_sigma", **decoder),
+    fusion_head=dict(
+        stuff_area="$size_stuff_area", nms_kernel="$size_nms_kernel", top_k="$size_top_k"
+    ),
 )
