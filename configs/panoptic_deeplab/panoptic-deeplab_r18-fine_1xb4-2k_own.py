@@ -56,13 +56,15 @@ decoder = dict(
     in_channels="$feature_channels",
     in_strides="$feature_strides",
     aspp_channels=64,
-    aspp_dilations=(1, 2, 3),
+    aspp_dilations=(2, 4, 8),
     channels=32,
     head_channels=32,
     separable=False,  # CPUs compute them faster in bfloat16
 )
 model = dict(
-    backbone=dict(stem_stride=2, strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1)),
+    backbone=dict(
+        stem_stride=2, strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1), out_indices=(0, 1, 2)
+    ),
     # Weights for small things would make all things too large where all are small.
     semantic_head=dict(small_instance_weight=1.0, **decoder),
     instance_head=dict(
