@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 TEST_WORKERS ?= 2
 
-.PHONY: help venv test-venv demo search-demo test test-faults test-parity measure-rounding lint docs clean
+.PHONY: help venv test-venv demo search-demo test test-faults test-photos test-parity measure-rounding lint docs clean
 
 help: ## Show the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/:/'
@@ -26,6 +26,9 @@ test: test-venv ## Lint, type check and run the tests
 
 test-faults: test-venv ## Kill, stop, damage and fill up: the long form of tests/faults (under 15 minutes on 2 cores)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest tests/faults -m "not gpu" -n $(TEST_WORKERS) --dist load
+
+test-photos: test-venv ## Every system learns two real photographs by heart, where they and the weights are
+	@OMP_NUM_THREADS=1 $(PY) -m pytest tests/tools/test_real_photographs.py -m slow -n $(TEST_WORKERS)
 
 test-parity: test-venv ## The parity tests alone; SETTING=NAME rounds as another processor does
 	@setting=$$($(PY) -m tests.parity.settings $(SETTING)) && OMP_NUM_THREADS=1 env $$setting \

@@ -103,6 +103,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=("mmpanoptic", "mmpanoptic.*")),
     package_data={"mmpanoptic": ["**/*.json", "**/*.yml", "**/*.pyi", "py.typed"]},
+    entry_points={"console_scripts": ["mmpanoptic = mmpanoptic.commands:main"]},
     ext_modules=solver_extension(),
     install_requires=read_requirements("runtime"),
     extras_require={

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from torch import nn
 from mmpanoptic.checkpoints.errors import CheckpointError
 from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.checkpoints.published import load_for_model, needs_model
+from mmpanoptic.checkpoints.run_folder import run_checkpoint
+from mmpanoptic.checkpoints.weights import is_address
 from mmpanoptic.engine.config import (
     explained_build_errors,
     label_table_of,
@@ -40,22 +43,27 @@ def init_model(
     no dataset; else from the dataset of the config.
 
     Args:
-        config: Path, name of a shipped config, or a loaded config.
+        config: Path, name of a shipped config, a loaded config; or the folder of a run, which
+            stands for its own config and, without ``checkpoint``, its own weights.
         checkpoint: Path or address, see :func:`mmpanoptic.checkpoints.published.load_for_model`;
-            None leaves the weights random.
+            of a run's folder its best checkpoint, else its newest
+            (:func:`mmpanoptic.checkpoints.run_folder.run_checkpoint`). None leaves the weights
+            random.
         device: Default: the first CUDA device if there is one, else the CPU.
         cfg_options (Mapping | None): Values that replace those of the config, as
             ``{"model.backbone.depth": 50}``.
         trust (bool): Accept bookkeeping classes of other toolboxes in the checkpoint.
 
     Returns:
-        nn.Module: In evaluation mode, with the attributes ``cfg`` (resolved) and ``dataset_meta``.
+        nn.Module: In evaluation mode, with the attributes ``cfg`` (resolved), ``dataset_meta`` and
+        ``checkpoint`` (file or address of its weights, or None).
 
     Raises:
         FileNotFoundError: If there is no such config.
         CheckpointError: If the checkpoint cannot be read or does not fit the model.
         ConfigError: If the config has settings that nothing reads, or wrong ones.
     """
+    checkpoint = find_weights(config, checkpoint)
     cfg = config.copy() if isinstance(config, Config) else get_config(config)
     apply_options(cfg, cfg_options or {})
     is_foreign = checkpoint is not None and needs_model(checkpoint)
@@ -72,8 +80,28 @@ def init_model(
         content = load_for_model(model, checkpoint, trust)
     if checkpoint is not None:
         _load_weights(model, content, checkpoint)
-    model.cfg, model.dataset_meta = cfg, meta
+    model.cfg, model.dataset_meta, model.checkpoint = cfg, meta, checkpoint
     return model.to(choose_device(device)).eval()
+
+
+def find_weights(
+    config: str | os.PathLike[str] | Config, checkpoint: str | os.PathLike[str] | None
+) -> str | os.PathLike[str] | None:
+    """Choose the weights of a model: those given, or those of the run whose folder is given.
+
+    Args:
+        config: As in :func:`init_model`.
+        checkpoint: As in :func:`init_model`.
+
+    Returns:
+        str | os.PathLike | None: File or address; None leaves the weights random.
+    """
+    if checkpoint is None and not isinstance(config, Config) and Path(config).expanduser().is_dir():
+        checkpoint = config
+    if checkpoint is None or is_address(os.fspath(checkpoint)):
+        return checkpoint
+    path = Path(checkpoint).expanduser()
+    return run_checkpoint(path) if path.is_dir() else checkpoint
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:

@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader
 
 from mmpanoptic.checkpoints.loading import save_checkpoint
 from mmpanoptic.checkpoints.published import install_safe_loading
+from mmpanoptic.checkpoints.run_folder import CONFIG_POINTER
 from mmpanoptic.registry import RUNNERS, placeholders
 from mmpanoptic.version import __version__
 
@@ -219,8 +220,8 @@ class PanopticRunner(ResumeMixin, Runner):
         """Write the config as it was given to the work folder.
 
         Args:
-            replace (bool): Whether a file of this name may be replaced; a test must not touch the
-                config of the training in the same folder.
+            replace (bool): Whether a file of this name may be replaced, and the config is the
+                folder's from now on; a test must not touch those of a training.
         """
         source = self._source or self.cfg
         name = os.path.basename(source.filename) if source.filename else f"{self.timestamp}.py"
@@ -231,6 +232,9 @@ class PanopticRunner(ResumeMixin, Runner):
         kept = Config({name: value for name, value in source.items() if name in read})
         with atomic_write(path) as temporary:
             temporary.write_text(kept.pretty_text, encoding="utf-8")
+        if replace:
+            with atomic_write(os.path.join(self.work_dir, CONFIG_POINTER)) as temporary:
+                temporary.write_text(name, encoding="utf-8")
 
     # ---- environment -------------------------------------------------------------------------
 

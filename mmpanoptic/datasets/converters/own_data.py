@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
 from mmpanoptic.utils.image_files import (
     describe_mismatch,
@@ -20,7 +21,7 @@ from mmpanoptic.utils.jobs import run
 
 from .balance import image_balance
 from .class_list import ClassList
-from .incremental import Job, PanopticFormat, Record, Summary, convert_to_json
+from .incremental import InstanceFormat, Job, PanopticFormat, Record, Summary, convert_to_json
 from .label_items import Fate, ImageFinder, ImageLabels, LabelSet, draw_items
 from .own_maps import MapOptions, read_maps, shapes_of_map
 from .painting import paint_shapes, write_record
@@ -256,6 +257,75 @@ def convert_own_data(
         summary = convert_to_json(function, chosen, path, form, info, nproc)
         summaries.append(summary)
     return summaries
+
+
+def write_whole_things(
+    jobs: Sequence[Job],
+    classes: ClassList,
+    out: Path,
+    splits: Mapping[str, Sequence[str]],
+    info: Mapping[str, Any],
+    nproc: int = 1,
+) -> list[Summary]:
+    """Write ``annotations/instances_<split>.json`` for each split: things with their whole masks.
+
+    What a thing in front hides belongs to the mask, as far as the labels have it: relation heads
+    learn from where masks overlap.
+
+    Args:
+        jobs: Of all images, from :func:`list_jobs`.
+        classes: The class list.
+        out: Folder of the dataset.
+        splits: Names of the images (keys of the jobs without ``.png``) by split.
+        info: Settings that decide the result.
+        nproc: Number of processes.
+
+    Returns:
+        list[Summary]: One per split.
+    """
+    by_key = {job.key: job for job in jobs}
+    table = classes.table
+    categories = [{"id": label.dataset_id, "name": label.name} for label in table if label.isthing]
+    info = {
+        "description": "whole things of own data",
+        **info,
+        "ignore": list(classes.ignore),
+        "labels": classes.names,
+        "supercategories": classes.supercategories,
+        "categories": categories,
+    }
+    summaries = []
+    for split, names in splits.items():
+        chosen = [by_key[f"{name}.png"] for name in names]
+        chosen = [replace(job, key=job.data[0]["file_name"]) for job in chosen]
+        path = out / "annotations" / f"instances_{split}.json"
+        function = partial(_describe_whole, table)
+        form = InstanceFormat(categories)
+        summaries.append(convert_to_json(function, chosen, path, form, info, nproc))
+    return summaries
+
+
+def _describe_whole(table: LabelTable, job: Job) -> Record:
+    """List the things of an image with the masks that the labels give them."""
+    from pycocotools import mask as coco_mask
+
+    entry, found = job.data
+    size = read_image_size(found.path)[:2]
+    shapes, problems = draw_items(found.items, size)
+    if problems:
+        raise PanopticFormatError(problems)
+    annotations = [
+        {
+            "category_id": table[shape.label].dataset_id,
+            "iscrowd": shape.iscrowd,
+            "bbox": coco_mask.toBbox(shape.code).tolist(),
+            "area": int(coco_mask.area(shape.code)),
+            "segmentation": {**shape.code, "counts": shape.code["counts"].decode()},
+        }
+        for shape in shapes
+        if table[shape.label].isthing and coco_mask.area(shape.code)
+    ]
+    return {"image": {**entry, "height": size[0], "width": size[1]}, "annotations": annotations}
 
 
 def refuse_output(out: Path, images: Path, what: str = "OUT") -> None:

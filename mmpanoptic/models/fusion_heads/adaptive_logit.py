@@ -26,6 +26,7 @@ from mmpanoptic.models.postprocess.segments import (
     count_values,
     list_segments,
     number_segments,
+    segment_rows,
     segment_statistics,
 )
 from mmpanoptic.registry import MODELS
@@ -271,8 +272,8 @@ class AdaptiveLogitFusionHead(BaseModule):
         scores = ranked.scores.double()
         score = torch.cat([scores, scores.new_ones(self.num_classes)])
         found = segment_statistics(index_map, len(number)).of(number)
-        segments = list_segments(number, label, score, found.area, found.box, self.thing_labels)
-        return index_map, segments
+        rows = segment_rows(number, label, score, found.area, found.box)
+        return index_map, list_segments([rows], self.thing_labels)[0]
 
     def _instances(self, instances: InstanceData, size: tuple[int, int]) -> InstanceData:
         """Binarise the masks of all instances at the size of the result."""

@@ -29,6 +29,7 @@ from mmpanoptic.models.postprocess.painting import (
 from mmpanoptic.models.postprocess.segments import (
     list_segments,
     number_segments,
+    segment_rows,
     segment_statistics,
 )
 from mmpanoptic.registry import MODELS
@@ -230,8 +231,8 @@ class PaintFusionHead(BaseModule):
         label = torch.cat([things, stuff])
         score = torch.cat([instances.scores.double(), stuff.new_ones(count, dtype=torch.float64)])
         found = segment_statistics(index_map, len(number)).of(number)
-        segments = list_segments(number, label, score, found.area, found.box, self.thing_labels)
-        return index_map, segments
+        rows = segment_rows(number, label, score, found.area, found.box)
+        return index_map, list_segments([rows], self.thing_labels)[0]
 
 
 def select_by_score(found: InstanceData, score_thr: float) -> InstanceData:

@@ -96,6 +96,31 @@ def test_a_small_instance_on_a_large_one_is_kept_whatever_the_order(root, revers
     assert balance(text, "covered wholly by others") == [0, 0]
 
 
+def test_whole_things_keep_what_others_hide(root):
+    road = annotation(3, OTHER, category=2)
+    content = coco(annotation(1, BIG), annotation(2, SMALL), road)
+    status, text, _ = convert_coco(root, content, "--whole-things")
+    assert status == 0
+    assert "instances_train: 1 images" in text
+    found = json.loads((root / "out" / "annotations" / "instances_train.json").read_text())
+    assert [category["name"] for category in found["categories"]] == ["car", "animal"]
+    assert [(a["category_id"], a["area"]) for a in found["annotations"]] == [(7, 2400), (7, 200)]
+    assert [a["bbox"] for a in found["annotations"]] == [[0, 0, 60, 40], [10, 5, 20, 10]]
+    paths = [
+        root / "out" / "annotations" / f"{kind}_train.json" for kind in ("instances", "panoptic")
+    ]
+    assert tool.call("coco_relations", *paths, "--matching", "iou")[0] == 0
+    related = json.loads(paths[0].with_stem("instances_train_with_relation").read_text())
+    assert [a["overlap"] for a in related["annotations"]] == [[2], []]
+
+
+def test_label_maps_have_no_whole_things(root):
+    save(root / "labels" / "a.png", np.full((48, 64), 7, np.uint8))
+    status, _, text = convert(root, "--labels", root / "labels", "--whole-things")
+    assert status == 2
+    assert "--whole-things" in text
+
+
 def test_what_is_covered_is_counted_named_and_warned_of(root):
     content = coco(annotation(5, SMALL), annotation(6, BIG))
     status, text, _ = convert_coco(root, content, "--overlap", "last")

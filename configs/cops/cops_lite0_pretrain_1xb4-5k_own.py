@@ -1,0 +1,16 @@
+"""COPS with narrow decoders on your own data, first stage, from EfficientNet-Lite0's ImageNet weights.
+
+Paper: Combinatorial Optimization for Panoptic Segmentation, NeurIPS 2021, https://arxiv.org/abs/2106.03188
+Reproduces: nothing published; classes are read from your annotation file
+Published: -
+Measured: not yet
+Hardware: 2 CPU cores, or any GPU
+Command: python tools/train.py configs/cops/cops_lite0_pretrain_1xb4-5k_own.py --cfg-options data_root=data/own
+"""
+
+_base_ = [
+    "../_base_/datasets/own_panoptic.py",
+    "../_base_/schedules/adam_poly_own.py",
+    "../_base_/default_runtime.py",
+    "./cops_lite0.py",
+]

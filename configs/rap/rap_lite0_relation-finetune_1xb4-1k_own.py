@@ -1,0 +1,36 @@
+"""RAP on your own data: relation-aware head on a trained Panoptic FPN.
+
+Paper: RAP, relation-aware panoptic segmentation
+Reproduces: nothing published; goes on from panoptic-fpn_lite0_1xb4-5k_own.py; needs labels that overlap
+Published: -
+Measured: not yet
+Hardware: 2 CPU cores, or any GPU
+Command: python tools/train.py configs/rap/rap_lite0_relation-finetune_1xb4-1k_own.py --cfg-options data_root=data/own
+"""
+
+_base_ = [
+    "../_base_/datasets/own_panoptic.py",
+    "../_base_/schedules/adam_poly.py",
+    "../_base_/default_runtime.py",
+    "./panoptic-fpn_lite0.py",
+    "./rap-relation.py",
+]
+
+max_iters = 1000
+checkpoint_interval = 500
+warmup_iters = 50
+base_lr = 1e-3
+auto_scale_lr = dict(base_batch_size=4)
+with_instances = True
+# From tools/dataset_converters/own_data.py --whole-things, then coco_relations.py --matching iou
+# --overlap-thr 0.05, see docs/real_data.md.
+train_instances = "annotations/instances_train_with_relation.json"
+train_dataloader = dict(dataset=dict(instances_file="$train_instances", filter_unrelated=True))
+load_from = "work_dirs/panoptic-fpn_lite0_1xb4-5k_own/iter_5000.pth"
+
+head_channels = 64
+head_fc_channels = 256
+ranked_score = 0.0
+painted_score = 0.5
+overlap_thr = 0.5
+model = {{_base_.relation}}

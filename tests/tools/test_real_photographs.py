@@ -1,0 +1,72 @@
+"""Every system learns two real photographs by heart, from ImageNet weights: `make test-photos`.
+
+Needs the photographs (MMPANOPTIC_REAL_MINI, or beside the repository) and EfficientNet-Lite0's
+weights where `tools/weights.py info imagenet/efficientnet-lite0` says; minutes for each system.
+"""
+
+import json
+
+import pytest
+
+from mmpanoptic.checkpoints.weights import published
+from tests.datasets.real_mini import REAL_MINI, needs_real_mini
+
+LITE0 = "imagenet/efficientnet-lite0"
+GOAL = 80.0
+"""Least PQ on the two photographs."""
+
+SETTINGS = {
+    "train_ann_file": "annotations/panoptic_val2017.json",
+    "val_ann_file": "annotations/panoptic_val2017.json",
+    "train_seg": "annotations/panoptic_val2017/",
+    "val_seg": "annotations/panoptic_val2017/",
+    "train_img": "val2017/",
+    "val_img": "val2017/",
+    # the photographs as they are, cut nowhere
+    "flip_prob": 0.0,
+    "short_edge": 320,
+    "max_size": 640,
+    "crop_size": "(320,480)",
+    "batch_size": 2,
+    "num_workers": 0,
+    "max_iters": 200,
+    "checkpoint_interval": 200,
+    "warmup_iters": 10,
+    "base_lr": 3e-3,
+    "train_dataloader.persistent_workers": False,
+    "val_dataloader.persistent_workers": False,
+}
+
+SYSTEMS = {
+    "panoptic-deeplab_lite0_1xb4-5k_own": {
+        "model.instance_head.sigma": 6.0,
+        "model.instance_head.loss_offset": "dict(type='WeightedL1Loss',loss_weight=0.1)",
+        "model.fusion_head.nms_kernel": 7,
+        "model.fusion_head.stuff_area": 0,
+    },
+    "panoptic-fpn_lite0_1xb4-5k_own": {"model.fusion_head.stuff_area": 0},
+    "cops_lite0_pretrain_1xb4-5k_own": {
+        "model.fusion_head.stuff_area": 0,
+        "model.fusion_head.instance_area": 16,
+    },
+    "efficientps-maskrcnn_lite0_1xb4-5k_own": {"model.fusion_head.stuff_area": 0},
+    "efficientps-solov2_lite0_1xb4-5k_own": {"model.fusion_head.fusion.stuff_area": 0},
+    "auto-panoptic_lite0_1xb4-5k_own": {"model.fusion_head.stuff_area": 0},
+}
+
+needs_weights = pytest.mark.skipif(
+    not published(LITE0).remote.path.exists(), reason=f"tools/weights.py info {LITE0} says how"
+)
+
+
+@pytest.mark.slow
+@needs_real_mini
+@needs_weights
+@pytest.mark.parametrize("config", SYSTEMS)
+def test_a_system_learns_two_photographs(run_tool, config):
+    settings = {"data_root": REAL_MINI / "coco", **SETTINGS, **SYSTEMS[config]}
+    options = [f"{name}={value}" for name, value in settings.items()]
+    run_tool("train.py", config, "--work-dir", "work", "--cfg-options", *options)
+    (log,) = (run_tool.folder / "work").glob("*/vis_data/scalars.json")
+    last = json.loads(log.read_text().splitlines()[-1])
+    assert last["coco_panoptic/PQ"] > GOAL
