@@ -78,8 +78,8 @@ class ObjectSizes:
         factor = chosen / self.short_edge
         sigma, kernel, small_area = 8.0, 2 * round(8.0 / factor) + 1, 4096
         if self.things:
-            sigma = float(np.clip(round(2 * self.lower * factor / 5) / 2, 2.0, 8.0))
-            half = min(self.small / 4, sigma / factor)
+            sigma = float(np.clip(round(self.lower * factor / 2) / 2, 2.0, 8.0))
+            half = min(3 * self.small / 8, 8.0 / factor)
             kernel = 2 * max(round(half), 1) + 1
             small_area = round(min(np.pi / 4 * (self.lower * factor) ** 2, 4096))
         return dict(

@@ -96,7 +96,7 @@ def test_images_get_the_size_that_the_objects_need(short_edge, lower, expected):
 def test_heatmaps_of_small_objects_are_sharper_and_windows_narrower():
     nuclei = sizes_of(256, 10.7, small=8.0).settings()
     things = sizes_of(480, 90.0, small=60.0).settings()
-    assert (nuclei["size_sigma"], nuclei["size_nms_kernel"]) == (4.5, 5)
+    assert (nuclei["size_sigma"], nuclei["size_nms_kernel"]) == (5.5, 7)
     assert (things["size_sigma"], things["size_nms_kernel"]) == (8.0, 17)
     assert nuclei["size_small_area"] < things["size_small_area"] == 4096
 
@@ -106,8 +106,8 @@ def test_another_input_size_takes_sigma_along_but_not_the_window_in_the_original
     whole, half = sizes.settings(), sizes.settings(256)
     assert half["size_short_edge"] == whole["size_short_edge"]  # still the suggestion
     assert half["size_crop_size"] == (256, 256)
-    assert half["size_sigma"] == 2.0
-    assert half["size_nms_kernel"] == whole["size_nms_kernel"]
+    assert half["size_sigma"] == 2.5
+    assert half["size_nms_kernel"] == whole["size_nms_kernel"] == 7
     assert half["size_small_area"] == pytest.approx(whole["size_small_area"] / 4, abs=1)
 
 

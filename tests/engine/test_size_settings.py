@@ -40,8 +40,8 @@ def test_a_config_resolves_to_what_the_sizes_suggest(data_root):
     cfg = resolved(data_root)
     sizes = measure_object_sizes(data_root / "annotations/panoptic_train.json").settings()
     assert sizes["size_short_edge"] == 512
-    assert cfg.model.instance_head.sigma == sizes["size_sigma"] == 5.0
-    assert cfg.model.fusion_head.nms_kernel == sizes["size_nms_kernel"] == 5
+    assert cfg.model.instance_head.sigma == sizes["size_sigma"] == 6.0
+    assert cfg.model.fusion_head.nms_kernel == sizes["size_nms_kernel"] == 9
     assert cfg.model.fusion_head.top_k == 200
     resize, crop = (cfg.train_dataloader.dataset.pipeline[2][key] for key in ("resize", "crop"))
     assert (resize.short_edge, resize.max_size, crop.crop_size) == (512, 1024, (512, 512))
@@ -52,12 +52,12 @@ def test_an_explicit_value_wins_and_the_others_follow_the_short_edge(data_root):
     cfg = resolved(data_root, short_edge=256, **{"model.fusion_head.nms_kernel": 11})
     assert cfg.train_dataloader.dataset.pipeline[2].resize.short_edge == 256
     assert cfg.train_dataloader.dataset.pipeline[2].crop.crop_size == (256, 256)
-    assert cfg.model.instance_head.sigma == 2.5
+    assert cfg.model.instance_head.sigma == 3.0
     assert cfg.model.fusion_head.nms_kernel == 11
     assert resolved(data_root, size_sigma=3.5).model.instance_head.sigma == 3.5
-    assert resolved(data_root, short_edge="$size_short_edge*1/2").model.instance_head.sigma == 2.5
-    assert resolved(data_root, short_edge=[192, 320]).model.instance_head.sigma == 2.5
-    assert resolved(data_root, size_short_edge=256).model.instance_head.sigma == 2.5
+    assert resolved(data_root, short_edge="$size_short_edge*1/2").model.instance_head.sigma == 3.0
+    assert resolved(data_root, short_edge=[192, 320]).model.instance_head.sigma == 3.0
+    assert resolved(data_root, size_short_edge=256).model.instance_head.sigma == 3.0
 
 
 def test_the_choice_says_what_it_comes_from(data_root):
@@ -66,7 +66,7 @@ def test_the_choice_says_what_it_comes_from(data_root):
     for name, value in resolve_variables(cfg).items():
         cfg[name] = value
     text = str(fill_sizes(cfg))
-    assert "size_sigma 5.0" in text
+    assert "size_sigma 6.0" in text
     assert "40 things of" in text
     assert "panoptic_train.json" in text
     assert "size_top_k as the config says" in text
@@ -84,7 +84,7 @@ def test_stored_values_hold_where_the_data_are_not_there(data_root, tmp_path):
     assert usual.model.instance_head.sigma == USUAL_SETTINGS["size_sigma"]
     apply_options(cfg, {"data_root": str(data_root)})
     assert resolve_config(cfg.copy(), meta, stored).model.instance_head.sigma == 6.5  # a model's
-    assert resolve_config(cfg.copy(), meta, {}).model.instance_head.sigma == 5.0
+    assert resolve_config(cfg.copy(), meta, {}).model.instance_head.sigma == 6.0
 
 
 def test_a_broken_annotation_file_is_an_error_and_no_reason_for_defaults(data_root):
@@ -103,10 +103,10 @@ def test_configs_without_such_placeholders_read_no_file():
 
 
 def test_a_share_of_a_variable_waits_for_the_size_that_it_holds(data_root):
-    cfg = get_config("panoptic-deeplab_r18-fine_1xb4-2k_own")
+    cfg = get_config("panoptic-deeplab_r18-fine_1xb4-1500_own")
     apply_options(cfg, {"data_root": str(data_root)})
     resolve_config(cfg)
     assert cfg.short_edge == 256
     assert cfg.train_dataloader.dataset.pipeline[3].resize.short_edge == [192, 256, 320, 384]
-    assert cfg.model.instance_head.in_strides == [2, 4, 16]
-    assert cfg.model.instance_head.sigma == 2.5
+    assert cfg.model.instance_head.in_strides == [2, 4, 8]
+    assert cfg.model.instance_head.sigma == 3.0

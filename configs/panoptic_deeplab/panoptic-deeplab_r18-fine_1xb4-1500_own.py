@@ -5,7 +5,7 @@ Reproduces: nothing published; classes are read from your annotation file
 Published: -
 Measured: not yet
 Hardware: 2 CPU cores, or any GPU
-Command: python tools/train.py configs/panoptic_deeplab/panoptic-deeplab_r18-fine_1xb4-2k_own.py --cfg-options data_root=data/own
+Command: python tools/train.py configs/panoptic_deeplab/panoptic-deeplab_r18-fine_1xb4-1500_own.py --cfg-options data_root=data/own
 """
 
 _base_ = [
@@ -15,7 +15,7 @@ _base_ = [
     "./panoptic-deeplab_r18-tiny.py",
 ]
 
-max_iters = 2000
+max_iters = 1500
 checkpoint_interval = 500
 warmup_iters = 50
 base_lr = 2e-3
@@ -69,7 +69,7 @@ model = dict(
     semantic_head=dict(small_instance_weight=1.0, **decoder),
     instance_head=dict(
         sigma="$size_sigma",
-        loss_offset=dict(type="WeightedL1Loss", loss_weight=0.05),  # offsets are short
+        loss_offset=dict(type="WeightedL1Loss", loss_weight=0.1),  # offsets are short
         **decoder,
     ),
     fusion_head=dict(
@@ -79,4 +79,9 @@ model = dict(
         top_k="$size_top_k",
     ),
 )
-optim_wrapper = dict(type="AutocastOptimWrapper", dtype="bfloat16")
+optim_wrapper = dict(
+    type="AutocastOptimWrapper",
+    dtype="bfloat16",
+    # The last layers begin at almost nothing: in a short run their biases come too late.
+    paramwise_cfg=dict(custom_keys=dict(predictor=dict(lr_mult=5.0))),
+)
