@@ -25,7 +25,11 @@ decoder = dict(
 model = dict(
     data_preprocessor={{_base_.lite0_pixels}},
     backbone={{_base_.lite0}},
-    semantic_head=dict(small_instance_weight=3.0, **decoder),
-    instance_head=dict(sigma=8.0, **decoder),
-    fusion_head=dict(stuff_area=256, nms_kernel=17),
+    semantic_head=dict(
+        small_instance_area="$size_small_area", small_instance_weight=3.0, **decoder
+    ),
+    instance_head=dict(sigma="$size_sigma", **decoder),
+    fusion_head=dict(
+        stuff_area="$size_stuff_area", nms_kernel="$size_nms_kernel", top_k="$size_top_k"
+    ),
 )
