@@ -33,8 +33,10 @@ def loaded_by(tool, *arguments):
     "tool",
     [
         "analysis_tools/eval_panoptic.py --gt_json_file {json} --pred_json_file {json}",
-        "analysis_tools/eval_panoptic.py --gt_json_file {json} --pred_json_file {json} "
-        "--json {out}/all.json --per-image {out}/rows.csv --worst 2",
+        (
+            "analysis_tools/eval_panoptic.py --gt_json_file {json} --pred_json_file {json} "
+            "--json {out}/all.json --per-image {out}/rows.csv --worst 2"
+        ),
         "analysis_tools/eval_coco_ap.py --help",
         "dataset_converters/shapes.py {out}/shapes --train 2 --val 1",
         "dataset_converters/cache_panoptic.py {json}",
