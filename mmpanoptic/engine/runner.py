@@ -98,8 +98,8 @@ class PanopticRunner(ResumeMixin, Runner):
     - Datasets that take a ``seed`` get the run's.
     - Distributed runs work on machines without a GPU (gloo, BN in place of SyncBN).
 
-    Set ``stored_sizes=True`` to take the ``$size_...`` that a checkpoint keeps, as tests do, instead
-    of measuring the training data. Set ``trust_checkpoint=True`` in the config to load pickles of
+    Set ``stored_sizes=True`` to take the ``$size_...`` that a checkpoint keeps, as tests do, and
+    not those of the training data. Set ``trust_checkpoint=True`` in the config to load pickles of
     mmengine's runner, see :func:`mmpanoptic.checkpoints.loading.load_checkpoint`.
     """
 
