@@ -98,8 +98,9 @@ class PanopticRunner(ResumeMixin, Runner):
     - Datasets that take a ``seed`` get the run's.
     - Distributed runs work on machines without a GPU (gloo, BN in place of SyncBN).
 
-    Set ``trust_checkpoint=True`` in the config to load pickles of mmengine's runner, see
-    :func:`mmpanoptic.checkpoints.loading.load_checkpoint`.
+    Set ``stored_sizes=True`` to take the ``$size_...`` that a checkpoint keeps, as tests do, and
+    not those of the training data. Set ``trust_checkpoint=True`` in the config to load pickles of
+    mmengine's runner, see :func:`mmpanoptic.checkpoints.loading.load_checkpoint`.
     """
 
     _outer_random_state: dict[str, Any] | None = None
@@ -141,7 +142,8 @@ class PanopticRunner(ResumeMixin, Runner):
         with explained_build_errors():
             table = share_label_table(cfg, loaded and stored_label_table(loaded[1]))
             meta = None if table is None else table.to_metainfo()
-            sizes = fill_sizes(cfg, loaded and stored_sizes(loaded[1]))
+            keep = bool(cfg.get("resume") or cfg.get("stored_sizes"))
+            sizes = fill_sizes(cfg, loaded and stored_sizes(loaded[1]), prefer_stored=keep)
             runner = super().from_cfg(resolve_config(cfg, meta))
         if sizes is not None:
             runner.size_settings = sizes.settings

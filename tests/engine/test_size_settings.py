@@ -103,7 +103,7 @@ def test_configs_without_such_placeholders_read_no_file():
 
 
 def test_a_share_of_a_variable_waits_for_the_size_that_it_holds(data_root):
-    cfg = get_config("panoptic-deeplab_r18-fine_1xb4-1500_own")
+    cfg = get_config("panoptic-deeplab_r18-fine_1xb4-1k_own")
     apply_options(cfg, {"data_root": str(data_root)})
     resolve_config(cfg)
     assert cfg.short_edge == 256

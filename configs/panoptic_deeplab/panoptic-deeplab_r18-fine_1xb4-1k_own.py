@@ -5,7 +5,7 @@ Reproduces: nothing published; classes are read from your annotation file
 Published: -
 Measured: not yet
 Hardware: 2 CPU cores, or any GPU
-Command: python tools/train.py configs/panoptic_deeplab/panoptic-deeplab_r18-fine_1xb4-1500_own.py --cfg-options data_root=data/own
+Command: python tools/train.py configs/panoptic_deeplab/panoptic-deeplab_r18-fine_1xb4-1k_own.py --cfg-options data_root=data/own
 """
 
 _base_ = [
@@ -15,7 +15,7 @@ _base_ = [
     "./panoptic-deeplab_r18-tiny.py",
 ]
 
-max_iters = 1500
+max_iters = 1000
 checkpoint_interval = 500
 warmup_iters = 50
 base_lr = 2e-3
