@@ -14,7 +14,6 @@ import argparse
 import difflib
 import os
 import shlex
-import subprocess
 import sys
 import tempfile
 import time
@@ -568,6 +567,8 @@ def call_tool(
     Raises:
         Failure: If it fails.
     """
+    import subprocess
+
     command = [sys.executable, str(tools_folder() / name), *map(str, arguments)]
     _say(f"== {shlex.join(command)}")
     start = time.perf_counter()

@@ -23,6 +23,7 @@ from mmpanoptic.engine.config import (
     label_table_of,
     resolve_config,
     stored_label_table,
+    stored_sizes,
 )
 from mmpanoptic.engine.config_keys import apply_options
 from mmpanoptic.registry import MODELS
@@ -72,7 +73,7 @@ def init_model(
     content = load_checkpoint(checkpoint, trust=trust) if checkpoint and not is_foreign else {}
     stored = stored_label_table(content)
     meta = None if stored is None else {**content["meta"]["dataset_meta"], **stored.to_metainfo()}
-    cfg = resolve_config(cfg, dataset_meta=meta)
+    cfg = resolve_config(cfg, dataset_meta=meta, sizes=stored_sizes(content))
     if meta is None:
         meta = label_table_of(cfg).to_metainfo()
     init_default_scope("mmpanoptic")

@@ -95,8 +95,9 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     yield group_table(result.quality)
     if args.worst:
         yield worst_table(result.per_image, args.worst)
-    yield f"{len(result.per_image)} images"
-    cli.save_json(args, result.to_dict())
+    yield f"{len(result.images)} images"
+    if args.json is not None:
+        cli.save_json(args, result.to_dict())
     if args.per_image is not None:
         write_per_image(args.per_image, result.per_image)
     if args.check_against_panopticapi:

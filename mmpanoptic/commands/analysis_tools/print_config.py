@@ -7,11 +7,12 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-from mmengine.config import Config
+from typing import TYPE_CHECKING, Any
 
 from mmpanoptic import cli
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 EXAMPLES = """
   %(prog)s CONFIG
@@ -77,7 +78,7 @@ class Origins:
         """
         from mmpanoptic.engine.config_keys import apply_options
 
-        cfg = Config.fromfile(path)
+        cfg = _load(path)
         apply_options(cfg, options or {})
         raw = flatten(cfg.to_dict())
         resolved = flatten(_resolve(cfg).to_dict())
@@ -100,12 +101,20 @@ class Origins:
 
     def _flat(self, path: Path) -> Flat:
         if path not in self._merged:
-            self._merged[path] = flatten(Config.fromfile(path).to_dict())
+            self._merged[path] = flatten(_load(path).to_dict())
         return self._merged[path]
+
+
+def _load(path: Path) -> Config:
+    from mmengine.config import Config  # imports torch: --help is answered without it
+
+    return Config.fromfile(path)
 
 
 def _bases(path: Path) -> list[Path]:
     """List the files in ``_base_``, nearest first."""
+    from mmengine.config import Config
+
     names = Config._get_base_files(str(path))
     return [Path(Config._get_cfg_path(name, str(path))[0]).resolve() for name in names]
 
