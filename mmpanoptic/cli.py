@@ -1,8 +1,9 @@
 """The one way a command reads its arguments, shows progress, reports an error and exits.
 
-A tool is two functions, ``build_parser()``, which says what it takes, and ``run(args)``, which does
-the work and yields the lines to print; ``main = cli.Command(build_parser, run)`` joins them. What
-``run`` needs it imports itself, so that ``--help`` and wrong arguments are answered at once.
+A command, a module below ``commands/``, is two functions: ``build_parser()``, which says what it
+takes, and ``run(args)``, which does the work and yields the lines to print;
+``main = cli.Command(build_parser, run)`` joins them. What ``run`` needs it imports itself, so that
+``--help`` and wrong arguments are answered at once.
 
 Exit status: 0 done, 1 something went wrong, 2 wrong arguments, 130 stopped by Ctrl-C.
 """
@@ -13,7 +14,6 @@ import argparse
 import difflib
 import os
 import shlex
-import subprocess
 import sys
 import tempfile
 import time
@@ -81,8 +81,16 @@ def _argument(flag: str, text: str, **settings: Any) -> tuple[str, dict[str, Any
 
 
 COMMON = {
-    "config": _argument("config", "config file, or name of a shipped config", metavar="CONFIG"),
-    "checkpoint": _argument("checkpoint", "weights", metavar="CHECKPOINT"),
+    "config": _argument(
+        "config", "config file, name of a shipped config, or folder of a run", metavar="CONFIG"
+    ),
+    "checkpoint": _argument(
+        "checkpoint",
+        "weights; of a run's folder its best checkpoint, else its newest (default: those of the "
+        "run that CONFIG is the folder of)",
+        metavar="CHECKPOINT",
+        nargs="?",
+    ),
     "cfg_options": _argument(
         "--cfg-options",
         "replace settings of the config: a.b=3 list='[1,2]' name=text",
@@ -271,9 +279,9 @@ def main(
         with _console(args):
             _keep_inputs(parser, args)
             for line in run(args) or ():
-                print(line, flush=True)  # noqa: T201
+                show(str(line))
             if parser.timed:
-                print(f"took {time.perf_counter() - start:.1f} s")  # noqa: T201
+                show(f"took {time.perf_counter() - start:.1f} s")
 
     return run_command(work, f"; {parser.prog} --help explains", parser.resumes, args.debug)
 
@@ -350,9 +358,19 @@ class Command(NamedTuple):
     build_parser: Callable[[], Parser]
     run: Callable[[argparse.Namespace], Iterable[object] | None]
 
-    def __call__(self, argv: Sequence[str] | None = None) -> int:
-        """Run with these arguments, those of the process by default; return the exit status."""
-        return main(self.build_parser(), self.run, argv)
+    def __call__(self, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+        """Run.
+
+        Args:
+            argv (Sequence[str] | None): Arguments; those of the process by default.
+            prog (str | None): Name of the program in its help; the script's by default.
+
+        Returns:
+            int: The exit status.
+        """
+        parser = self.build_parser()
+        parser.prog = prog or parser.prog
+        return main(parser, self.run, argv)
 
 
 def _describe(error: Exception, debug: bool) -> str:
@@ -392,6 +410,35 @@ def track(items: Iterable[Item], label: str, total: int | None = None) -> Iterab
     return show(items, label, total, console=Console(stderr=True))
 
 
+def complete_model(args: argparse.Namespace) -> None:
+    """Put the run's weights where ``config`` is a run's folder, and say which they are.
+
+    Raises:
+        UsageError: If the weights are not named.
+    """
+    from .apis import find_config, get_config
+    from .apis.configs import differing_settings
+    from .apis.model import find_weights
+
+    if args.checkpoint is None and not Path(args.config).expanduser().is_dir():
+        raise UsageError(
+            f"the weights are missing: behind the config {args.config} stands a CHECKPOINT; the "
+            "folder of a run stands for both"
+        )
+    folder = args.config if args.checkpoint is None else args.checkpoint
+    chosen = find_weights(args.config, args.checkpoint)
+    if Path(folder).expanduser().is_dir():
+        _say(f"model: {find_config(args.config)} with {chosen}")
+        if folder is args.checkpoint:
+            other = differing_settings(get_config(args.config, args.cfg_options), folder)
+            if other:
+                _show_warning(
+                    f"the config is not the one of the run {folder}: {', '.join(other[:4])} "
+                    f"{'and more ' * (len(other) > 4)}differ; {folder} alone stands for both"
+                )
+    args.checkpoint = str(chosen)
+
+
 def read_config(args: argparse.Namespace) -> Config:
     """Read the config that the arguments name and apply ``--cfg-options``."""
     from .apis import get_config
@@ -412,16 +459,22 @@ def read_run_config(args: argparse.Namespace) -> Config:
         cfg.log_level = args.log_level.upper()
     if args.work_dir:
         cfg.work_dir = args.work_dir
+    elif Path(args.config).is_dir():
+        cfg.work_dir = args.config  # the run's, which may have been moved since
     elif not cfg.get("work_dir"):
         cfg.work_dir = os.path.join("work_dirs", Path(cfg.filename).stem)
     return cfg
 
 
-def load_model(args: argparse.Namespace, device: str | None = None) -> nn.Module:
+def load_model(
+    args: argparse.Namespace, device: str | None = None, may_be_random: bool = False
+) -> nn.Module:
     """Build the model of ``config``, ``cfg_options``, ``checkpoint``, ``device`` and ``trust``."""
     from .apis import init_model
 
     given = vars(args)
+    if "checkpoint" in given and not (may_be_random and args.checkpoint is None):
+        complete_model(args)
     return init_model(
         args.config,
         given.get("checkpoint"),
@@ -465,6 +518,12 @@ def convert_model(args: argparse.Namespace, key_map: type[KeyMap]) -> Iterator[s
     ).report()
 
 
+def tools_folder() -> Path:
+    """Return the folder of the scripts: in the wheel, or in the clone."""
+    found = [root / "tools" for root in (_PACKAGE / ".mim", _PACKAGE.parent)]
+    return next((path for path in found if path.is_dir()), found[-1])
+
+
 def call_tool(name: str, *arguments: object, folder: Path | None = None) -> float:
     """Run another tool in a process of its own; return its seconds.
 
@@ -476,9 +535,9 @@ def call_tool(name: str, *arguments: object, folder: Path | None = None) -> floa
     Raises:
         Failure: If it fails.
     """
-    found = [root / "tools" / name for root in (_PACKAGE / ".mim", _PACKAGE.parent)]
-    path = next((path for path in found if path.is_file()), found[-1])
-    command = [sys.executable, str(path), *map(str, arguments)]
+    import subprocess
+
+    command = [sys.executable, str(tools_folder() / name), *map(str, arguments)]
     _say(f"\n== {shlex.join(command)}")
     start = time.perf_counter()
     if subprocess.run(command, cwd=folder).returncode:  # noqa: S603 - our own tools
@@ -543,6 +602,11 @@ def _status(stop: SystemExit) -> int:
         _say(stop.code)
         return FAILED
     return int(stop.code or DONE)
+
+
+def show(text: str) -> None:
+    """Print a text on the standard output."""
+    print(text, flush=True)  # noqa: T201
 
 
 def _say(text: str) -> None:

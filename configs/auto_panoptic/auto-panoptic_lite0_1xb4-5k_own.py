@@ -38,7 +38,7 @@ model = dict(
         mask_head=dict(in_channels=64, channels=64, choices=[4, 1, 2, 3]),
     ),
     semantic_head=dict(in_channels=64, channels=64, choices=[2, 3, 0], loss_weight=1.0),
-    fusion_head=dict(stuff_area=256),
+    fusion_head=dict(stuff_area="$size_stuff_area"),
     train_cfg=dict(
         # small crops: most large anchors reach over the border
         rpn=dict(sampler=dict(num=128), allowed_border=-1),

@@ -26,12 +26,18 @@ decoder = dict(
 model = dict(
     data_preprocessor={{_base_.lite0_pixels}},
     backbone={{_base_.lite0}},
-    semantic_head=dict(small_instance_weight=3.0, **decoder),
-    instance_head=dict(
-        sigma=8.0, loss_offset=dict(type="WeightedL1Loss", loss_weight=0.1), **decoder
+    semantic_head=dict(
+        small_instance_area="$size_small_area", small_instance_weight=3.0, **decoder
     ),
-    # fewer false segments after a short run on photographs: 0.1 and 256 gave a PQ lower by 1
-    fusion_head=dict(stuff_area=1024, threshold=0.3, nms_kernel=17),
+    instance_head=dict(
+        sigma="$size_sigma", loss_offset=dict(type="WeightedL1Loss", loss_weight=0.1), **decoder
+    ),
+    fusion_head=dict(
+        stuff_area="$size_stuff_area",
+        threshold=0.3,  # peaks of 0.1 are mistakes after a short run on photographs
+        nms_kernel="$size_nms_kernel",
+        top_k="$size_top_k",
+    ),
 )
 # Offsets reach hundreds of pixels: with the published weight (0.01) and one rate for all, a run of
 # 240 iterations on photographs brought them from 51 to 47 pixels.

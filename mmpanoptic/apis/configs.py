@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
+from mmpanoptic.checkpoints.run_folder import run_config
+from mmpanoptic.engine.config import resolve_variables
 from mmpanoptic.engine.config_keys import apply_options, check_keys
 from mmpanoptic.registry import ConfigError
 
@@ -51,7 +54,8 @@ def find_config(name: str | os.PathLike[str]) -> Path:
     """Find a config by path, or a shipped one by name.
 
     Args:
-        name: Path of a file, or name of a shipped config with or without folder and ``.py``.
+        name: Path of a file; folder of a run, which stands for the config it was trained with; or
+            name of a shipped config with or without folder and ``.py``.
 
     Returns:
         Path: The file.
@@ -62,6 +66,8 @@ def find_config(name: str | os.PathLike[str]) -> Path:
     path = Path(name).expanduser()
     if path.is_file():
         return path
+    if path.is_dir():
+        return run_config(path)
     shipped = list_configs()
     stem = path.name.removesuffix(".py")
     if stem in shipped:
@@ -79,7 +85,7 @@ def get_config(name: str | os.PathLike[str], options: Mapping[str, Any] | None =
     Configs are Python files and are executed: load only those you trust.
 
     Args:
-        name: Path or name.
+        name: Path, folder of a run, or name.
         options (Mapping | None): Values in place of the config's, by dotted key, see
             :func:`mmpanoptic.engine.config_keys.apply_options`.
 
@@ -93,6 +99,45 @@ def get_config(name: str | os.PathLike[str], options: Mapping[str, Any] | None =
     check_keys(cfg)
     apply_options(cfg, options or {})
     return cfg
+
+
+def differing_settings(cfg: Config, folder: str | os.PathLike[str]) -> list[str]:
+    """List what of a model and of its images' preparation is not as in a run.
+
+    Args:
+        cfg (Config): With its placeholders.
+        folder: The run's; without a config of its own nothing is known to differ.
+
+    Returns:
+        list[str]: Dotted keys.
+    """
+    try:
+        own = run_config(folder)
+    except FileNotFoundError:
+        return []
+    one, other = (
+        dict(_settings({name: resolve_variables(c).get(name) for name in _OF_MODELS}))
+        for c in (cfg, get_config(own))
+    )
+    keys = (key for key in {**one, **other} if one.get(key) != other.get(key))
+    return [key for key in keys if not key.endswith(".checkpoint")]
+
+
+_OF_MODELS = ("model", "test_dataloader")
+_OF_DATA = re.compile(r"test_dataloader\.(?!dataset\.pipeline\.)")
+
+
+def _settings(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what stands in a tree, by dotted key; of loaders the pipeline alone."""
+    if _OF_DATA.match(f"{place}.") and not "test_dataloader.dataset.pipeline".startswith(place):
+        return
+    items: Any = node.items() if isinstance(node, Mapping) else enumerate(node or ())
+    for name, part in items:
+        key = f"{place}.{name}".lstrip(".")
+        if isinstance(part, Mapping | list | tuple):
+            yield from _settings(part, key)
+        elif not _OF_DATA.match(key):
+            yield key, part
 
 
 def _base_path(name: str, file: str) -> tuple[str, str | None]:

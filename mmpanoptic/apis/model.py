@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,16 +16,21 @@ from torch import nn
 from mmpanoptic.checkpoints.errors import CheckpointError
 from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.checkpoints.published import load_for_model, needs_model
+from mmpanoptic.checkpoints.run_folder import run_checkpoint
+from mmpanoptic.checkpoints.weights import is_address
 from mmpanoptic.engine.config import (
     explained_build_errors,
     label_table_of,
     resolve_config,
     stored_label_table,
+    stored_sizes,
 )
 from mmpanoptic.engine.config_keys import apply_options
 from mmpanoptic.registry import MODELS
 
 from .configs import get_config
+
+AMP_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def init_model(
@@ -39,29 +46,34 @@ def init_model(
     no dataset; else from the dataset of the config.
 
     Args:
-        config: Path, name of a shipped config, or a loaded config.
+        config: Path, name of a shipped config, a loaded config; or the folder of a run, which
+            stands for its own config and, without ``checkpoint``, its own weights.
         checkpoint: Path or address, see :func:`mmpanoptic.checkpoints.published.load_for_model`;
-            None leaves the weights random.
-        device: Default: the first CUDA device if there is one, else the CPU.
+            of a run's folder its best checkpoint, else its newest
+            (:func:`mmpanoptic.checkpoints.run_folder.run_checkpoint`). None leaves the weights
+            random.
+        device: None or ``auto``: the first CUDA device if there is one, else the CPU.
         cfg_options (Mapping | None): Values that replace those of the config, as
             ``{"model.backbone.depth": 50}``.
         trust (bool): Accept bookkeeping classes of other toolboxes in the checkpoint.
 
     Returns:
-        nn.Module: In evaluation mode, with the attributes ``cfg`` (resolved) and ``dataset_meta``.
+        nn.Module: In evaluation mode, with the attributes ``cfg`` (resolved), ``dataset_meta`` and
+        ``checkpoint`` (file or address of its weights, or None).
 
     Raises:
         FileNotFoundError: If there is no such config.
         CheckpointError: If the checkpoint cannot be read or does not fit the model.
         ConfigError: If the config has settings that nothing reads, or wrong ones.
     """
+    checkpoint = find_weights(config, checkpoint)
     cfg = config.copy() if isinstance(config, Config) else get_config(config)
     apply_options(cfg, cfg_options or {})
     is_foreign = checkpoint is not None and needs_model(checkpoint)
     content = load_checkpoint(checkpoint, trust=trust) if checkpoint and not is_foreign else {}
     stored = stored_label_table(content)
     meta = None if stored is None else {**content["meta"]["dataset_meta"], **stored.to_metainfo()}
-    cfg = resolve_config(cfg, dataset_meta=meta)
+    cfg = resolve_config(cfg, dataset_meta=meta, sizes=stored_sizes(content))
     if meta is None:
         meta = label_table_of(cfg).to_metainfo()
     init_default_scope("mmpanoptic")
@@ -71,8 +83,28 @@ def init_model(
         content = load_for_model(model, checkpoint, trust)
     if checkpoint is not None:
         _load_weights(model, content, checkpoint)
-    model.cfg, model.dataset_meta = cfg, meta
+    model.cfg, model.dataset_meta, model.checkpoint = cfg, meta, checkpoint
     return model.to(choose_device(device)).eval()
+
+
+def find_weights(
+    config: str | os.PathLike[str] | Config, checkpoint: str | os.PathLike[str] | None
+) -> str | os.PathLike[str] | None:
+    """Choose the weights of a model: those given, or those of the run whose folder is given.
+
+    Args:
+        config: As in :func:`init_model`.
+        checkpoint: As in :func:`init_model`.
+
+    Returns:
+        str | os.PathLike | None: File or address; None leaves the weights random.
+    """
+    if checkpoint is None and not isinstance(config, Config) and Path(config).expanduser().is_dir():
+        checkpoint = config
+    if checkpoint is None or is_address(os.fspath(checkpoint)):
+        return checkpoint
+    path = Path(checkpoint).expanduser()
+    return run_checkpoint(path) if path.is_dir() else checkpoint
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
@@ -81,7 +113,7 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     Raises:
         ValueError: If the device's name is unknown, or it is a CUDA device and there is none.
     """
-    if device is None:
+    if device is None or device == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
@@ -93,6 +125,17 @@ def choose_device(device: str | torch.device | None) -> torch.device:
             f"{torch.cuda.device_count()} CUDA devices; use --device cpu"
         )
     return chosen
+
+
+def autocast(device: torch.device, amp: str | None) -> AbstractContextManager[Any]:
+    """Give the context of a precision: that of :data:`AMP_TYPES`, or plain.
+
+    Raises:
+        ValueError: If the precision is unknown.
+    """
+    if amp is not None and amp not in AMP_TYPES:
+        raise ValueError(f"amp must be {' or '.join(AMP_TYPES)}, got {amp!r}")
+    return torch.autocast(device.type, AMP_TYPES[amp]) if amp else nullcontext()
 
 
 def _load_weights(

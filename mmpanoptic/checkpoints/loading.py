@@ -14,12 +14,10 @@ from mmpanoptic.utils.files import atomic_write
 from .errors import CheckpointError
 from .integrity import write_sealed
 from .reading import read_file
+from .run_folder import run_checkpoint
 from .weights import is_address, locate
 
 PathLike = str | os.PathLike[str]
-
-POINTER = "last_checkpoint"
-"""File in a run's folder that names its newest checkpoint, as mmengine writes it."""
 
 
 def save_checkpoint(checkpoint: dict[str, Any], path: PathLike) -> None:
@@ -48,9 +46,9 @@ def load_checkpoint(
     """Read a checkpoint with an unpickler that builds tensors and plain Python values only.
 
     Args:
-        path: A local file; a run's folder, which stands for the checkpoint that its file
-            ``last_checkpoint`` names; or an address of :func:`.weights.locate`, which is
-            downloaded once.
+        path: A local file; a run's folder, which stands for its best checkpoint, or its newest
+            one where none is best (:func:`.run_folder.run_checkpoint`); or an address of
+            :func:`.weights.locate`, which is downloaded once.
         map_location: As in :func:`torch.load`.
         trust (bool): Rebuild also NumPy arrays and the bookkeeping classes that checkpoints of
             mmengine, mmdet and mmsegmentation hold (:func:`trusted_classes`). Code from the file
@@ -81,22 +79,9 @@ def _tensor_bytes(value: Any) -> int:
 
 
 def local_file(path: PathLike) -> Path:
-    """Expand a path, choose a folder's newest checkpoint, download what an address names."""
+    """Expand a path, choose a checkpoint of a folder, download what an address names."""
     text = os.fspath(path)
     if is_address(text):
         return locate(text).path
     local = Path(text).expanduser()
-    return _newest_in(local) if local.is_dir() else local
-
-
-def _newest_in(folder: Path) -> Path:
-    """Follow a run's pointer to its newest checkpoint; the folder may have been moved."""
-    pointer = folder / POINTER
-    if not pointer.is_file():
-        raise CheckpointError(
-            f"{folder} is a folder without the file {POINTER}, so no run has written checkpoints "
-            "there; give a checkpoint file"
-        )
-    named = Path(pointer.read_text(encoding="utf-8").strip())
-    beside = folder / named.name
-    return beside if beside.is_file() else named
+    return run_checkpoint(local) if local.is_dir() else local

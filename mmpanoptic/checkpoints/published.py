@@ -271,7 +271,8 @@ def _compare_inputs(model: nn.Module, entry: PublishedWeights) -> None:
     if ours is None:
         return
     preprocessor: Any = model.data_preprocessor
-    order = "RGB" if preprocessor._channel_conversion else "BGR"
+    reverses = getattr(preprocessor, "bgr_to_rgb", preprocessor._channel_conversion)
+    order = "RGB" if reverses else "BGR"
     theirs = (list(entry.mean), list(entry.std))
     close = all(
         max(abs(a - b) for a, b in zip(*pair, strict=True)) < 1

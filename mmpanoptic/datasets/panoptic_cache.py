@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from mmengine.logging import print_log
 
 from mmpanoptic.utils import atomic_write
 from mmpanoptic.utils.archives import file_stamp, split_archive_path
@@ -279,6 +278,8 @@ def open_cache(
     path = cache_path(folder)
     if not folder or not path.is_file():
         return None
+    from mmengine.logging import print_log  # imports torch, which who writes a cache does not need
+
     again = "make it again with tools/dataset_converters/cache_panoptic.py"
     try:
         cache = PanopticCache(path, folder)

@@ -17,7 +17,8 @@ from mmengine.evaluator import Evaluator
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 
-from mmpanoptic.checkpoints.loading import POINTER, load_checkpoint, save_checkpoint
+from mmpanoptic.checkpoints.loading import load_checkpoint, save_checkpoint
+from mmpanoptic.checkpoints.run_folder import BEST_POINTER, POINTER
 from mmpanoptic.registry import HOOKS, ConfigError
 
 from ..utils.files import atomic_write
@@ -112,8 +113,9 @@ class AtomicCheckpointHook(CheckpointHook):
     """Save checkpoints periodically; at every moment a whole one is on the disk.
 
     Differences from the original (``mmengine.hooks.CheckpointHook``): the pointer file
-    ``last_checkpoint`` is written atomically; old and formerly best checkpoints are removed after
-    the new ones are written, not before; two checkpoints are kept by default, so that a damaged
+    ``last_checkpoint`` is written atomically, and ``best_checkpoint`` names the best one of the
+    training; old and formerly best checkpoints are removed after the new ones are written, not
+    before; two checkpoints are kept by default, so that a damaged
     newest one has a predecessor; published files are named by the SHA-256 of their content, as
     ``torch.hub`` checks it; ``save_best`` takes names without their prefix (``PQ``), knows which
     metrics are better when greater, and starts anew where a resumed run asks for another metric.
@@ -171,6 +173,7 @@ class AtomicCheckpointHook(CheckpointHook):
             names = self.key_indicators
             self.best_ckpt_path_dict = {name: info.get(f"best_ckpt_{name}") for name in names}
         if is_main_process():
+            self._point_to(runner, BEST_POINTER, self._best())  # not that of an earlier training
             outdated = (self._path_of(step) for step in kept[: -self.max_keep_ckpts])
             self._clear_away(outdated)
 
@@ -224,7 +227,7 @@ class AtomicCheckpointHook(CheckpointHook):
         name = INTERRUPTED.format(iteration)
         meta = {"epoch": runner.epoch, "iter": iteration}
         runner.save_checkpoint(self.out_dir, name, meta=meta, by_epoch=False)
-        self._point_to(runner, os.path.join(self.out_dir, name))
+        self._point_to(runner, POINTER, os.path.join(self.out_dir, name))
 
     def _save_checkpoint_with_step(
         self, runner: PanopticRunner, step: int, meta: dict[str, Any]
@@ -247,7 +250,7 @@ class AtomicCheckpointHook(CheckpointHook):
             by_epoch=self.by_epoch,
             **self.args,
         )
-        self._point_to(runner, self.last_ckpt)
+        self._point_to(runner, POINTER, self.last_ckpt)
         self._remove_interrupted()
         self._flush()
 
@@ -257,11 +260,25 @@ class AtomicCheckpointHook(CheckpointHook):
             asked = {name: metrics[find_metric(name, metrics)] for name in self.key_indicators}
             metrics = {**metrics, **asked}
         super()._save_best_checkpoint(runner, metrics)
+        self._point_to(runner, BEST_POINTER, self._best())
         self._flush()
 
+    def _best(self) -> str | None:
+        """Return the best checkpoint of this training by the first of its metrics, if any."""
+        if not self.save_best:
+            return None
+        if len(self.key_indicators) == 1:
+            return getattr(self, "best_ckpt_path", None)
+        return self.best_ckpt_path_dict.get(self.key_indicators[0])
+
     @master_only
-    def _point_to(self, runner: PanopticRunner, path: str) -> None:
-        with atomic_write(os.path.join(runner.work_dir, POINTER)) as temporary:
+    def _point_to(self, runner: PanopticRunner, pointer: str, path: str | None) -> None:
+        """Name a checkpoint in a pointer file; without one, take the file away."""
+        file = Path(runner.work_dir, pointer)
+        if path is None:
+            file.unlink(missing_ok=True)
+            return
+        with atomic_write(file) as temporary:
             temporary.write_text(path, encoding="utf-8")
 
     def _remove_interrupted(self) -> None:

@@ -15,8 +15,9 @@ from mmengine.runner.checkpoint import load_state_dict
 
 from mmpanoptic.checkpoints.errors import CheckpointError
 from mmpanoptic.checkpoints.integrity import verify_checkpoint
-from mmpanoptic.checkpoints.loading import POINTER, load_checkpoint
+from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.checkpoints.published import load_for_model, needs_model
+from mmpanoptic.checkpoints.run_folder import POINTER
 
 from ..datasets.seeding import derive_seed
 from ..utils.files import atomic_write

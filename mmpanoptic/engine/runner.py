@@ -7,7 +7,7 @@ import inspect
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader
 
 from mmpanoptic.checkpoints.loading import save_checkpoint
 from mmpanoptic.checkpoints.published import install_safe_loading
+from mmpanoptic.checkpoints.run_folder import CONFIG_POINTER
 from mmpanoptic.registry import RUNNERS, placeholders
 from mmpanoptic.version import __version__
 
@@ -49,9 +50,11 @@ from .checkpoint_state import (
 )
 from .config import (
     explained_build_errors,
+    fill_sizes,
     resolve_config,
     share_label_table,
     stored_label_table,
+    stored_sizes,
 )
 from .config_keys import check_keys, read_names
 from .distributed import init_cpu_process_group, start_watch
@@ -95,8 +98,9 @@ class PanopticRunner(ResumeMixin, Runner):
     - Datasets that take a ``seed`` get the run's.
     - Distributed runs work on machines without a GPU (gloo, BN in place of SyncBN).
 
-    Set ``trust_checkpoint=True`` in the config to load pickles of mmengine's runner, see
-    :func:`mmpanoptic.checkpoints.loading.load_checkpoint`.
+    Set ``stored_sizes=True`` to take the ``$size_...`` that a checkpoint keeps, as tests do, and
+    not those of the training data. Set ``trust_checkpoint=True`` in the config to load pickles of
+    mmengine's runner, see :func:`mmpanoptic.checkpoints.loading.load_checkpoint`.
     """
 
     _outer_random_state: dict[str, Any] | None = None
@@ -107,6 +111,8 @@ class PanopticRunner(ResumeMixin, Runner):
     """Finds lost processes, where there are several."""
     _source: Config | None = None
     """The config with its placeholders."""
+    size_settings: Mapping[str, Any] | None = None
+    """What the ``$size_...`` of the config stand for."""
     label_table: LabelTable | None = None
     """Classes of the model and of all datasets, if the config has panoptic datasets."""
 
@@ -136,7 +142,12 @@ class PanopticRunner(ResumeMixin, Runner):
         with explained_build_errors():
             table = share_label_table(cfg, loaded and stored_label_table(loaded[1]))
             meta = None if table is None else table.to_metainfo()
+            keep = bool(cfg.get("resume") or cfg.get("stored_sizes"))
+            sizes = fill_sizes(cfg, loaded and stored_sizes(loaded[1]), prefer_stored=keep)
             runner = super().from_cfg(resolve_config(cfg, meta))
+        if sizes is not None:
+            runner.size_settings = sizes.settings
+            runner.logger.log(logging.INFO if sizes.known else logging.WARNING, str(sizes))
         runner._batch_note, runner._loaded, runner.label_table = note, loaded, table
         runner._source = source
         return runner
@@ -211,8 +222,8 @@ class PanopticRunner(ResumeMixin, Runner):
         """Write the config as it was given to the work folder.
 
         Args:
-            replace (bool): Whether a file of this name may be replaced; a test must not touch the
-                config of the training in the same folder.
+            replace (bool): Whether a file of this name may be replaced, and the config is the
+                folder's from now on; a test must not touch those of a training.
         """
         source = self._source or self.cfg
         name = os.path.basename(source.filename) if source.filename else f"{self.timestamp}.py"
@@ -223,6 +234,9 @@ class PanopticRunner(ResumeMixin, Runner):
         kept = Config({name: value for name, value in source.items() if name in read})
         with atomic_write(path) as temporary:
             temporary.write_text(kept.pretty_text, encoding="utf-8")
+        if replace:
+            with atomic_write(os.path.join(self.work_dir, CONFIG_POINTER)) as temporary:
+                temporary.write_text(name, encoding="utf-8")
 
     # ---- environment -------------------------------------------------------------------------
 
@@ -432,6 +446,7 @@ class PanopticRunner(ResumeMixin, Runner):
             "mmengine_version": mmengine.__version__,
             "torch_version": str(torch.__version__),
             "dataset_meta": to_plain(getattr(self.train_dataloader.dataset, "metainfo", {})),
+            "size_settings": to_plain(self.size_settings),
             # Whether schedulers and hooks have got the metrics that were due at this iteration.
             "validated": self._outer_random_state is not None,
         }

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmpanoptic.structures import MAX_ID, VOID_ID, FlatRuns, lookup_sorted
+from mmpanoptic.structures import MAX_ID, VOID_ID, FlatRuns, lookup_sorted, sorted_unique
 from mmpanoptic.utils.coco_file import is_number
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
 
@@ -35,7 +35,7 @@ class ProblemLog:
 
     def at(self, file: str | None = None, image_id: Any = None) -> ProblemLog:
         """Return a problems of another place that writes into the same lists."""
-        return replace(self, file=file, image_id=image_id)
+        return ProblemLog(self.strict, file, image_id, self.errors, self.warnings)
 
     def error(self, kind: str, detail: str, segments: Sequence[Any] = ()) -> None:
         """Note what the published evaluator rejects as well."""
@@ -264,8 +264,8 @@ def _tabulate(
         tuple: Starts and slots of the runs, ids and pixel counts of the slots; and the slots of
         the listed ids.
     """
-    present = np.unique(runs.value).astype(np.int64)
-    slot_ids = np.unique(np.concatenate([present, listed, [VOID_ID]]))
+    present = sorted_unique(runs.value).astype(np.int64)
+    slot_ids = sorted_unique(np.concatenate([present, listed, [VOID_ID]]))
     slot = np.searchsorted(slot_ids, runs.value)
     pixels = np.bincount(slot, runs.length, len(slot_ids)).astype(np.int64)
     narrow = np.uint16 if len(slot_ids) <= 1 << 16 else np.int32

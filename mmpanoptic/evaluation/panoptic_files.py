@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from mmpanoptic.structures import joint_color_runs
 from mmpanoptic.utils import read_json
 from mmpanoptic.utils.files import is_file_name, is_inside
 from mmpanoptic.utils.format_errors import (
@@ -21,7 +22,7 @@ from mmpanoptic.utils.format_errors import (
     describe_problems,
 )
 from mmpanoptic.utils.jobs import usable_cpus
-from mmpanoptic.utils.panoptic_png import read_panoptic_runs
+from mmpanoptic.utils.panoptic_png import read_panoptic_colors
 
 from .panoptic_checks import (
     ProblemLog,
@@ -51,17 +52,27 @@ class FileEvaluation:
 
     Attributes:
         quality (PanopticQuality): Averages, values per class, sums per category.
-        per_image (list[dict]): By image in the order of the ground truth: ``image_id``,
-            ``file_name``, ``pq``, ``sq``, ``rq``, ``n`` (averages inside the image) and ``stats``
-            (sums per category id).
+        images (list[tuple]): ``image_id``, ``file_name`` and :class:`ImageMatch` of each image, in
+            the order of the ground truth.
         categories (Categories): The ground truth's categories.
         warnings (list[FormatProblem]): What was odd, but could be evaluated.
     """
 
     quality: PanopticQuality
-    per_image: list[dict[str, Any]]
+    images: list[tuple[Any, str, ImageMatch]]
     categories: Categories
     warnings: list[FormatProblem]
+
+    @cached_property
+    def per_image(self) -> list[dict[str, Any]]:
+        """Of each image ``image_id``, ``file_name``, ``pq``, ``sq``, ``rq``, ``n`` and ``stats``.
+
+        Averages inside the image over ``n`` classes, and sums per category id.
+        """
+        return [
+            describe_image(match, self.categories, image_id, file_name)
+            for image_id, file_name, match in self.images
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values for JSON; nan becomes None."""
@@ -132,8 +143,7 @@ def evaluate_files(
     jobs, categories = _join(gt, pred, categories, gt_problems, pred_problems, fill_missing)
     folders = (_folder(gt_json, gt_folder), _folder(pred_json, pred_folder))
     work = partial(_evaluate_image, categories=categories, folders=folders)
-    with ThreadPoolExecutor(workers) as pool:
-        matches = list(pool.map(work, jobs))
+    matches = _run_in_threads(work, jobs, workers)
     for job in jobs:
         problems.errors += job.problems.errors
         problems.warnings += job.problems.warnings
@@ -142,6 +152,24 @@ def evaluate_files(
     result = _collect(jobs, [match for match in matches if match is not None], categories, problems)
     _warn(result.warnings)
     return result
+
+
+def _run_in_threads(
+    work: Callable[[_Job], ImageMatch | None], jobs: Sequence[_Job], workers: int
+) -> list[ImageMatch | None]:
+    """Do all jobs; each thread takes the next one when it is free."""
+    if workers == 1:
+        return list(map(work, jobs))
+    results: list[ImageMatch | None] = [None] * len(jobs)
+    waiting = iter(enumerate(jobs))
+
+    def take(_: int) -> None:
+        for number, job in waiting:
+            results[number] = work(job)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(take, range(workers)))  # asks each thread whether it failed
+    return results
 
 
 def _warn(problems: list[FormatProblem]) -> None:
@@ -323,16 +351,17 @@ def _evaluate_image(
     gt_problems, pred_problems = (
         job.problems.at(str(path), job.problems.image_id) for path in paths
     )
-    maps = []
+    colors = []
     for path, problems in zip(paths, (gt_problems, pred_problems), strict=True):
         try:
-            maps.append(read_panoptic_runs(path))
+            colors.append(read_panoptic_colors(path))
         except PanopticFormatError as error:
             problems.adopt(error)
-    if len(maps) < 2 or not check_sizes(maps[0].shape, maps[1].shape, pred_problems):
+    if len(colors) < 2 or not check_sizes(colors[0].shape[:2], colors[1].shape[:2], pred_problems):
         return None
-    gt = ground_truth_map(maps[0], job.gt["segments_info"], categories, gt_problems)
-    pred = prediction_map(maps[1], job.pred["segments_info"], categories, pred_problems)
+    gt_runs, pred_runs = joint_color_runs(*colors)
+    gt = ground_truth_map(gt_runs, job.gt["segments_info"], categories, gt_problems)
+    pred = prediction_map(pred_runs, job.pred["segments_info"], categories, pred_problems)
     if job.problems.errors:
         return None
     match = match_segments(gt, pred)
@@ -344,14 +373,14 @@ def _collect(
     jobs: list[_Job], matches: list[ImageMatch], categories: Categories, problems: ProblemLog
 ) -> FileEvaluation:
     quality = summarize(accumulate(matches, len(categories.ids)), categories)
-    per_image = [
-        describe_image(match, categories, job.gt["image_id"], job.gt["file_name"])
+    images = [
+        (job.gt["image_id"], job.gt["file_name"], match)
         for job, match in zip(jobs, matches, strict=True)
     ]
     for name, values in quality.averages.items():
         if not values["n"]:
             problems.warn("empty_group", f"{name}: no category occurs; its values are nan")
-    return FileEvaluation(quality, per_image, categories, problems.warnings)
+    return FileEvaluation(quality, images, categories, problems.warnings)
 
 
 def _without_nan(value: Any) -> Any:

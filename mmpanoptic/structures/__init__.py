@@ -14,12 +14,15 @@ from .runs import (
     color_runs,
     find_runs,
     flat_runs,
+    joint_color_runs,
     lookup_sorted,
     segment_statistics,
+    sorted_unique,
 )
 
 if TYPE_CHECKING:
     from .boxed_masks import BoxedMasks
+    from .devices import as_tensor_on
     from .panoptic import (
         SegmentInfo,
         index_lookup,
@@ -33,12 +36,14 @@ __getattr__ = lazy_names(
     __name__,
     {
         "boxed_masks": "BoxedMasks",
+        "devices": "as_tensor_on",
         "panoptic": "SegmentInfo index_lookup make_panoptic_data semantic_map to_mmdet_panoptic",
     },
 )
 
 __all__ = [
     "BoxedMasks",
+    "as_tensor_on",
     "MAX_ID",
     "VOID_ID",
     "id2rgb",
@@ -55,8 +60,10 @@ __all__ = [
     "color_runs",
     "find_runs",
     "flat_runs",
+    "joint_color_runs",
     "lookup_sorted",
     "segment_statistics",
+    "sorted_unique",
     "SegmentInfo",
     "index_lookup",
     "make_panoptic_data",

@@ -14,7 +14,6 @@ import struct
 import zipfile
 import zlib
 from functools import lru_cache
-from pathlib import Path
 from typing import NoReturn
 
 _SUFFIX = ".zip"
@@ -45,7 +44,10 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """
     parts = split_archive_path(path)
     try:
-        return Path(path).read_bytes() if parts is None else _open(parts[0]).read(parts[1])
+        if parts is not None:
+            return _open(parts[0]).read(parts[1])
+        with open(path, "rb") as file:  # a tenth of the steps of Path.read_bytes
+            return file.read()
     except ValueError as error:
         raise OSError(errno.EINVAL, f"no file can have this name ({error})") from error
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .files import explained_writes
 from .worker_guard import guard_worker
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -163,6 +163,9 @@ def is_running(pid: int) -> bool:
 def _run_in_processes(
     function: Callable[[Item], Result], items: Sequence[Item], nproc: int
 ) -> Iterator[Result]:
+    import multiprocessing  # here: a command that starts no processes starts sooner without it
+    from concurrent.futures import ProcessPoolExecutor
+
     # A fork starts at once; where the platform has none, a fresh process imports what it needs.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     pool = ProcessPoolExecutor(nproc, context, initializer=_prepare_worker, initargs=(os.getpid(),))
@@ -171,6 +174,8 @@ def _run_in_processes(
 
 
 def _collect(pool: ProcessPoolExecutor, results: Iterator[Result]) -> Iterator[Result]:
+    from concurrent.futures.process import BrokenProcessPool
+
     try:
         yield from results
     except BrokenProcessPool as error:

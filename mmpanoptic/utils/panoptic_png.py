@@ -30,6 +30,21 @@ def read_panoptic_png(path: str | os.PathLike[str]) -> np.ndarray:
     return decode_panoptic_png(read_png(path), path)
 
 
+def read_panoptic_colors(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read the colours of a panoptic PNG, which :func:`~mmpanoptic.structures.color_runs` takes.
+
+    Args:
+        path: As for :func:`read_panoptic_png`.
+
+    Returns:
+        np.ndarray: uint8 ``(H, W, 3)`` in RGB order.
+
+    Raises:
+        PanopticFormatError: As :func:`read_panoptic_png`.
+    """
+    return _decode_colors(read_png(path), path)
+
+
 def read_panoptic_runs(path: str | os.PathLike[str]) -> FlatRuns:
     """Read the segment ids of a panoptic PNG as runs over row ends.
 
@@ -42,7 +57,7 @@ def read_panoptic_runs(path: str | os.PathLike[str]) -> FlatRuns:
     Raises:
         PanopticFormatError: As :func:`read_panoptic_png`.
     """
-    return color_runs(_decode_colors(read_png(path), path))
+    return color_runs(read_panoptic_colors(path))
 
 
 def decode_panoptic_png(data: bytes, path: str | os.PathLike[str] = "<memory>") -> np.ndarray:

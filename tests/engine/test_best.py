@@ -4,6 +4,7 @@ import pytest
 from mmengine.evaluator import Evaluator
 
 from mmpanoptic.checkpoints.loading import load_checkpoint
+from mmpanoptic.checkpoints.run_folder import run_checkpoint
 from mmpanoptic.engine.checkpoint_hook import AtomicCheckpointHook, find_metric, rule_of
 from mmpanoptic.engine.stop_hooks import PatienceStopHook
 from mmpanoptic.evaluation import PanopticQualityMetric
@@ -54,6 +55,25 @@ def test_rules_are_those_of_the_names_where_none_is_given():
 def test_the_best_checkpoint_is_saved(tmp_path, name):
     train(toy_config(tmp_path, steps=6, **{"default_hooks.checkpoint.save_best": name}))
     assert len(list(tmp_path.glob("best_*.pth"))) == 1
+
+
+def test_a_pointer_names_the_best_of_the_last_training(tmp_path):
+    best = {"default_hooks.checkpoint.save_best": "PQ"}
+    train(toy_config(tmp_path, steps=6, **best))
+    (found,) = tmp_path.glob("best_*.pth")
+    assert run_checkpoint(tmp_path) == found
+    train(toy_config(tmp_path, steps=6, resume=True, **best))
+    assert run_checkpoint(tmp_path).name.startswith("best_")
+    train(toy_config(tmp_path, steps=3))  # without: what another training left is not its best
+    assert list(tmp_path.glob("best_*.pth"))
+    assert run_checkpoint(tmp_path).name == "iter_3.pth"
+
+
+def test_of_several_metrics_the_first_one_names_the_best(tmp_path):
+    rules = {"default_hooks.checkpoint.rule": ["greater", "less"]}
+    best = {"default_hooks.checkpoint.save_best": ["PQ", "toy/PQ"], **rules}
+    train(toy_config(tmp_path, steps=6, **best))
+    assert run_checkpoint(tmp_path).name.startswith("best_PQ")
 
 
 def test_a_metric_that_validation_does_not_give_is_named(tmp_path):
@@ -110,7 +130,8 @@ def test_early_stopping_keeps_the_best_and_the_last_state(tmp_path):
     runner = train(toy_config(tmp_path, steps=20, custom_hooks=[EARLY]))
     assert runner.iter == 6
     assert len(list(tmp_path.glob("best_PQ_*.pth"))) == 1
-    assert load_checkpoint(tmp_path)["meta"]["iter"] == 6
+    assert load_checkpoint(tmp_path)["meta"]["iter"] == 3  # a run's folder stands for its best
+    assert load_checkpoint((tmp_path / "last_checkpoint").read_text())["meta"]["iter"] == 6
 
 
 def test_early_stopping_by_epochs_saves_its_end(tmp_path):

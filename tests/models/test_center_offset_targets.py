@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mmpanoptic.models.data_preprocessors import PanopticDataPreprocessor
-from mmpanoptic.models.instance_heads import make_center_offset_targets
+from mmpanoptic.models.instance_heads import center_offset_targets, make_center_offset_targets
 from mmpanoptic.models.layers import collate_segments
 from mmpanoptic.models.semantic_heads.semantic_targets import make_semantic_targets
 from tests.models.builders import THINGS, make_batch, make_sample, sample_from_ids
@@ -47,6 +47,17 @@ def test_equals_the_loop_over_segments(seed, options):
     np.testing.assert_array_equal(targets.offset_weight[0, 0], expected["offset_weight"])
     points = targets.center_points
     np.testing.assert_array_equal(points[~points.isnan().any(1)], expected["center_points"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_way_of_gpus_gives_the_same_offsets(seed, monkeypatch):
+    segments = collate_segments([make_sample(seed, 40, 61, num_things=7)[1]])
+    expected = make_center_offset_targets(segments).offset
+    monkeypatch.setattr(
+        center_offset_targets, "_offsets_of", lambda _: center_offset_targets._draw_offsets_densely
+    )
+    torch.testing.assert_close(make_center_offset_targets(segments).offset, expected)
+    assert expected.any()
 
 
 def test_a_padded_batch_equals_its_images():

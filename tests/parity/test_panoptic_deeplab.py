@@ -254,7 +254,7 @@ def test_instances(path):
     tensors = [torch.from_numpy(data[name]) for name in ("logits", "center", "offset")]
     outputs = head.resize_outputs(*tensors, meta)
     assert isinstance(outputs, FullSizeOutputs)
-    result = head.predict_single(outputs)
+    result = head.form_results([head.group(outputs)])[0]
     codes = panoptic_codes(
         result["pred_panoptic_seg"],
         head.isthing.tolist(),

@@ -6,9 +6,12 @@ from mmpanoptic.structures import (
     find_runs,
     flat_runs,
     id2rgb,
+    joint_color_runs,
     lookup_sorted,
     segment_statistics,
+    sorted_unique,
 )
+from mmpanoptic.structures import runs as runs_module
 
 
 def random_map(seed, height=13, width=17, high=5):
@@ -52,21 +55,83 @@ def test_an_empty_map_has_no_runs():
     assert len(find_runs(np.zeros((0, 4), np.int32)).start) == 0
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (40, 60)])
+@pytest.fixture(params=["compiled", "numpy"])
+def way(request, monkeypatch):
+    """Both ways to find runs of colours; which of them is used depends on a compiler."""
+    if request.param == "numpy":
+        monkeypatch.setattr(runs_module, "_runs", None)
+    elif runs_module._runs is None:
+        pytest.skip("the pass over colours is not compiled: install mmpanoptic with a C compiler")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (8, 3), (40, 60), (211, 97)])
 @pytest.mark.parametrize("colors", [1, 3, 200])
-def test_runs_of_colours_are_runs_of_ids(shape, colors):
+@pytest.mark.parametrize("stay", [0.0, 0.7, 0.995])
+def test_runs_of_colours_are_runs_of_ids(way, shape, colors, stay):
     rng = np.random.default_rng(colors)
     ids = rng.integers(0, 1 << 24, colors)[rng.integers(0, colors, shape)].astype(np.int32)
-    ids[:, 1:] = np.where(rng.random((shape[0], shape[1] - 1)) < 0.7, ids[:, :-1], ids[:, 1:])
+    for column in range(1, shape[1]):
+        same = rng.random(shape[0]) < stay
+        ids[same, column] = ids[same, column - 1]
     found, expected = color_runs(id2rgb(ids)), flat_runs(ids)
     assert found.shape == expected.shape == shape
+    assert found.start.dtype == np.int64
+    assert found.value.dtype == np.int32
     np.testing.assert_array_equal(found.start, expected.start)
     np.testing.assert_array_equal(found.value, expected.value)
     np.testing.assert_array_equal(found.length, expected.length)
 
 
-def test_runs_that_differ_in_one_channel_only():
-    color = np.zeros((1, 4, 3), np.uint8)
-    color[0, 1, 0] = color[0, 2, 1] = color[0, 3, 2] = 1
-    assert color_runs(color).value.tolist() == [0, 1, 256, 65536]
+def test_runs_that_differ_in_one_channel_only(way):
+    color = np.zeros((1, 20, 3), np.uint8)
+    color[0, 1, 0] = color[0, 2, 1] = color[0, 19, 2] = 1
+    assert color_runs(color).value.tolist() == [0, 1, 256, 0, 65536]
     assert len(color_runs(color[:, :0]).start) == 0
+
+
+def test_runs_of_a_window_of_four_channels(way):
+    """As a PNG with alpha gives them: not contiguous."""
+    color = np.random.default_rng(0).integers(0, 2, (7, 9, 4), np.uint8)
+    found, expected = color_runs(color[..., :3]), color_runs(color[..., :3].copy())
+    assert all(map(np.array_equal, found, expected))
+
+
+@pytest.mark.parametrize("colors", [1, 4, 3000])
+@pytest.mark.parametrize("shape", [(1, 1), (9, 13), (120, 90)])
+def test_joint_runs_count_areas_and_common_pixels(way, colors, shape):
+    rng = np.random.default_rng(colors)
+    palette = rng.integers(0, 1 << 24, colors)
+    palette[0] = (1 << 24) - 1
+    maps = [palette[rng.integers(0, colors, shape)].astype(np.int32) for _ in range(2)]
+    for ids in maps:
+        ids[:, shape[1] // 2 :] = ids[0, 0]
+    runs = joint_color_runs(*map(id2rgb, maps))
+    assert [run.shape for run in runs] == [shape, shape]
+    for run, ids in zip(runs, maps, strict=True):
+        assert (run.start[0], run.start.dtype, run.value.dtype) == (0, np.int64, np.int32)
+        found = np.repeat(run.value, run.length)
+        np.testing.assert_array_equal(np.sort(found), np.sort(ids.ravel()))
+    pairs = [np.repeat(run.value, run.length).astype(np.int64) for run in runs]
+    wanted = maps[0].ravel().astype(np.int64) << 24 | maps[1].ravel()
+    np.testing.assert_array_equal(np.sort(pairs[0] << 24 | pairs[1]), np.sort(wanted))
+
+
+def test_the_compiled_passes_refuse_what_is_no_colour():
+    compiled = pytest.importorskip("mmpanoptic.structures._runs")
+    with pytest.raises(ValueError, match="three bytes for each pixel"):
+        compiled.color_runs(b"abcd")
+    with pytest.raises(TypeError):
+        compiled.color_runs(3)
+    for pair in ((b"abc", b"abcdef"), (b"abcd", b"abcd")):
+        with pytest.raises(ValueError, match="three bytes for each of the same pixels"):
+            compiled.color_pairs(*pair)
+    with pytest.raises(TypeError):
+        compiled.color_pairs(b"abc")
+
+
+@pytest.mark.parametrize("values", [[], [3], [5, 1, 5, 5, 2, 1]])
+def test_sorted_unique_is_unique(values):
+    values = np.array(values, np.int32)
+    found = sorted_unique(values)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, np.unique(values))

@@ -31,7 +31,7 @@ READ_ON_REQUEST = {
     "infer.py": ["missing", "missing"],
 }
 """Tools whose arguments are optional, or one list, and further ones that name what is not there."""
-HEAVY = ("torch", "torchvision", "mmcv", "mmdet", "mmseg", "matplotlib", "pycocotools")
+HEAVY = ("torch", "mmengine", "torchvision", "mmcv", "mmdet", "mmseg", "matplotlib", "pycocotools")
 HELP = """
 import contextlib, io, json, sys, time
 from tests.tools.load_tool import load_tool

@@ -37,7 +37,7 @@ def describe_commands(tools: Path, out: Path, images: Path, splits: Sequence[str
     check = "dataset_converters/check.py"
     commands = [[check, name, "--img-dir", str(images)] for name in names]
     commands.append(["train.py", CONFIG, "--cfg-options", *options])
-    commands.append(["test.py", CONFIG, f"work_dirs/{CONFIG}", "--cfg-options", *options])
+    commands.append(["test.py", f"work_dirs/{CONFIG}"])
     lines = [f"  {shlex.join(['python', str(root / tool), *rest])}" for tool, *rest in commands]
     if val == train:
         lines.insert(0, f"  (there is no split val: testing takes {train}, on which it trained)")

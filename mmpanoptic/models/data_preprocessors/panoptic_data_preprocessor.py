@@ -42,9 +42,10 @@ class PanopticDataPreprocessor(ImgDataPreprocessor):
             std=std,
             pad_size_divisor=max(pad_size_divisor, 1),
             pad_value=0,
-            bgr_to_rgb=bgr_to_rgb,
             non_blocking=True,
         )
+        # The parent's own conversion indexes with a list, which a GPU waits for.
+        self.bgr_to_rgb = bgr_to_rgb
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Prepare a batch.
@@ -59,6 +60,9 @@ class PanopticDataPreprocessor(ImgDataPreprocessor):
             the like have made of the model, and ``data_samples``.
         """
         shapes = [tuple(image.shape[-2:]) for image in data["inputs"]]
+        data = self.cast_data(data)
+        if self.bgr_to_rgb:
+            data["inputs"] = _reversed_channels(data["inputs"])
         data = super().forward(data, training)
         data["inputs"] = data["inputs"].to(self.mean.dtype)  # a buffer that follows the weights
         size = tuple(data["inputs"].shape[-2:])
@@ -70,6 +74,13 @@ class PanopticDataPreprocessor(ImgDataPreprocessor):
                 if training:
                     _pad_ground_truth(sample, size)
         return data
+
+
+def _reversed_channels(inputs: Any) -> Any:
+    """Turn BGR into RGB: images ``(3, H, W)`` in a sequence, or a batch ``(N, 3, H, W)``."""
+    if isinstance(inputs, Tensor):
+        return inputs.flip(-3)
+    return [image.flip(-3) for image in inputs]
 
 
 def _pad_ground_truth(sample: Any, size: tuple[int, int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.model import BaseModule
@@ -21,6 +21,7 @@ from mmpanoptic.models.postprocess.segments import (
     list_segments,
     mean_class_probability,
     merge_segments,
+    segment_rows,
     segment_statistics,
 )
 from mmpanoptic.registry import MODELS
@@ -28,6 +29,22 @@ from mmpanoptic.structures import SegmentInfo, make_panoptic_data
 
 SCORE_MODES = ("product", "semantic", "center")
 CENTER_SCORES = ("centroid", "peak")
+
+
+class GroupedImage(NamedTuple):
+    """One image after the grouping, all on its device.
+
+    Attributes:
+        semantic (Tensor): int64 classes ``(H, W)``.
+        index_map (Tensor): int32 ``(H, W)``, segment of each pixel.
+        rows (Tensor): What is known of the segments, see ``segments.segment_rows``.
+        heads (PixelData | None): The head's outputs where the result keeps them.
+    """
+
+    semantic: Tensor
+    index_map: Tensor
+    rows: Tensor
+    heads: PixelData | None
 
 
 @dataclass
@@ -169,7 +186,7 @@ class CenterGroupingHead(BaseModule):
             with ``predict_instances``, ``pred_instances``; with ``keep_outputs`` ``pred_heads``:
             ``center`` ``(1, H, W)`` and ``offset`` ``(2, H, W)`` in pixels of the result.
         """
-        results = []
+        grouped = []
         with torch.autocast(sem_outputs.device.type, enabled=False):
             for number, meta in enumerate(batch_img_metas):
                 outputs = self.resize_outputs(
@@ -178,8 +195,8 @@ class CenterGroupingHead(BaseModule):
                     ins_outputs.offset[number],
                     meta,
                 )
-                results.append(self.predict_single(outputs))
-        return results
+                grouped.append(self.group(outputs))
+        return self.form_results(grouped)
 
     @torch.no_grad()
     def predict_augmented(
@@ -207,7 +224,7 @@ class CenterGroupingHead(BaseModule):
             ]
             flips = [flipped_dims(meta) for meta in metas]
             semantic = MeanLogits([part.semantic for part in parts], flips, self.tta_average)
-            return self.predict_single(AveragedOutputs(semantic, parts, flips))
+            return self.form_results([self.group(AveragedOutputs(semantic, parts, flips))])[0]
 
     def resize_outputs(
         self, logits: Tensor, center: Tensor, offset: Tensor, meta: Mapping[str, Any]
@@ -234,17 +251,17 @@ class CenterGroupingHead(BaseModule):
             self.rescale_offsets,
         )
 
-    def predict_single(self, outputs: FullSizeOutputs | AveragedOutputs) -> dict[str, Any]:
-        """Form the result of one image from outputs at full size.
+    def group(self, outputs: FullSizeOutputs | AveragedOutputs) -> GroupedImage:
+        """Group the pixels of one image; the host does not yet ask what was found.
 
-        On a GPU all sizes are fixed (given ``top_k``), so that the host waits once, for the
-        list of segments; on a CPU only what is needed is computed. Both give the same result.
+        On a GPU all sizes are fixed (given ``top_k``), so that the host need not wait; on a CPU
+        only what is needed is computed. Both give the same result.
 
         Args:
             outputs (FullSizeOutputs | AveragedOutputs): Logits, heatmap and offsets.
 
         Returns:
-            dict: See :meth:`predict`.
+            GroupedImage: For :meth:`form_results`.
         """
         fixed = self._sizes_are_fixed(outputs.center.device)
         options: Any = (self.threshold, self.nms_kernel, self.top_k, self.stable_top_k)
@@ -259,19 +276,36 @@ class CenterGroupingHead(BaseModule):
             semantic, instance, len(centers), self.isthing, self.stuff_area
         )
         probability = self._class_probability(outputs.semantic, instance, table, not fixed)
-        del instance
-        segments = self._describe(index_map, table, probability, centers, outputs.center)
-        pred_sem_seg = PixelData()
-        pred_sem_seg.sem_seg = semantic[None]
-        result: dict[str, Any] = {
-            "pred_sem_seg": pred_sem_seg,
-            "pred_panoptic_seg": make_panoptic_data(index_map, segments),
-        }
-        if self.predict_instances:
-            result["pred_instances"] = _make_instances(index_map, segments)
+        rows = self._rows(index_map, table, probability, centers, outputs.center)
+        heads = None
         if self.keep_outputs:
-            result["pred_heads"] = PixelData(center=outputs.center[None], offset=outputs.offset)
-        return result
+            heads = PixelData(center=outputs.center[None], offset=outputs.offset)
+        return GroupedImage(semantic, index_map, rows, heads)
+
+    def form_results(self, images: Sequence[GroupedImage]) -> list[dict[str, Any]]:
+        """List the segments of a batch; the host waits here, once.
+
+        Args:
+            images (Sequence[GroupedImage]): What :meth:`group` gave.
+
+        Returns:
+            list[dict]: See :meth:`predict`.
+        """
+        listed = list_segments([image.rows for image in images], self.thing_labels)
+        results = []
+        for image, segments in zip(images, listed, strict=True):
+            pred_sem_seg = PixelData()
+            pred_sem_seg.sem_seg = image.semantic[None]
+            result: dict[str, Any] = {
+                "pred_sem_seg": pred_sem_seg,
+                "pred_panoptic_seg": make_panoptic_data(image.index_map, segments),
+            }
+            if self.predict_instances:
+                result["pred_instances"] = _make_instances(image.index_map, segments)
+            if image.heads is not None:
+                result["pred_heads"] = image.heads
+            results.append(result)
+        return results
 
     def _sizes_are_fixed(self, device: torch.device) -> bool:
         """Tell whether to avoid arrays whose size depends on the data."""
@@ -290,15 +324,15 @@ class CenterGroupingHead(BaseModule):
             return label.new_ones(len(label), dtype=torch.float64)
         return mean_class_probability(logits, instance, label, sparse)
 
-    def _describe(
+    def _rows(
         self,
         index_map: Tensor,
         table: SegmentTable,
         probability: Tensor,
         centers: Tensor,
         heatmap: Tensor,
-    ) -> list[SegmentInfo]:
-        """List the segments; stuff is not scored by the published system and gets 1."""
+    ) -> Tensor:
+        """Describe the segments; stuff is not scored by the published system and gets 1."""
         found = segment_statistics(index_map, len(table.number)).of(table.number)
         score = probability
         if self.score_mode != "semantic":
@@ -306,7 +340,7 @@ class CenterGroupingHead(BaseModule):
             y, x = (centers if self.center_score == "peak" else centroid).unbind(1)
             score = probability * heatmap[y, x]
         score = torch.cat([score.new_ones(self.num_classes), score])
-        return list_segments(*table, score, found.area, found.box, self.thing_labels)
+        return segment_rows(*table, score, found.area, found.box)
 
 
 def _make_instances(index_map: Tensor, segments: Sequence[SegmentInfo]) -> InstanceData:

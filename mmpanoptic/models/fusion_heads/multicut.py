@@ -18,7 +18,7 @@ from mmpanoptic.models.multicut.scores import (
     class_scores,
     class_scores_of_result,
 )
-from mmpanoptic.models.postprocess.segments import list_segments
+from mmpanoptic.models.postprocess.segments import list_segments, segment_rows
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import make_panoptic_data
 
@@ -148,7 +148,8 @@ class MulticutHead(MulticutModule):
         pred_sem_seg.sem_seg = grid.enlarge(cut.labels)[None]
         score = self._scores(kept, index_map, class_logits, edge_logits, grid)
         number = torch.arange(1, len(score) + 1, device=score.device)
-        segments = list_segments(number, kept.label, score, kept.area, kept.box, self.thing_labels)
+        rows = segment_rows(number, kept.label, score, kept.area, kept.box)
+        (segments,) = list_segments([rows], self.thing_labels)
         return {
             "pred_sem_seg": pred_sem_seg,
             "pred_panoptic_seg": make_panoptic_data(index_map, segments),

@@ -13,7 +13,11 @@ from torch import Tensor
 from mmpanoptic.models.postprocess import ResizedLogits
 from mmpanoptic.models.postprocess.augmented import MeanLogits
 from mmpanoptic.models.postprocess.flips import flipped_dims
-from mmpanoptic.models.postprocess.segments import list_segments, segment_statistics
+from mmpanoptic.models.postprocess.segments import (
+    list_segments,
+    segment_rows,
+    segment_statistics,
+)
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import SegmentInfo, make_panoptic_data
 
@@ -107,7 +111,5 @@ class SemanticOnlyHead(BaseModule):
         number = present.cumsum(0) * present
         label = torch.arange(self.num_classes, device=number.device)
         score = number.new_ones(self.num_classes, dtype=torch.float64)
-        segments = list_segments(
-            number, label, score, of_class.area, of_class.box, self.thing_labels
-        )
-        return number[semantic].int(), segments
+        rows = segment_rows(number, label, score, of_class.area, of_class.box)
+        return number[semantic].int(), list_segments([rows], self.thing_labels)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -52,8 +53,7 @@ def make_center_offset_targets(
         CenterOffsetTargets: Targets and weights.
     """
     centroid = _centroids(segments)
-    labelled = torch.ones_like(segments.iscrowd)
-    labelled[0] = False
+    labelled = torch.arange(len(segments.iscrowd), device=segments.iscrowd.device) > 0
     center_weight = (labelled & ~segments.iscrowd).float()
     offset_weight = center_weight
     if ignore_stuff_in_offset:
@@ -61,7 +61,7 @@ def make_center_offset_targets(
     return CenterOffsetTargets(
         center=_draw_gaussians(segments, centroid, sigma)[:, None],
         center_weight=segments.paint(center_weight)[:, None],
-        offset=_draw_offsets(segments, centroid),
+        offset=_offsets_of(segments)(segments, centroid),
         offset_weight=segments.paint(offset_weight)[:, None],
         center_points=centroid[segments.things],
     )
@@ -77,6 +77,24 @@ def _centroids(segments: SegmentBatch) -> Tensor:
     sum_y = segments.sum_over_runs(row % height * runs.length)
     sum_x = segments.sum_over_runs((2 * first + runs.length - 1) * runs.length // 2)
     return torch.stack([sum_y, sum_x], dim=1).double() / segments.area[:, None]
+
+
+def _offsets_of(segments: SegmentBatch) -> Callable[[SegmentBatch, Tensor], Tensor]:
+    """Choose how to draw offsets: by runs on a CPU, by pixels where runs make the host wait."""
+    return _draw_offsets if segments.index.device.type == "cpu" else _draw_offsets_densely
+
+
+def _draw_offsets_densely(segments: SegmentBatch, centroid: Tensor) -> Tensor:
+    """Fill ``(N, 2, H, W)`` as :func:`_draw_offsets` does, with no size that depends on data."""
+    images, height, width = segments.index.shape
+    is_thing = segments.paint(segments.isthing)
+    offset = torch.empty(images, 2, height, width, device=segments.index.device)
+    for axis, size in enumerate((height, width)):
+        place = torch.arange(size, device=offset.device)
+        place = place[:, None] if axis == 0 else place
+        to_center = segments.paint(centroid[:, axis]) - place
+        offset[:, axis] = torch.where(is_thing, to_center, 0.0)
+    return offset
 
 
 def _draw_offsets(segments: SegmentBatch, centroid: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ class MeanLogits:
                 result[top:bottom] = self.rows(top, bottom).argmax(0)
                 continue
             chosen = result[top:bottom].view(-1)
-            for block, values in self.at(top, bottom, torch.arange(len(chosen))):
+            for block, values in self.at(top, bottom, torch.arange(len(chosen), device=device)):
                 torch.argmax(values, 1, out=chosen[block])
         return result
 

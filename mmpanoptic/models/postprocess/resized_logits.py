@@ -253,7 +253,7 @@ class ResizedLogits:
         best = best[start:end].to(torch.int32)
         first_row, *other_rows = self.y.cell[top:bottom].T - start
         first, *others = (best.index_select(1, cell) for cell in self.x.cell.T)
-        mixed = torch.zeros(first.shape, dtype=torch.bool)
+        mixed = torch.zeros_like(first, dtype=torch.bool)
         for other in others:
             mixed |= first != other
         classes = first.index_select(0, first_row)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mmpanoptic.structures import SegmentInfo
+from mmpanoptic.structures import SegmentInfo, as_tensor_on
 
 from .augmented import MeanLogits
 from .resized_logits import ResizedLogits
@@ -267,7 +268,7 @@ def number_segments(
         torch.where(have == FREE, out, have.to(torch.int32), out=out)
         total += count_values(out, len(total))
     stuff = is_stuff & (total[count + FIRST :] >= max(stuff_area, 1))
-    rank = torch.tensor(order, dtype=torch.int64, device=device)
+    rank = as_tensor_on(total, order)
     present = torch.as_tensor(visible, device=device)[rank] > 0
     running = torch.cat([present, stuff]).cumsum(0, dtype=torch.int32)
     number = torch.zeros(count + channels, dtype=torch.int32, device=device)
@@ -280,17 +281,8 @@ def number_segments(
     return index_map.view(size), number
 
 
-def list_segments(
-    number: Tensor,
-    label: Tensor,
-    score: Tensor,
-    area: Tensor,
-    box: Tensor,
-    thing_labels: Collection[int],
-) -> list[SegmentInfo]:
-    """Describe the segments of a map.
-
-    This is the only copy of results from the device; the host waits here.
+def segment_rows(number: Tensor, label: Tensor, score: Tensor, area: Tensor, box: Tensor) -> Tensor:
+    """Collect what is known of the segments of a map, still on its device.
 
     Args:
         number (Tensor): Integers ``(N,)``, number of each candidate's segment, 0 if there is none.
@@ -298,13 +290,31 @@ def list_segments(
         score (Tensor): float ``(N,)``.
         area (Tensor): int64 ``(N,)``, pixels.
         box (Tensor): int64 ``(N, 4)``, x0, y0, x1, y1 with exclusive ends.
+
+    Returns:
+        Tensor: float64 ``(N, 8)``, for :func:`list_segments`.
+    """
+    parts = (number[:, None], label[:, None], area[:, None], box, score[:, None])
+    return torch.cat([part.double() for part in parts], dim=1)
+
+
+def list_segments(maps: Sequence[Tensor], thing_labels: Collection[int]) -> list[list[SegmentInfo]]:
+    """Describe the segments of the maps of a batch.
+
+    This is the only copy of results from the device; the host waits here, once.
+
+    Args:
+        maps (Sequence[Tensor]): Of each map its :func:`segment_rows`.
         thing_labels (Collection[int]): Contiguous labels of the things.
 
     Returns:
-        list[SegmentInfo]: By number.
+        list[list[SegmentInfo]]: Of each map, by number.
     """
-    parts = (number[:, None], label[:, None], area[:, None], box, score[:, None])
-    columns = torch.cat([part.double() for part in parts], dim=1)
+    rows = iter(torch.cat(list(maps)).tolist() if maps else [])
+    return [_describe_rows(list(islice(rows, len(one))), thing_labels) for one in maps]
+
+
+def _describe_rows(rows: Sequence[list[float]], thing_labels: Collection[int]) -> list[SegmentInfo]:
     return [
         SegmentInfo(
             id=int(number),
@@ -314,7 +324,7 @@ def list_segments(
             area=int(area),
             bbox=[x0, y0, x1 - x0, y1 - y0],
         )
-        for number, label, area, x0, y0, x1, y1, score in sorted(columns.tolist())
+        for number, label, area, x0, y0, x1, y1, score in sorted(rows)
         if number
     ]
 

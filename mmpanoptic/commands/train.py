@@ -1,0 +1,103 @@
+"""Train a model.
+
+Several processes: tools/dist_train.sh CONFIG NUMBER. Slurm: tools/slurm_train.sh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmpanoptic import cli
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+EXAMPLES = """
+  %(prog)s panoptic-deeplab_r18-tiny_1xb8-500_shapes --work-dir work_dirs/tiny
+  %(prog)s CONFIG --resume                       # go on with the newest whole checkpoint, if any
+  %(prog)s CONFIG --cfg-options data_root=/data/coco max_iters=1000
+
+A run that is stopped (also by kill -9) and started again with --resume gives on a CPU the same
+weights, bit by bit, as one that was never stopped.
+"""
+
+
+def build_parser() -> cli.Parser:
+    """Say what the command takes."""
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.take("config")
+    parser.add(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="FILE",
+        help="go on from FILE, or from the newest whole checkpoint of the work folder (or of FILE, "
+        "if that is a folder)",
+    )
+    parser.add("--amp", action="store_true", help="mixed precision: bfloat16 or float16")
+    parser.add("--no-validate", action="store_true", help="train without validation")
+    parser.add(
+        "--auto-scale-lr", action="store_true", help="scale the learning rate by the batch size"
+    )
+    parser.add("--seed", type=cli.at_least(0), help="seed of the run (default: the config's)")
+    parser.add("--deterministic", action="store_true", help="deterministic algorithms")
+    parser.take(*cli.RUN_ARGUMENTS)
+    return parser
+
+
+def adapt_config(cfg: Config, args: argparse.Namespace) -> None:
+    """Apply the arguments of training to the config.
+
+    Raises:
+        UsageError: If the config lacks what an argument needs.
+    """
+    if args.amp:
+        cfg.optim_wrapper.type = "AutocastOptimWrapper"
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.auto_scale_lr:
+        if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
+            raise cli.UsageError(
+                "--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=N) in the config, N "
+                "being the total batch size for which the learning rate was chosen"
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume == "auto":
+        # A new run starts from the config's weights, a continued one from its checkpoint.
+        cfg.resume, cfg.initial_weights, cfg.load_from = True, cfg.get("load_from"), None
+    elif args.resume:
+        cfg.resume, cfg.load_from = True, resumable(args.resume)
+    randomness = dict(cfg.get("randomness", {}))
+    if args.seed is not None:
+        randomness["seed"] = args.seed
+    if args.deterministic:
+        randomness["deterministic"] = True
+    if randomness:
+        cfg.randomness = randomness
+
+
+def resumable(path: str) -> str:
+    """Return a checkpoint to go on from; of a run's folder the newest, not the best."""
+    if not Path(path).expanduser().is_dir():
+        return path
+    from mmpanoptic.engine.resume import find_checkpoint
+
+    found = find_checkpoint(Path(path).expanduser(), warnings.warn)
+    if found is None:
+        raise FileNotFoundError(f"the folder {path} holds no checkpoint to go on from")
+    return str(found)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train as the arguments say."""
+    from mmpanoptic.registry import RUNNERS
+
+    cfg = cli.read_run_config(args)
+    adapt_config(cfg, args)
+    RUNNERS.build(cfg).train()
+
+
+main = cli.Command(build_parser, run)

@@ -1,0 +1,223 @@
+/* One pass over the colours of panoptic PNGs. runs.py says what is found, and finds the same by NumPy. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHANNELS 3
+
+typedef struct {
+    int64_t *start;
+    int32_t *value;
+    size_t count, room;
+} Runs;
+
+static int grow(Runs *runs, size_t room) {
+    int64_t *start = realloc(runs->start, room * sizeof *start);
+    if (start) runs->start = start;
+    int32_t *value = realloc(runs->value, room * sizeof *value);
+    if (value) runs->value = value;
+    if (!start || !value) return 0;
+    runs->room = room;
+    return 1;
+}
+
+static void add(Runs *runs, const uint8_t *pixel, size_t position) {
+    runs->start[runs->count] = (int64_t)position;
+    runs->value[runs->count++] = pixel[0] | pixel[1] << 8 | pixel[2] << 16;
+}
+
+static uint64_t load(const uint8_t *bytes) {
+    uint64_t word;
+    memcpy(&word, bytes, sizeof word);
+    return word;
+}
+
+/* Whether eight pixels equal those one pixel before them. */
+static int all_repeat(const uint8_t *bytes) {
+    const uint8_t *before = bytes - CHANNELS;
+    return !((load(bytes) ^ load(before)) | (load(bytes + 8) ^ load(before + 8)) |
+             (load(bytes + 16) ^ load(before + 16)));
+}
+
+static int find(const uint8_t *bytes, size_t pixels, Runs *runs) {
+    if (!pixels) return 1;
+    if (!grow(runs, 4096)) return 0;
+    add(runs, bytes, 0);
+    for (size_t i = 1; i < pixels;) {
+        const size_t end = i + 8 < pixels ? i + 8 : pixels;
+        if (end == i + 8 && all_repeat(bytes + CHANNELS * i)) {
+            i = end;
+            continue;
+        }
+        if (runs->count + 8 > runs->room && !grow(runs, 2 * runs->room)) return 0;
+        for (; i < end; ++i) {
+            const uint8_t *pixel = bytes + CHANNELS * i;
+            if (pixel[0] != pixel[-3] || pixel[1] != pixel[-2] || pixel[2] != pixel[-1])
+                add(runs, pixel, i);
+        }
+    }
+    return 1;
+}
+
+static PyObject *color_runs(PyObject *module, PyObject *colors) {
+    Py_buffer view;
+    PyObject *result = NULL;
+    Runs runs = {NULL, NULL, 0, 0};
+    (void)module;
+    if (PyObject_GetBuffer(colors, &view, PyBUF_SIMPLE) < 0) return NULL;
+    if (view.len % CHANNELS) {
+        PyErr_SetString(PyExc_ValueError, "the buffer must hold three bytes for each pixel");
+        goto done;
+    }
+    int enough;
+    Py_BEGIN_ALLOW_THREADS
+    enough = find(view.buf, (size_t)view.len / CHANNELS, &runs);
+    Py_END_ALLOW_THREADS
+    if (!enough) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    PyObject *start = PyByteArray_FromStringAndSize(
+        (char *)runs.start, (Py_ssize_t)(runs.count * sizeof *runs.start));
+    PyObject *value = PyByteArray_FromStringAndSize(
+        (char *)runs.value, (Py_ssize_t)(runs.count * sizeof *runs.value));
+    if (start && value) result = PyTuple_Pack(2, start, value);
+    Py_XDECREF(start);
+    Py_XDECREF(value);
+done:
+    free(runs.start);
+    free(runs.value);
+    PyBuffer_Release(&view);
+    return result;
+}
+
+/* Pixels of each pair of ids, in a table with open addressing; 0 marks a free place. */
+typedef struct {
+    uint64_t *key; /* 1 + first id + 2^24 second id */
+    int64_t *pixels;
+    size_t count, mask;
+} Pairs;
+
+static size_t place_of(const Pairs *pairs, uint64_t key) {
+    size_t place = (size_t)((key * 0x9E3779B97F4A7C15u) >> 32) & pairs->mask;
+    while (pairs->key[place] && pairs->key[place] != key) place = (place + 1) & pairs->mask;
+    return place;
+}
+
+static int resize(Pairs *pairs, size_t room) {
+    Pairs larger = {calloc(room, sizeof *larger.key), calloc(room, sizeof *larger.pixels),
+                    pairs->count, room - 1};
+    if (!larger.key || !larger.pixels) {
+        free(larger.key);
+        free(larger.pixels);
+        return 0;
+    }
+    for (size_t i = 0; pairs->key && i <= pairs->mask; ++i) {
+        if (!pairs->key[i]) continue;
+        const size_t place = place_of(&larger, pairs->key[i]);
+        larger.key[place] = pairs->key[i];
+        larger.pixels[place] = pairs->pixels[i];
+    }
+    free(pairs->key);
+    free(pairs->pixels);
+    *pairs = larger;
+    return 1;
+}
+
+static int count(Pairs *pairs, uint64_t key, size_t pixels) {
+    if (2 * pairs->count > pairs->mask && !resize(pairs, 4 * (pairs->mask + 1))) return 0;
+    const size_t place = place_of(pairs, key);
+    pairs->count += !pairs->key[place];
+    pairs->key[place] = key;
+    pairs->pixels[place] += (int64_t)pixels;
+    return 1;
+}
+
+static uint64_t key_at(const uint8_t *one, const uint8_t *two) {
+    const uint64_t first = one[0] | one[1] << 8 | one[2] << 16;
+    const uint64_t second = two[0] | two[1] << 8 | two[2] << 16;
+    return 1 + (first | second << 24);
+}
+
+static int count_all(const uint8_t *one, const uint8_t *two, size_t pixels, Pairs *pairs) {
+    if (!resize(pairs, 1024)) return 0;
+    if (!pixels) return 1;
+    uint64_t key = key_at(one, two);
+    size_t start = 0;
+    for (size_t i = 1; i < pixels;) {
+        const size_t end = i + 8 < pixels ? i + 8 : pixels;
+        if (end == i + 8 && all_repeat(one + CHANNELS * i) && all_repeat(two + CHANNELS * i)) {
+            i = end;
+            continue;
+        }
+        for (; i < end; ++i) {
+            const uint64_t next = key_at(one + CHANNELS * i, two + CHANNELS * i);
+            if (next == key) continue;
+            if (!count(pairs, key, i - start)) return 0;
+            key = next;
+            start = i;
+        }
+    }
+    return count(pairs, key, pixels - start);
+}
+
+static PyObject *list_pairs(const Pairs *pairs) {
+    const Py_ssize_t found = (Py_ssize_t)pairs->count;
+    PyObject *one = PyByteArray_FromStringAndSize(NULL, found * 4);
+    PyObject *two = PyByteArray_FromStringAndSize(NULL, found * 4);
+    PyObject *pixels = PyByteArray_FromStringAndSize(NULL, found * 8);
+    PyObject *result = NULL;
+    if (one && two && pixels) {
+        size_t next = 0;
+        for (size_t i = 0; i <= pairs->mask; ++i) {
+            if (!pairs->key[i]) continue;
+            const uint64_t ids = pairs->key[i] - 1;
+            ((int32_t *)PyByteArray_AS_STRING(one))[next] = (int32_t)(ids & 0xFFFFFF);
+            ((int32_t *)PyByteArray_AS_STRING(two))[next] = (int32_t)(ids >> 24);
+            ((int64_t *)PyByteArray_AS_STRING(pixels))[next++] = pairs->pixels[i];
+        }
+        result = PyTuple_Pack(3, one, two, pixels);
+    }
+    Py_XDECREF(one);
+    Py_XDECREF(two);
+    Py_XDECREF(pixels);
+    return result;
+}
+
+static PyObject *color_pairs(PyObject *module, PyObject *colors) {
+    Py_buffer one, two;
+    PyObject *result = NULL;
+    Pairs pairs = {NULL, NULL, 0, 0};
+    (void)module;
+    if (!PyArg_ParseTuple(colors, "y*y*:color_pairs", &one, &two)) return NULL;
+    if (one.len != two.len || one.len % CHANNELS) {
+        PyErr_SetString(PyExc_ValueError,
+                        "both buffers must hold three bytes for each of the same pixels");
+    } else {
+        int enough;
+        Py_BEGIN_ALLOW_THREADS
+        enough = count_all(one.buf, two.buf, (size_t)one.len / CHANNELS, &pairs);
+        Py_END_ALLOW_THREADS
+        result = enough ? list_pairs(&pairs) : PyErr_NoMemory();
+    }
+    free(pairs.key);
+    free(pairs.pixels);
+    PyBuffer_Release(&one);
+    PyBuffer_Release(&two);
+    return result;
+}
+
+static PyMethodDef methods[] = {
+    {"color_runs", color_runs, METH_O,
+     "Find the runs of RGB pixels in a buffer: starts as int64 and ids as int32, two bytearrays."},
+    {"color_pairs", color_pairs, METH_VARARGS,
+     "Count the pixels of each pair of ids in two buffers: ids and ids as int32, pixels as int64."},
+    {NULL, NULL, 0, NULL}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_runs", NULL, -1, methods, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__runs(void) { return PyModule_Create(&definition); }

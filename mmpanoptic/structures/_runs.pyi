@@ -1,0 +1,6 @@
+import numpy as np
+
+def color_runs(colors: np.ndarray | bytes, /) -> tuple[bytearray, bytearray]: ...
+def color_pairs(
+    one: np.ndarray | bytes, two: np.ndarray | bytes, /
+) -> tuple[bytearray, bytearray, bytearray]: ...

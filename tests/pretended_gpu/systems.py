@@ -1,0 +1,286 @@
+"""Train and test every system on the pretended GPU: ``python -m tests.pretended_gpu.systems``.
+
+A process of its own, since the guard has to be loaded before torch. Writes what each step of each
+system did (kernels, waits with their lines, bytes copied) or how it failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import logging
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from tests.pretended_gpu import guard
+
+ROOT = Path(__file__).parents[2]
+TINY = {
+    "panoptic-deeplab": "panoptic_deeplab/panoptic-deeplab_r18-tiny_1xb8-500_shapes",
+    "panoptic-deeplab, all centers": "panoptic_deeplab/panoptic-deeplab_r18-tiny_1xb8-500_shapes",
+    "panoptic-deeplab, hrnet": "panoptic_deeplab/panoptic-deeplab_h8-tiny_1xb8-900_shapes",
+    "panoptic-deeplab, xception": "panoptic_deeplab/panoptic-deeplab_x65-tiny_1xb8-700_shapes",
+    "deeplabv3plus": "deeplabv3plus/deeplabv3plus_r18-tiny_1xb8-1k_shapes",
+    "panoptic-fpn": "rap/panoptic-fpn_r18-tiny_1xb8-1k_shapes",
+    "panoptic-fpn-modern": "rap/panoptic-fpn-modern_r18-tiny_1xb8-1k_shapes",
+    "rap, relation": "rap/rap_r18-tiny_relation-finetune_1xb8-2k_shapes",
+    "rap, ocfusion": "rap/rap_r18-tiny_ocfusion-finetune_1xb8-2k_shapes",
+    "cops, first stage": "cops/cops_r18-tiny_pretrain_1xb8-600_shapes",
+    "cops, second stage": "cops/cops_r18-tiny_e2e_1xb8-200_shapes",
+    "efficientps-solov2": "efficientps/efficientps-solov2_b0-tiny_1xb8-600_shapes",
+    "efficientps-maskrcnn": "efficientps/efficientps-maskrcnn_b0-tiny_1xb8-600_shapes",
+    "solov2": "solov2/solov2_r18-tiny_1xb8-1k_shapes",
+    "auto-panoptic, supernet": "auto_panoptic/auto-panoptic_tiny-supernet_1xb4-300_shapes",
+    "auto-panoptic": "auto_panoptic/auto-panoptic_tiny_1xb8-500_shapes",
+}
+OPTIONS = {"panoptic-deeplab, all centers": {"model.fusion_head.top_k": None}}
+AUGMENTED = (
+    "panoptic-deeplab",
+    "panoptic-deeplab, all centers",
+    "efficientps-maskrcnn",
+    "efficientps-solov2",
+)
+"""Systems that average over augmentations of an image in tests."""
+
+
+def read_config(name: str, data: Path) -> Any:
+    """Read a tiny config whose data lie in a folder."""
+    from mmengine.config import Config
+
+    from mmpanoptic.engine.config import resolve_config
+
+    cfg = Config.fromfile(ROOT / "configs" / f"{TINY[name]}.py")
+    cfg.merge_from_dict({"data_root": str(data), **OPTIONS.get(name, {})})
+    return resolve_config(cfg)
+
+
+def build(model: Any) -> Any:
+    """Build a model from random weights."""
+    import torch
+    from mmengine.model import revert_sync_batchnorm
+
+    from mmpanoptic.registry import MODELS
+
+    torch.manual_seed(0)
+    built = MODELS.build(copy.deepcopy(model))
+    for part in built.modules():
+        if "Pretrained" in str(getattr(part, "init_cfg", None)):
+            part.init_cfg = None
+    built.init_weights()
+    return revert_sync_batchnorm(built)
+
+
+def read_batch(loader: Any, count: int = 2) -> dict[str, Any]:
+    """Collate the first samples of a data loader's dataset."""
+    from mmengine.dataset import pseudo_collate
+
+    from mmpanoptic.registry import DATASETS
+
+    dataset = DATASETS.build(copy.deepcopy(loader.dataset))
+    return pseudo_collate([dataset[index] for index in range(count)])
+
+
+class System:
+    """One system on the device."""
+
+    def __init__(self, name: str, data: Path) -> None:
+        import torch
+
+        self.name = name
+        self.cfg = read_config(name, data)
+        self.model = build(self.cfg.model)
+        self.train_batch = read_batch(self.cfg.train_dataloader)
+        self.test_batch = read_batch(self.cfg.val_dataloader)
+        self._optimizer = torch.optim.SGD(
+            [one for one in self.model.parameters() if one.requires_grad], 1e-3
+        )
+
+    def steps(self) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Yield the steps by name, in the order in which they run."""
+        import torch
+
+        yield "to the device", lambda: self.model.to("cuda")
+        if "supernet" in self.name:
+            yield "paths", self.train_paths
+        yield "train", self.train
+        yield "train bf16", lambda: self.train(torch.bfloat16)
+        yield "predict", self.predict
+        yield "metric", self.measure
+        if self.name in AUGMENTED:
+            yield "augmented", self.predict_augmented
+
+    def train(self, dtype: Any = None) -> None:
+        """Take one step of an optimizer, with autocast to ``dtype`` if one is given."""
+        import torch
+
+        self.model.train()
+        batch = self.model.data_preprocessor(copy.deepcopy(self.train_batch), True)
+        with torch.autocast("cuda", dtype) if dtype else nullcontext():
+            losses = self.model(**batch, mode="loss")
+        total, _ = self.model.parse_losses(losses)
+        total.backward()
+        parameters = [one for one in self.model.parameters() if one.requires_grad]
+        torch.nn.utils.clip_grad_norm_(parameters, 35.0)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+
+    def train_paths(self) -> None:
+        """Train the first and the last choice of every block of a supernet."""
+        from mmpanoptic.models.layers import iter_choices, set_path
+
+        blocks = [block for _, block in iter_choices(self.model)]
+        for pick in (min, max):
+            path = {block.decision: pick(range(len(block))) for block in blocks}
+            set_path(self.model, path)
+            self.train()
+
+    def predict(self, model: Any = None, batch: Any = None) -> Any:
+        """Run the test step of two images."""
+        import torch
+
+        model = model or self.model
+        model.eval()
+        with torch.no_grad():
+            return model.test_step(copy.deepcopy(batch or self.test_batch))
+
+    def measure(self) -> None:
+        """Give predictions to the config's metrics."""
+        from mmpanoptic.registry import DATASETS, METRICS
+
+        samples = self.predict()
+        meta = DATASETS.build(copy.deepcopy(self.cfg.val_dataloader.dataset)).metainfo
+        evaluators = self.cfg.val_evaluator
+        for one in evaluators if isinstance(evaluators, list | tuple) else [evaluators]:
+            metric = METRICS.build(copy.deepcopy(one))
+            metric.dataset_meta = meta
+            metric.process(None, [sample.to_dict() for sample in samples])
+            metric.evaluate(len(samples))
+
+    def predict_augmented(self) -> None:
+        """Run the test step of two images with test-time augmentation."""
+        from mmpanoptic.engine.testing import use_test_time_augmentation
+
+        cfg = copy.deepcopy(self.cfg)
+        use_test_time_augmentation(cfg)
+        self.predict(build(cfg.model).to("cuda"), read_batch(cfg.test_dataloader))
+
+
+def examine(name: str, data: Path) -> dict[str, Any]:
+    """Run the steps of a system; what fails is told and the next step follows."""
+    from tests.pretended_gpu.device import RECORD
+
+    found = {}
+    for step, run in System(name, data).steps():
+        RECORD.clear()
+        try:
+            run()
+            error = None
+        except Exception:
+            error = traceback.format_exc(limit=-12)
+        found[step] = {
+            "error": error,
+            "kernels": RECORD.kernels,
+            "waits": [[kind, line, count] for (kind, line), count in RECORD.waits.most_common()],
+            "to_host": RECORD.to_host,
+            "to_device": RECORD.to_device,
+        }
+    return found
+
+
+def examine_device() -> dict[str, Any]:
+    """Do what a GPU refuses, and what a host waits for."""
+    import numpy as np
+    import torch
+
+    from tests.pretended_gpu.device import RECORD
+
+    here, there = torch.arange(3.0), torch.arange(3.0, device="cuda")
+    trials = {
+        "mixed operands": lambda: here + there,
+        "write to the CPU": lambda: here.add_(there),
+        "array": lambda: np.asarray(there),
+        "number of the CPU": lambda: there + torch.tensor(1.0),
+    }
+    found: dict[str, Any] = {}
+    for name, trial in trials.items():
+        try:
+            trial()
+            found[name] = "fine"
+        except Exception as error:
+            found[name] = type(error).__name__
+    RECORD.clear()
+    there.sum().item(), there.nonzero(), there[there > 1], there.cpu()
+    found["waits"] = {kind: count for (kind, _), count in RECORD.waits.items()}
+    return found
+
+
+def examine_operators() -> dict[str, int]:
+    """Count the waits of operators that pure PyTorch computes on the device."""
+    import torch
+    from mmcv.ops import nms, roi_align
+
+    from mmpanoptic.models.postprocess.solov2_selection import matrix_nms
+    from mmpanoptic.ops.roi_align import pool_masks
+    from tests.pretended_gpu.device import RECORD
+
+    def random(*shape: int) -> Any:
+        return torch.rand(shape).to("cuda")
+
+    corners = random(3000, 2) * 100
+    boxes = torch.cat([corners, corners + random(3000, 2) * 40 + 1], 1)
+    rois = torch.cat([torch.zeros_like(boxes[:50, :1]), boxes[:50]], 1)
+    few, masks = torch.arange(50, device="cuda"), random(50, 90, 110) > 0.5
+    features = random(1, 8, 160, 160).requires_grad_()
+    calls: dict[str, Callable[[], Any]] = {
+        "nms": lambda: nms(boxes, random(3000), 0.5),
+        "mask targets": lambda: pool_masks(masks.float(), few, boxes[:50], (28, 28)),
+        "matrix nms": lambda: matrix_nms(masks.flatten(1), few % 5, random(50)),
+        "roi align": lambda: roi_align(features, rois, 7, 1.0, 2).sum().backward(),
+    }
+    waits = {}
+    for name, call in calls.items():
+        RECORD.clear()
+        call()
+        # The random numbers of a call come from the host.
+        waits[name] = sum(
+            count for (_, line), count in RECORD.waits.items() if line.startswith("mmpanoptic")
+        )
+    return waits
+
+
+def main() -> None:
+    """Read the command line, examine the systems, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, help="shapes with relations")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--guard", type=Path, required=True, help="folder of compiled guards")
+    parser.add_argument("--only", nargs="*", default=list(TINY))
+    args = parser.parse_args()
+    guard.load(guard.library(args.guard))
+
+    import torch
+    from mmengine.registry import init_default_scope
+
+    import mmpanoptic  # noqa: F401  registers what the configs name
+    from tests.pretended_gpu.device import PretendedGPU
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    init_default_scope("mmpanoptic")
+    with PretendedGPU():
+        results: dict[str, Any] = {"the device itself": examine_device()}
+        results["operators"] = examine_operators()
+    for name in args.only:
+        with PretendedGPU():
+            results[name] = examine(name, args.data)
+        args.out.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Every system on a pretended GPU: no operator meets two devices, the host does not wait too often.
+
+The limits are those of a batch of two images of the shapes dataset, without torchvision. Raise one
+only with a reason.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmpanoptic.datasets.shapes import generate_shapes
+from tests.pretended_gpu import guard
+from tests.pretended_gpu.systems import ROOT, TINY
+from tests.tools.load_tool import load_tool
+
+MAX_WAITS = {
+    ("panoptic-deeplab", "train"): 2,
+    ("panoptic-deeplab", "train bf16"): 2,
+    ("panoptic-deeplab", "predict"): 1,
+    ("panoptic-deeplab, hrnet", "train"): 2,
+    ("panoptic-deeplab, xception", "train"): 2,
+    ("deeplabv3plus", "train"): 0,
+    ("panoptic-fpn", "predict"): 60,
+    ("rap, relation", "predict"): 36,
+    ("rap, ocfusion", "predict"): 40,
+    ("efficientps-maskrcnn", "train"): 140,
+    ("efficientps-maskrcnn", "predict"): 30,
+    ("efficientps-solov2", "predict"): 28,
+    ("solov2", "predict"): 12,
+}
+MAX_WAITS_OF_OPERATORS = {"nms": 2, "mask targets": 0, "matrix nms": 0, "roi align": 0}
+FUSED = ("panoptic-fpn", "rap, relation", "rap, ocfusion", "efficientps-maskrcnn", "auto-panoptic")
+FUSION_FILES = (
+    "models/fusion_heads/",
+    "postprocess/segments",
+    "postprocess/mask_paste",
+    "structures/",
+)
+STEPS = ("to the device", "train", "train bf16", "predict", "metric")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A few shapes with relations."""
+    root = tmp_path_factory.mktemp("shapes")
+    generate_shapes(root, {"train": 4, "val": 3})
+    for split in ("train", "val"):
+        files = [root / f"annotations/{kind}_{split}.json" for kind in ("instances", "panoptic")]
+        options = ["--matching", "segment_id", "--front", "depth", "--overlap-thr", "0.05"]
+        tool = load_tool("dataset_converters/coco_relations.py")
+        assert not tool.main([*map(str, files), *options])
+    return root
+
+
+@pytest.fixture(scope="module")
+def results(data, tmp_path_factory, pytestconfig):
+    """What each step of each system did, by system and step."""
+    if guard.compiler() is None:
+        pytest.skip("no C++ compiler, which the pretended GPU's guard needs")
+    out = tmp_path_factory.mktemp("device") / "results.json"
+    guards = Path(pytestconfig.cache.mkdir("pretended_gpu"))
+    command = [sys.executable, "-m", "tests.pretended_gpu.systems", data, out, "--guard", guards]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(out.read_text())
+
+
+def test_the_device_refuses_and_counts(results):
+    assert results["the device itself"] == {
+        "mixed operands": "MixedDevicesError",
+        "write to the CPU": "MixedDevicesError",
+        "array": "MixedDevicesError",
+        "number of the CPU": "fine",
+        "waits": {"item": 1, "nonzero": 1, "boolean index": 1, "copy to host": 1},
+    }
+
+
+@pytest.mark.parametrize("system", TINY)
+def test_no_operator_meets_two_devices(results, system):
+    assert {*STEPS} <= results[system].keys()
+    failed = {step: found["error"] for step, found in results[system].items() if found["error"]}
+    assert not failed, "\n".join(failed.values())
+
+
+@pytest.mark.parametrize("operator", MAX_WAITS_OF_OPERATORS)
+def test_operators_do_not_wait_for_each_box(results, operator):
+    assert results["operators"][operator] <= MAX_WAITS_OF_OPERATORS[operator]
+
+
+@pytest.mark.parametrize("system", FUSED)
+def test_a_fusion_waits_at_most_four_times_an_image(results, system):
+    waits = results[system]["predict"]["waits"]
+    fusion = [count for _, line, count in waits if any(part in line for part in FUSION_FILES)]
+    assert 0 < sum(fusion) <= 4 * 2, "\n".join(map(str, waits))
+
+
+@pytest.mark.parametrize(("system", "step"), MAX_WAITS)
+def test_the_host_does_not_wait_too_often(results, system, step):
+    waits = results[system][step]["waits"]
+    total = sum(count for _, _, count in waits)
+    assert total <= MAX_WAITS[system, step], "\n".join(map(str, waits))
