@@ -16,6 +16,7 @@ _base_ = [
     "./panoptic-deeplab_r18-tiny.py",
 ]
 
+base_lr = 3e-3
 decoder = dict(
     in_channels=(24, 40, 112, 1280),
     in_strides=(4, 8, 16, 32),
@@ -25,7 +26,16 @@ decoder = dict(
 model = dict(
     data_preprocessor={{_base_.lite0_pixels}},
     backbone={{_base_.lite0}},
-    semantic_head=dict(small_instance_weight=3.0, **decoder),
-    instance_head=dict(sigma=8.0, **decoder),
-    fusion_head=dict(stuff_area=256, nms_kernel=17),
+    semantic_head=dict(
+        small_instance_area="$size_small_area", small_instance_weight=3.0, **decoder
+    ),
+    instance_head=dict(
+        sigma="$size_sigma", loss_offset=dict(type="WeightedL1Loss", loss_weight=0.1), **decoder
+    ),
+    fusion_head=dict(
+        stuff_area="$size_stuff_area", nms_kernel="$size_nms_kernel", top_k="$size_top_k"
+    ),
 )
+# Offsets reach hundreds of pixels: with the published weight (0.01) and one rate for all, a run of
+# 240 iterations on photographs brought them from 51 to 47 pixels.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(offset_predictor=dict(lr_mult=10.0))))

@@ -22,7 +22,9 @@ base_lr = 2e-3
 auto_scale_lr = dict(base_batch_size=4)
 
 model = dict(
-    semantic_head=dict(small_instance_weight=3.0),
-    instance_head=dict(sigma=8.0),
-    fusion_head=dict(stuff_area=256, nms_kernel=17),
+    semantic_head=dict(small_instance_area="$size_small_area", small_instance_weight=3.0),
+    instance_head=dict(sigma="$size_sigma"),
+    fusion_head=dict(
+        stuff_area="$size_stuff_area", nms_kernel="$size_nms_kernel", top_k="$size_top_k"
+    ),
 )

@@ -27,7 +27,9 @@ heads = dict(separable=True, pool_crop_size=(640, 640))
 
 model = dict(
     data_preprocessor=dict(pad_size_divisor=32),
-    semantic_head=dict(loss=dict(top_k=1.0), **heads),
-    instance_head=dict(sigma=8.0, **heads),
-    fusion_head=dict(stuff_area=1024, nms_kernel=41),
+    semantic_head=dict(small_instance_area="$size_small_area", loss=dict(top_k=1.0), **heads),
+    instance_head=dict(sigma="$size_sigma", **heads),
+    fusion_head=dict(
+        stuff_area="$size_stuff_area", nms_kernel="$size_nms_kernel", top_k="$size_top_k"
+    ),
 )

@@ -38,7 +38,9 @@ model = dict(
         out_strides=(4, 8, 16),
         output_stride=16,  # dilates the last stage
     ),
-    semantic_head=decoder,
-    instance_head=dict(sigma=8.0, **decoder),
-    fusion_head=dict(stuff_area=256, nms_kernel=17),
+    semantic_head=dict(small_instance_area="$size_small_area", **decoder),
+    instance_head=dict(sigma="$size_sigma", **decoder),
+    fusion_head=dict(
+        stuff_area="$size_stuff_area", nms_kernel="$size_nms_kernel", top_k="$size_top_k"
+    ),
 )

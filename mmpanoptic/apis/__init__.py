@@ -3,11 +3,12 @@
 from .configs import find_config, get_config, list_configs
 from .inferencer import PanopticInferencer, build_test_pipeline
 from .model import init_model
-from .panoptic_result import PanopticResult
+from .panoptic_result import PanopticResult, Segment
 
 __all__ = [
     "PanopticInferencer",
     "PanopticResult",
+    "Segment",
     "build_test_pipeline",
     "find_config",
     "get_config",

@@ -9,10 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.parse import unquote, urlsplit
+from urllib.request import Request, urlopen
 
 import cv2
 import numpy as np
 import torch
+from mmcv.cnn import fuse_conv_bn
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 
@@ -20,16 +24,23 @@ from mmpanoptic.registry import INFERENCERS, TRANSFORMS
 from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils import write_json
 from mmpanoptic.utils.format_errors import PanopticFormatError, format_error
+from mmpanoptic.utils.image_bytes import ImageDamageError, decode_image
 from mmpanoptic.utils.image_files import image_id_of, list_images
 
-from .model import init_model
+from .model import autocast, choose_device, init_model
 from .panoptic_result import PanopticResult
+from .videos import Tracker, camera_frames
 
 VIDEO_SUFFIXES = frozenset(
     {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 )
 
-ImageInput = str | os.PathLike[str] | np.ndarray
+ImageInput = Any
+"""Path, folder, pattern, address, video, number of a camera, encoded bytes, NumPy array, PIL image
+or torch tensor, see :func:`iter_sources`."""
+CHANNELS = ("bgr", "rgb")
+TIMEOUT = 30
+"""Seconds without an answer after which a server is given up."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +64,26 @@ class ImageSource:
         return {"img": self.image, "img_path": self.path, "img_id": self.name}
 
 
-def iter_sources(inputs: ImageInput | Iterable[ImageInput]) -> Iterator[ImageSource]:
+def iter_sources(
+    inputs: ImageInput | Iterable[ImageInput], channels: str = "bgr"
+) -> Iterator[ImageSource]:
     """Turn any input into single images with unique names.
 
     Args:
-        inputs: A file, a folder, a pattern (``photos/**/*.jpg``), a video, an array, or any
-            iterable of them; a generator of frames is read one by one.
+        inputs: One of the following, or an iterable of them; a generator of frames is read one by
+            one.
+
+            - ``str`` or path: an image; a folder with sub-folders, hidden files left out; a pattern
+              (``photos/**/*.jpg``); a video; an address (``https://...``) of an image.
+            - ``int``: number of a camera, whose frames come until it ends.
+            - ``bytes``: an encoded image (JPEG, PNG, ...).
+            - ``np.ndarray``: uint8 ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)`` in the order of
+              ``channels``; four axes are a batch ``(N, H, W, C)``.
+            - ``PIL.Image.Image``: any mode of 8 bits.
+            - ``torch.Tensor``: RGB ``(3, H, W)`` or ``(N, 3, H, W)``, uint8 or float in [0, 1].
+
+            The EXIF orientation of files, bytes and PIL images is applied.
+        channels (str): Order of the channels of arrays, ``bgr`` (as OpenCV reads) or ``rgb``.
 
     Yields:
         ImageSource: In order; of a folder or pattern, sorted by path; of a video, its frames,
@@ -67,24 +92,105 @@ def iter_sources(inputs: ImageInput | Iterable[ImageInput]) -> Iterator[ImageSou
     Raises:
         FileNotFoundError: If a path is not there.
         TypeError: If an input is something else.
-        ValueError: If a folder holds no image.
+        ValueError: If a folder holds no image, or ``channels`` is neither.
+        PanopticFormatError: If bytes or what a server gives is no image.
     """
+    if channels not in CHANNELS:
+        raise ValueError(f"channels must be bgr or rgb, got {channels!r}")
     used: dict[str, int] = {}
-    several = isinstance(inputs, Iterable) and not isinstance(inputs, str | np.ndarray)
-    for item in inputs if several else [inputs]:  # type: ignore[union-attr]
-        for source in _expand(item):
+    for item in inputs if _holds_several(inputs) else [inputs]:
+        for source in _expand(item, channels):
             yield replace(source, name=_unique(source.name, used))
 
 
-def _expand(item: Any) -> Iterator[ImageSource]:
-    if isinstance(item, np.ndarray):
-        yield ImageSource("image", image=item)
-        return
-    if not isinstance(item, str | os.PathLike):
+def _holds_several(inputs: Any) -> bool:
+    single = str | bytes | os.PathLike | np.ndarray | torch.Tensor
+    return isinstance(inputs, Iterable) and not isinstance(inputs, single)
+
+
+def _expand(item: Any, channels: str) -> Iterator[ImageSource]:
+    if isinstance(item, str | os.PathLike):
+        if isinstance(item, str) and item.startswith(("http://", "https://")):
+            name = unquote(Path(urlsplit(item).path).stem) or "image"
+            yield ImageSource(name, None, _decode(_download(item), item))
+        else:
+            yield from _expand_path(item)
+    elif isinstance(item, int) and not isinstance(item, bool):
+        for number, frame in enumerate(camera_frames(item), 1):
+            yield ImageSource(f"camera{item}/{number:06d}", None, frame)
+    else:
+        for image in _in_memory(item, channels):
+            yield ImageSource("image", image=image)
+
+
+def _in_memory(item: Any, channels: str) -> Iterator[np.ndarray]:
+    """Yield images in memory as BGR; those that are no image are left to the loader's message."""
+    if isinstance(item, bytes | bytearray | memoryview):
+        yield _decode(bytes(item), "<bytes>")
+    elif isinstance(item, torch.Tensor):
+        yield from _from_tensor(item)
+    elif isinstance(item, np.ndarray):
+        for image in item if item.ndim == 4 else (item,):
+            yield _swapped(image) if channels == "rgb" and image.ndim == 3 else image
+    elif hasattr(item, "getexif") and hasattr(item, "convert"):  # PIL, which is not imported
+        from PIL import ImageOps
+
+        if str(item.mode).startswith(("I", "F")):
+            raise format_error("bad_image_mode", f"the image has the mode {item.mode}", "<PIL>")
+        yield _swapped(np.asarray(ImageOps.exif_transpose(item).convert("RGB")))
+    else:
         raise TypeError(
-            "expected an image as path, as folder or as uint8 array (H, W, 3) in BGR order, or "
-            f"several of them, got {type(item).__name__}"
+            "expected an image as path, folder, address, array (H, W, 3), PIL image, tensor "
+            f"(3, H, W) or bytes, a camera's number, or several of them, got {type(item).__name__}"
         )
+
+
+def _swapped(image: np.ndarray) -> np.ndarray:
+    """Exchange red and blue; a fourth channel stays."""
+    order = [2, 1, 0, *range(3, image.shape[2])] if image.shape[2] >= 3 else [0]
+    return np.ascontiguousarray(image[..., order])
+
+
+def _from_tensor(tensor: torch.Tensor) -> Iterator[np.ndarray]:
+    if tensor.ndim not in (3, 4) or tensor.shape[-3] != 3:
+        raise ValueError(
+            f"a tensor must be RGB (3, H, W) or (N, 3, H, W), got {tuple(tensor.shape)}"
+        )
+    if tensor.is_floating_point():
+        if not (tensor.min() >= 0 and tensor.max() <= 1):
+            raise ValueError(
+                "a float tensor must lie in [0, 1], as torchvision's do; normalisation is the "
+                f"model's work. Got {tensor.min():.3g} to {tensor.max():.3g}"
+            )
+        tensor = (255 * tensor.float()).round().to(torch.uint8)
+    elif tensor.dtype != torch.uint8:
+        raise ValueError(f"a tensor must be uint8 or float in [0, 1], got {tensor.dtype}")
+    for image in tensor if tensor.ndim == 4 else (tensor,):
+        yield _swapped(image.permute(1, 2, 0).cpu().numpy())
+
+
+def _decode(data: bytes, name: str) -> np.ndarray:
+    """Decode a file in memory and apply its orientation."""
+    try:
+        return decode_image(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    except ImageDamageError as error:
+        raise format_error("corrupt_image", str(error), name) from error
+
+
+def _download(address: str) -> bytes:
+    if os.environ.get("MMPANOPTIC_OFFLINE", "0") not in ("", "0"):
+        raise FileNotFoundError(f"{address} is not fetched: MMPANOPTIC_OFFLINE is set")
+    request = Request(address, headers={"User-Agent": "mmpanoptic"})  # noqa: S310 - http(s) only
+    try:
+        with urlopen(request, timeout=TIMEOUT) as response:  # noqa: S310 - as above
+            content: bytes = response.read()
+            return content
+    except (URLError, TimeoutError) as error:
+        reason = getattr(error, "reason", error)
+        raise FileNotFoundError(f"cannot fetch {address}: {reason}") from error
+
+
+def _expand_path(item: str | os.PathLike[str]) -> Iterator[ImageSource]:
     path = Path(item).expanduser()
     if path.is_dir():
         for file in list_images(path):
@@ -105,7 +211,7 @@ def _match(pattern: str, typed: str) -> Iterator[ImageSource]:
         kind = "file that matches" if glob.has_magic(pattern) else "image or folder"
         raise FileNotFoundError(f"there is no {kind} {typed!r}")
     for name in found:
-        yield from _expand(name)
+        yield from _expand_path(name)
 
 
 def read_frames(path: Path) -> Iterator[np.ndarray]:
@@ -158,23 +264,30 @@ class PanopticInferencer:
     The class list comes from the checkpoint; no dataset and no annotation is needed.
 
     Args:
-        config: Path, name of a shipped config (:func:`mmpanoptic.apis.list_configs`), or a
-            loaded config.
-        checkpoint: Path or URL of the weights; None leaves them random.
-        device: Default: the first CUDA device if there is one, else the CPU.
+        config: Path, name of a shipped config (:func:`mmpanoptic.apis.list_configs`), a loaded
+            config; or the folder of a run, which stands for its own config and weights.
+        checkpoint: Path or URL of the weights; None takes those of the run, or leaves them random
+            where ``config`` is no run.
+        device: ``cpu``, ``cuda``, ``cuda:N``; None or ``auto``: the first CUDA device if there is
+            one, else the CPU.
         cfg_options (Mapping | None): Values that replace those of the config.
         trust (bool): Accept bookkeeping classes of other toolboxes in the checkpoint.
         keep_heads (bool): Hand out the centre heatmap and offsets with each result
             (Panoptic-DeepLab only).
         score_thr (float): Leave out things with a lower score; their pixels become void.
+        amp (str | None): ``fp16`` or ``bf16``: run under autocast.
+        fuse (bool): Fold batch normalisations into the convolutions before them: the same network
+            up to rounding, faster.
 
     Raises:
         ValueError: If the model has no such heads.
 
     Example:
-        >>> inferencer = PanopticInferencer("config.py", "checkpoint.pth")
+        >>> inferencer = PanopticInferencer("work_dirs/run")
         >>> result = inferencer("street.jpg")[0]
-        >>> result.panoptic_seg.shape, result.segments_info[0]["name"]
+        >>> result
+        PanopticResult(street, 640 x 480: 3 car, 1 road)
+        >>> result.masks.shape, result.names[0]
     """
 
     def __init__(
@@ -186,8 +299,11 @@ class PanopticInferencer:
         trust: bool = False,
         keep_heads: bool = False,
         score_thr: float = 0.0,
+        amp: str | None = None,
+        fuse: bool = False,
     ) -> None:
         self.score_thr = score_thr
+        self.autocast = autocast(choose_device(device), amp)
         model: Any = init_model(config, checkpoint, device, cfg_options, trust)
         if keep_heads:
             head = model.fusion_head
@@ -198,7 +314,7 @@ class PanopticInferencer:
                     "do"
                 )
             head.keep_outputs = True
-        self.model = model
+        self.model = fuse_conv_bn(model) if fuse else model
         self.table = LabelTable.from_metainfo(model.dataset_meta)
         self.pipeline = build_test_pipeline(self.model.cfg)
 
@@ -208,22 +324,26 @@ class PanopticInferencer:
         batch_size: int = 1,
         show_dir: str | os.PathLike[str] | None = None,
         out_dir: str | os.PathLike[str] | None = None,
+        channels: str = "bgr",
     ) -> list[PanopticResult]:
         """Segment images.
 
         Args:
-            inputs: A file, a folder (with sub-folders), a pattern of paths, a video, a uint8 BGR
-                array ``(H, W, 3)``, or an iterable of them, such as a generator of frames.
+            inputs: A file, a folder (with sub-folders), a pattern of paths, a video, an address, a
+                camera's number, encoded bytes, a uint8 array ``(H, W, 3)``, a PIL image, an RGB
+                tensor ``(3, H, W)``, or an iterable of them, such as a generator of frames; see
+                :func:`iter_sources`.
             batch_size (int): Images to run at once. Only neighbours whose prepared images have
                 one size share a batch, so the result does not depend on it.
             show_dir: Write drawings here, ``NAME.png``.
             out_dir: Write ``panoptic/NAME.png`` and ``panoptic.json`` (COCO format) here.
+            channels (str): Order of the channels of arrays, ``bgr`` or ``rgb``.
 
         Returns:
             list[PanopticResult]: In the order of the inputs. To segment more images than fit
             into memory use :meth:`iterate`.
         """
-        return list(self.iterate(inputs, batch_size, show_dir, out_dir))
+        return list(self.iterate(inputs, batch_size, show_dir, out_dir, channels=channels))
 
     def iterate(
         self,
@@ -232,6 +352,7 @@ class PanopticInferencer:
         show_dir: str | os.PathLike[str] | None = None,
         out_dir: str | os.PathLike[str] | None = None,
         problems: list[PanopticFormatError] | None = None,
+        channels: str = "bgr",
     ) -> Iterator[PanopticResult]:
         """Segment images one batch after another; arguments as in :meth:`__call__`.
 
@@ -242,6 +363,7 @@ class PanopticInferencer:
             out_dir: As above; ``panoptic.json`` is written at the end.
             problems (list | None): Errors of images that cannot be read are appended and the
                 images left out; without a list the first one is raised.
+            channels (str): As above.
 
         Yields:
             PanopticResult: In the order of the inputs.
@@ -253,8 +375,12 @@ class PanopticInferencer:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         writer = CocoWriter(out_dir, self.table) if out_dir is not None else None
-        for batch in _same_sizes(self._load(inputs, problems), batch_size):
+        tracker: Tracker | None = None
+        for batch in _same_sizes(self._load(inputs, problems, channels), batch_size):
             for result in self._predict(batch):
+                if result.video:
+                    tracker = tracker or Tracker()
+                    tracker.add(result)
                 if show_dir is not None:
                     result.save_overlay(Path(show_dir) / f"{result.name}.png")
                 if writer is not None:
@@ -267,8 +393,9 @@ class PanopticInferencer:
         self,
         inputs: ImageInput | Iterable[ImageInput],
         problems: list[PanopticFormatError] | None,
+        channels: str,
     ) -> Iterator[_Loaded]:
-        for source in iter_sources(inputs):
+        for source in iter_sources(inputs, channels):
             try:
                 sample = self.pipeline(source.to_sample())
             except PanopticFormatError as error:
@@ -280,7 +407,8 @@ class PanopticInferencer:
 
     @torch.inference_mode()
     def _predict(self, batch: Sequence[_Loaded]) -> list[PanopticResult]:
-        samples = self.model.test_step(pseudo_collate([sample for _, sample in batch]))
+        with self.autocast:
+            samples = self.model.test_step(pseudo_collate([sample for _, sample in batch]))
         return [
             self._to_result(source, sample)
             for (source, _), sample in zip(batch, samples, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,14 @@ from mmpanoptic.engine.config import (
     label_table_of,
     resolve_config,
     stored_label_table,
+    stored_sizes,
 )
 from mmpanoptic.engine.config_keys import apply_options
 from mmpanoptic.registry import MODELS
 
 from .configs import get_config
+
+AMP_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def init_model(
@@ -48,7 +52,7 @@ def init_model(
             of a run's folder its best checkpoint, else its newest
             (:func:`mmpanoptic.checkpoints.run_folder.run_checkpoint`). None leaves the weights
             random.
-        device: Default: the first CUDA device if there is one, else the CPU.
+        device: None or ``auto``: the first CUDA device if there is one, else the CPU.
         cfg_options (Mapping | None): Values that replace those of the config, as
             ``{"model.backbone.depth": 50}``.
         trust (bool): Accept bookkeeping classes of other toolboxes in the checkpoint.
@@ -69,7 +73,7 @@ def init_model(
     content = load_checkpoint(checkpoint, trust=trust) if checkpoint and not is_foreign else {}
     stored = stored_label_table(content)
     meta = None if stored is None else {**content["meta"]["dataset_meta"], **stored.to_metainfo()}
-    cfg = resolve_config(cfg, dataset_meta=meta)
+    cfg = resolve_config(cfg, dataset_meta=meta, sizes=stored_sizes(content))
     if meta is None:
         meta = label_table_of(cfg).to_metainfo()
     init_default_scope("mmpanoptic")
@@ -109,7 +113,7 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     Raises:
         ValueError: If the device's name is unknown, or it is a CUDA device and there is none.
     """
-    if device is None:
+    if device is None or device == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
@@ -121,6 +125,17 @@ def choose_device(device: str | torch.device | None) -> torch.device:
             f"{torch.cuda.device_count()} CUDA devices; use --device cpu"
         )
     return chosen
+
+
+def autocast(device: torch.device, amp: str | None) -> AbstractContextManager[Any]:
+    """Give the context of a precision: that of :data:`AMP_TYPES`, or plain.
+
+    Raises:
+        ValueError: If the precision is unknown.
+    """
+    if amp is not None and amp not in AMP_TYPES:
+        raise ValueError(f"amp must be {' or '.join(AMP_TYPES)}, got {amp!r}")
+    return torch.autocast(device.type, AMP_TYPES[amp]) if amp else nullcontext()
 
 
 def _load_weights(

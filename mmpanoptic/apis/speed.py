@@ -6,7 +6,6 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from itertools import cycle, islice
 from typing import Any
 
@@ -23,17 +22,12 @@ from mmpanoptic.registry import MODELS, TRANSFORMS
 from mmpanoptic.structures import OVERLAP_FIELD, LabelTable
 
 from .inferencer import build_test_pipeline, iter_sources
+from .model import autocast
 
 STAGES = ("decode", "preprocess", "network", "postprocess")
-AMP_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 NUM_CLASSES, NUM_THINGS = 19, 8
 ROWS, COLUMNS = 4, 6
 """Segments of a made-up image."""
-
-
-def autocast(device: torch.device, amp: str | None) -> AbstractContextManager[Any]:
-    """Give the context of a precision: that of ``AMP_TYPES``, or plain."""
-    return torch.autocast(device.type, AMP_TYPES[amp]) if amp else nullcontext()
 
 
 @torch.inference_mode()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mmpanoptic import cli
 
 if TYPE_CHECKING:
-    from mmpanoptic.apis import PanopticInferencer, PanopticResult
+    from mmpanoptic.apis import PanopticInferencer
     from mmpanoptic.utils.format_errors import PanopticFormatError
     from mmpanoptic.visualization import DrawStyle
 
@@ -29,7 +29,8 @@ you trust. The classes come from the checkpoint; no dataset is needed.
 A frame of street.mp4 is called street/000001.
 
 written: OUT/panoptic.json and OUT/panoptic/NAME.png (ids, R + 256 G + 65536 B, 0 = void),
-         OUT/overlay/NAME.png (of a video OUT/overlay/NAME.mp4); with --heads
+         OUT/overlay/NAME.png (of a video OUT/overlay/NAME.mp4, and OUT/segments/NAME.jsonl, a
+         line a frame; track_id and colour of a thing stay from frame to frame); with --heads
          OUT/heads/NAME_center.png and NAME_offset.png, or of COPS NAME_class_cost.png,
          NAME_component.png, and of each distance d NAME_cost_{d}_row.png,
          NAME_cost_{d}_column.png and NAME_cut_{d}.png, and all of them on NAME_sheet.png
@@ -117,7 +118,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
         )
     cli.complete_model(args)
     from mmpanoptic.apis import PanopticInferencer
-    from mmpanoptic.apis.videos import DrawingVideos
+    from mmpanoptic.apis.videos import DrawingVideos, SegmentLines
     from mmpanoptic.visualization import DrawStyle
 
     style = DrawStyle() if args.alpha is None else DrawStyle(alpha=args.alpha)
@@ -138,15 +139,18 @@ def run(args: argparse.Namespace) -> Iterator[str]:
         args.inputs, args.batch_size, out_dir=args.out_dir, problems=problems
     )
     count, start = 0, time.perf_counter()
-    with DrawingVideos(args.out_dir / "overlay") as videos:
+    folder = args.out_dir / "overlay"
+    with DrawingVideos(folder) as videos, SegmentLines(args.out_dir / "segments") as lines:
         for result in results:
+            if result.video:
+                lines.add(result.name.rpartition("/")[0], result)
             if not args.no_overlay and result.video:
                 videos.add(result.video, result.name.rpartition("/")[0], result.draw(style=style))
             elif not args.no_overlay:
-                result.save_overlay(args.out_dir / "overlay" / f"{result.name}.png", style)
+                result.save_overlay(folder / f"{result.name}.png", style)
             if args.heads:
                 result.save_heads(args.out_dir / "heads")
-            yield f"{describe(result)}  ({time.perf_counter() - start:.2f} s)"
+            yield f"{result.name}: {result.count()}  ({time.perf_counter() - start:.2f} s)"
             count, start = count + 1, time.perf_counter()
     yield f"{count} images done, {len(problems)} left out; results in {args.out_dir}"
     if problems:
@@ -167,13 +171,6 @@ def watch(inferencer: PanopticInferencer, camera: int, style: DrawStyle) -> str:
             break
     cv2.destroyAllWindows()
     return f"{count} frames, {count / (time.perf_counter() - start):.1f} a second"
-
-
-def describe(result: PanopticResult) -> str:
-    """Summarise a result in a line, as in ``a: 3 car, 1 road``."""
-    names = [segment["name"] for segment in result.segments_info]
-    counts = [f"{names.count(name)} {name}" for name in dict.fromkeys(names)]
-    return f"{result.name}: {', '.join(counts) or 'nothing found'}"
 
 
 main = cli.Command(build_parser, run)

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
 
     cli.complete_model(args)
     cfg = cli.read_run_config(args)
-    cfg.load_from, cfg.resume = args.checkpoint, False
+    cfg.load_from, cfg.resume, cfg.stored_sizes = args.checkpoint, False, True
     if args.tta:
         testing.use_test_time_augmentation(cfg)
     if args.out_dir:

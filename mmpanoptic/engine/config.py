@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from ..structures import LabelTable
 from ..utils.format_errors import PanopticFormatError
 from .config_keys import did_you_mean
 from .feature_maps import FEATURE_MAPS, measure_feature_maps
+from .size_settings import SIZE_SETTINGS, SizeChoice, choose_sizes
 
 CLASS_COUNTS: dict[str, Callable[[LabelTable], Any]] = {
     "num_classes": len,
@@ -30,18 +32,23 @@ CLASS_COUNTS: dict[str, Callable[[LabelTable], Any]] = {
 }
 """Placeholders that stand for a number or list of the dataset's label table."""
 
-LATER = {*CLASS_COUNTS, *FEATURE_MAPS}
+LATER = {*CLASS_COUNTS, *FEATURE_MAPS, *SIZE_SETTINGS}
 """Placeholders that are no variables of the config."""
 
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
-def resolve_config(cfg: Config, dataset_meta: Mapping[str, Any] | None = None) -> Config:
+def resolve_config(
+    cfg: Config,
+    dataset_meta: Mapping[str, Any] | None = None,
+    sizes: Mapping[str, Any] | None = None,
+) -> Config:
     """Replace every string ``"$name"`` of a config by the value it stands for.
 
     ``$num_classes``, ``$num_things``, ``$num_stuff``, ``$thing_labels`` and ``$stuff_labels`` come
     from the dataset's label table, ``$feature_channels`` and ``$feature_strides`` from the model's
-    backbone; any other name is a top-level variable of the config, so that ``--cfg-options
+    backbone, ``$size_...`` from the training's annotation file (:func:`fill_sizes`); any other name
+    is a top-level variable of the config, so that ``--cfg-options
     data_root=... max_iters=...`` reaches every place. ``"$max_iters*2/3-1"`` takes a share, rounded
     down, and then subtracts.
 
@@ -50,9 +57,11 @@ def resolve_config(cfg: Config, dataset_meta: Mapping[str, Any] | None = None) -
         dataset_meta (Mapping | None): Label table as metainfo, from a checkpoint for instance.
             Without it the table comes from the first dataloader of the config: its metainfo, or
             the categories of its annotation file.
+        sizes (Mapping | None): Values of ``$size_...`` that a checkpoint keeps; without them the
+            annotation file is measured.
 
     Returns:
-        Config: ``cfg`` without placeholders. No file is read if none needs the label table.
+        Config: ``cfg`` without placeholders. No file is read if none needs one.
 
     Raises:
         ConfigError: If a placeholder has an unknown name, or there is no dataset or backbone to
@@ -60,6 +69,9 @@ def resolve_config(cfg: Config, dataset_meta: Mapping[str, Any] | None = None) -
     """
     for key, value in resolve_variables(cfg).items():
         cfg[key] = value
+    choice = fill_sizes(cfg, sizes, prefer_stored=True)
+    if choice is not None and not choice.known:
+        warnings.warn(f"usual sizes of photographs are taken: {choice}", stacklevel=2)
     if any(match[1] in FEATURE_MAPS for match in placeholders(cfg.get("model"))):
         cfg.model = _replace(cfg.model, _feature_maps_of(cfg.model), "model", set(CLASS_COUNTS))
     if next(placeholders(cfg.get("model")), None) is None:
@@ -86,6 +98,29 @@ def resolve_variables(cfg: Config) -> ConfigDict:
     return ConfigDict(
         {key: _replace(value, variables, key, keep=LATER) for key, value in variables.items()}
     )
+
+
+def fill_sizes(
+    cfg: Config, stored: Mapping[str, Any] | None = None, prefer_stored: bool = False
+) -> SizeChoice | None:
+    """Replace the ``$size_...`` of a config whose variables are filled in.
+
+    Args:
+        cfg (Config): Changed in place.
+        stored (Mapping | None): Values that a checkpoint keeps.
+        prefer_stored (bool): See :func:`.size_settings.choose_sizes`.
+
+    Returns:
+        SizeChoice | None: What was chosen, and from what; None if there was nothing to replace.
+    """
+    leaf = next(_leaves(cfg.get("train_dataloader")), None)
+    choice = choose_sizes(cfg, leaf, stored, prefer_stored)
+    if choice is not None:
+        keep = {*CLASS_COUNTS, *FEATURE_MAPS}
+        values = {**dict(cfg.items()), **choice.settings}
+        for name, value in cfg.items():
+            cfg[name] = _replace(value, values, name, keep)
+    return choice
 
 
 def _feature_maps_of(model: Mapping[str, Any]) -> dict[str, list[int]]:
@@ -125,9 +160,11 @@ def _replace(node: Any, values: Mapping[str, Any], place: str, keep: set[str]) -
         return node
     name, share, whole, addend = match.groups()
     if name not in values or values[name] == node:
-        known = ", ".join(f"${key}" for key in (*CLASS_COUNTS, *FEATURE_MAPS, *sorted(values)))
+        known = ", ".join(f"${key}" for key in dict.fromkeys((*sorted(LATER), *sorted(values))))
         raise ConfigError(f"{place} = {node!r} names nothing; known here: {known}")
     value = _replace(values[name], values, place, keep)  # a variable may hold placeholders, too
+    if isinstance(value, str) and (share or addend) and PLACEHOLDER.fullmatch(value):
+        return node  # a share of what is not known yet
     if share:
         value = value * int(share) // int(whole)
     return value + int(addend) if addend else value
@@ -182,6 +219,12 @@ def stored_label_table(checkpoint: Mapping[str, Any]) -> LabelTable | None:
     if not isinstance(found, Mapping) or not {"classes", "dataset_ids", "isthing"} <= found.keys():
         return None
     return LabelTable.from_metainfo(found)
+
+
+def stored_sizes(checkpoint: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Read what ``$size_...`` stood for when a checkpoint was trained; None if it does not say."""
+    meta = checkpoint.get("meta")
+    return (meta.get("size_settings") or None) if isinstance(meta, Mapping) else None
 
 
 def _leaves(node: Any) -> Iterator[Any]:

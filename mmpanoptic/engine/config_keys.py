@@ -20,7 +20,7 @@ _RUNNER_KEYS = """
     custom_hooks data_preprocessor load_from resume launcher env_cfg log_processor log_level
     visualizer default_scope randomness experiment_name model_wrapper_cfg sync_bn
     find_unused_parameters activation_checkpointing efficient_conv_bn_eval compile runner_type
-    custom_imports trust_checkpoint initial_weights tta_model tta_pipeline search_space
+    custom_imports trust_checkpoint stored_sizes initial_weights tta_model tta_pipeline search_space
 """
 RUNNER_KEYS = frozenset(_RUNNER_KEYS.split())
 """Top-level names that mmengine's runner, ours and the tools read."""

@@ -7,7 +7,7 @@ import inspect
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -50,9 +50,11 @@ from .checkpoint_state import (
 )
 from .config import (
     explained_build_errors,
+    fill_sizes,
     resolve_config,
     share_label_table,
     stored_label_table,
+    stored_sizes,
 )
 from .config_keys import check_keys, read_names
 from .distributed import init_cpu_process_group, start_watch
@@ -96,8 +98,9 @@ class PanopticRunner(ResumeMixin, Runner):
     - Datasets that take a ``seed`` get the run's.
     - Distributed runs work on machines without a GPU (gloo, BN in place of SyncBN).
 
-    Set ``trust_checkpoint=True`` in the config to load pickles of mmengine's runner, see
-    :func:`mmpanoptic.checkpoints.loading.load_checkpoint`.
+    Set ``stored_sizes=True`` to take the ``$size_...`` that a checkpoint keeps, as tests do, and
+    not those of the training data. Set ``trust_checkpoint=True`` in the config to load pickles of
+    mmengine's runner, see :func:`mmpanoptic.checkpoints.loading.load_checkpoint`.
     """
 
     _outer_random_state: dict[str, Any] | None = None
@@ -108,6 +111,8 @@ class PanopticRunner(ResumeMixin, Runner):
     """Finds lost processes, where there are several."""
     _source: Config | None = None
     """The config with its placeholders."""
+    size_settings: Mapping[str, Any] | None = None
+    """What the ``$size_...`` of the config stand for."""
     label_table: LabelTable | None = None
     """Classes of the model and of all datasets, if the config has panoptic datasets."""
 
@@ -137,7 +142,12 @@ class PanopticRunner(ResumeMixin, Runner):
         with explained_build_errors():
             table = share_label_table(cfg, loaded and stored_label_table(loaded[1]))
             meta = None if table is None else table.to_metainfo()
+            keep = bool(cfg.get("resume") or cfg.get("stored_sizes"))
+            sizes = fill_sizes(cfg, loaded and stored_sizes(loaded[1]), prefer_stored=keep)
             runner = super().from_cfg(resolve_config(cfg, meta))
+        if sizes is not None:
+            runner.size_settings = sizes.settings
+            runner.logger.log(logging.INFO if sizes.known else logging.WARNING, str(sizes))
         runner._batch_note, runner._loaded, runner.label_table = note, loaded, table
         runner._source = source
         return runner
@@ -436,6 +446,7 @@ class PanopticRunner(ResumeMixin, Runner):
             "mmengine_version": mmengine.__version__,
             "torch_version": str(torch.__version__),
             "dataset_meta": to_plain(getattr(self.train_dataloader.dataset, "metainfo", {})),
+            "size_settings": to_plain(self.size_settings),
             # Whether schedulers and hooks have got the metrics that were due at this iteration.
             "validated": self._outer_random_state is not None,
         }

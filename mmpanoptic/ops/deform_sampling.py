@@ -16,7 +16,9 @@ from .gather import gather_weighted, pixel_table, scatter_weighted
 from .precision import compute_dtype
 
 MAX_VALUES = 1 << 24
-"""Upper bound on the sampled feature values that are held at once."""
+"""Upper bound on the sampled feature values that a CPU holds at once."""
+MAX_VALUES_OFF_CPU = 1 << 27
+"""The same elsewhere: half a gigabyte, so that a layer is a few dozen kernels and not thousands."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ class Problem:
     def chunks(self) -> Iterator[tuple[int, slice]]:
         """Yield image and output positions so that what is sampled stays within the bound."""
         per_position = self.conv.taps * self.shape[1]
-        step = max(1, MAX_VALUES // max(1, per_position))
+        limit = MAX_VALUES if self.table.device.type == "cpu" else MAX_VALUES_OFF_CPU
+        step = max(1, limit // max(1, per_position))
         positions = self.size[0] * self.size[1]
         for image in range(self.shape[0]):
             for begin in range(0, positions, step):
@@ -136,7 +139,7 @@ class Problem:
         for axis, (cell, step) in enumerate(cells):
             regular = cell * conv.stride[axis] - conv.padding[axis] + step * conv.dilation[axis]
             points.append(regular[..., None] + offset[..., axis])
-        return points[0], points[1]
+        return points[0].contiguous(), points[1].contiguous()
 
     def samples(self, image: int, positions: slice) -> _Samples:
         """Locate the sampling points of output positions.
@@ -149,25 +152,26 @@ class Problem:
         y, x = torch.where(inside, y, 0), torch.where(inside, x, 0)
         top, left = y.floor(), x.floor()
         dy, dx = y - top, x - left
-        group = torch.arange(self.conv.deform_groups, device=y.device)
-        corners = []
-        for down in (0, 1):
-            for right in (0, 1):
-                row, column = top.long() + down, left.long() + right
-                valid = inside & (row >= 0) & (row < height) & (column >= 0) & (column < width)
-                row, column = row.clamp(0, height - 1), column.clamp(0, width - 1)
-                pixel = (image * height + row) * width + column
-                vertical, horizontal = (dy if down else 1 - dy), (dx if right else 1 - dx)
-                parts = (
-                    vertical * horizontal,
-                    horizontal * (2 * down - 1),
-                    vertical * (2 * right - 1),
-                )
-                corners.append(
-                    (pixel * self.conv.deform_groups + group, *(part * valid for part in parts))
-                )
-        index, weight, weight_dy, weight_dx = (
-            torch.stack(parts, -1) for parts in zip(*corners, strict=True)
+        # The four corners of a cell lie in two new dimensions: down and right.
+        step = torch.arange(2, device=y.device)
+        row, column = top.long()[..., None] + step, left.long()[..., None] + step
+        rows_exist = inside[..., None] & (row >= 0) & (row < height)
+        columns_exist = (column >= 0) & (column < width)
+        exists = rows_exist[..., :, None] & columns_exist[..., None, :]
+        start = (image * height + row.clamp(0, height - 1)) * width
+        pixel = start[..., :, None] + column.clamp(0, width - 1)[..., None, :]
+        group = torch.arange(self.conv.deform_groups, device=y.device)[:, None, None]
+        vertical = torch.stack([1 - dy, dy], -1)[..., :, None]
+        horizontal = torch.stack([1 - dx, dx], -1)[..., None, :]
+        sign = 2 * step - 1
+        index = (pixel * self.conv.deform_groups + group).flatten(-2)
+        weight, weight_dy, weight_dx = (
+            (part * exists).flatten(-2)
+            for part in (
+                vertical * horizontal,
+                horizontal * sign[:, None],
+                vertical * sign,
+            )
         )
         mask = None if self.mask is None else self.mask[image, positions]
         return _Samples(index, weight, weight_dy, weight_dx, mask)

@@ -73,6 +73,17 @@ def scatter_weighted(
     if index.numel() == 0 or target.numel() == 0:
         return
     pixels, order = index.sort(stable=True)
+    if target.device.type != "cpu":
+        # A bag for each pixel, most of them empty: their number is known, nothing waits for it.
+        bags = torch.arange(len(target), device=target.device, dtype=pixels.dtype)
+        target += functional.embedding_bag(
+            source[order].long(),
+            rows,
+            torch.searchsorted(pixels, bags),
+            mode="sum",
+            per_sample_weights=weight[order],
+        )
+        return
     touched, counts = torch.unique_consecutive(pixels, return_counts=True)
     starts = counts.cumsum(0) - counts
     sums = functional.embedding_bag(

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from .backends import torchvision_operator
 from .precision import compute_dtype, in_full_precision
@@ -87,24 +88,10 @@ def _reach(boxes: _Boxes, iou_threshold: float, offset: int) -> tuple[Tensor, Te
     return left.nan_to_num(nan=-torch.inf), right.nan_to_num(nan=torch.inf)
 
 
-def _narrows(device: torch.device) -> bool:
-    """Tell whether to look for each tile's possible suppressors instead of comparing all pairs.
-
-    Off the CPU, launches and synchronisation cost more than the pairs saved.
-    """
-    return device.type == "cpu"
-
-
 def _suppressed(boxes: _Boxes, kept: _Boxes, iou_threshold: float, offset: int) -> Tensor:
     """Tell which boxes (N,) a kept box suppresses; ``kept`` is sorted by left edge."""
     suppressed = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.x1.device)
     if len(kept) == 0 or len(boxes) == 0:
-        return suppressed
-    if not _narrows(boxes.x1.device):
-        step = max(1, MAX_PAIRS // len(boxes))
-        for begin in range(0, len(kept), step):
-            iou = _iou(boxes, kept[begin : begin + step], offset)
-            suppressed |= (iou > iou_threshold).any(1)
         return suppressed
     order = boxes.x1.argsort()
     boxes = boxes[order]
@@ -136,12 +123,53 @@ def _resolve(boxes: _Boxes, iou_threshold: float, offset: int) -> Tensor:
         alive = settled
 
 
+def _narrows(device: torch.device) -> bool:
+    """Tell whether to look for each tile's possible suppressors instead of comparing all pairs.
+
+    Off the CPU, launches and waits cost more than the pairs saved.
+    """
+    return device.type == "cpu"
+
+
+def _overlap_bits(boxes: _Boxes, iou_threshold: float, offset: int) -> Tensor:
+    """Tell which pairs of boxes overlap: uint8 ``(N, ceil(N / 8))``, bits from the lowest on."""
+    count = len(boxes)
+    width = -(-count // 8)
+    weight = 1 << torch.arange(8, device=boxes.x1.device, dtype=torch.int32)
+    rows = []
+    step = max(1, MAX_PAIRS // count)
+    for begin in range(0, count, step):
+        overlap = _iou(boxes[begin : begin + step], boxes, offset) > iou_threshold
+        overlap = functional.pad(overlap, (0, width * 8 - count))
+        bits = (overlap.view(-1, width, 8) * weight).sum(-1, dtype=torch.int32)
+        rows.append(bits.to(torch.uint8))
+    return torch.cat(rows)
+
+
+def _resolve_on_host(boxes: _Boxes, iou_threshold: float, offset: int) -> Tensor:
+    """Find the boxes (K,) int64 that survive among boxes (N,) that are sorted by score.
+
+    The size of the result is known on the host, so that nothing else has to wait for it.
+    """
+    if not len(boxes):
+        return torch.zeros(0, dtype=torch.int64, device=boxes.x1.device)
+    bits = _overlap_bits(boxes, iou_threshold, offset).cpu().numpy()
+    suppressed = np.zeros(bits.shape[1], np.uint8)
+    kept = []
+    for number, row in enumerate(bits):
+        if not suppressed[number >> 3] >> (number & 7) & 1:
+            kept.append(number)
+            suppressed |= row
+    return torch.tensor(kept).to(boxes.x1.device, non_blocking=True)
+
+
 def greedy_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
     """Keep the boxes that no better kept box overlaps by more than a threshold.
 
-    The result is that of the greedy procedure; equal scores keep the order of the input. Blocks of
-    boxes are compared with the boxes kept so far, only where their left edges allow the IoU, then
-    among themselves.
+    The result is that of the greedy procedure; equal scores keep the order of the input. On a CPU,
+    blocks of boxes are compared with the boxes kept so far, only where their left edges allow the
+    IoU, then among themselves. On another device all pairs are compared at once, and the host,
+    which waits for that alone, goes through the rows.
 
     Args:
         boxes: (N, 4) float32 or float64, (x1, y1, x2, y2) in pixels.
@@ -154,6 +182,8 @@ def greedy_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int 
     """
     order = scores.argsort(descending=True, stable=True)
     ordered = _Boxes.of(boxes[order], offset)
+    if not _narrows(boxes.device):
+        return order.index_select(0, _resolve_on_host(ordered, iou_threshold, offset))
     kept = ordered[:0]
     parts = []
     for begin in range(0, order.numel(), BLOCK):

@@ -8,7 +8,7 @@ each pixel once instead of four times.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -39,6 +39,12 @@ class _Axis(NamedTuple):
     grid: Tensor  # (R,) int64, samples in a bin
     bins: int
     size: int  # pixels of the feature map
+    limit: int | None  # largest grid, where it is known without asking the device
+
+    @property
+    def largest(self) -> int:
+        """Samples in a bin of the RoI that has the most; at least 1."""
+        return max(1, int(self.grid.max()) if self.limit is None else self.limit)
 
     def select(self, rois: Tensor) -> _Axis:
         return self._replace(
@@ -48,7 +54,7 @@ class _Axis(NamedTuple):
     def samples(self) -> tuple[Tensor, Tensor]:
         """Return coordinates (R, bins, G) and which of them exist (R, 1, G)."""
         device, dtype = self.start.device, self.start.dtype
-        steps = torch.arange(max(1, int(self.grid.max())), device=device)
+        steps = torch.arange(self.largest, device=device)
         exists = (steps < self.grid[:, None])[:, None]
         offset = (steps.to(dtype) + 0.5) * self.bin_size[:, None] / self.grid[:, None].clamp(min=1)
         bins = torch.arange(self.bins, device=device, dtype=dtype)
@@ -66,11 +72,12 @@ def _axes(rois: Tensor, shape: torch.Size, pooling: Pooling) -> tuple[_Axis, _Ax
         if not pooling.aligned:
             length = length.clamp(min=1.0)
         bins, size = pooling.bins[1 - axis], shape[3 - axis]
-        if pooling.sampling_ratio > 0:
-            grid = torch.full_like(length, pooling.sampling_ratio, dtype=torch.long)
+        limit = pooling.sampling_ratio if pooling.sampling_ratio > 0 else None
+        if limit is not None:
+            grid = torch.full_like(length, limit, dtype=torch.long)
         else:
             grid = (length / bins).ceil().nan_to_num(0, posinf=0).clamp(min=0).long()
-        axes.append(_Axis(start, length / bins, grid, bins, size))
+        axes.append(_Axis(start, length / bins, grid, bins, size, limit))
     return axes[0], axes[1]
 
 
@@ -90,12 +97,19 @@ def _linear(coords: Tensor, exists: Tensor, size: int) -> tuple[Tensor, Tensor, 
     return low, high, torch.where(inside, lower, zero), torch.where(inside, upper, zero)
 
 
-def _axis_weights(axis: _Axis) -> tuple[Tensor, Tensor]:
-    """Return pixels (R, bins, E) int64 and their weights in the mean of a bin's samples."""
+def _sample_weights(axis: _Axis) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return neighbours, their weights in the mean of a bin, and which samples exist."""
     coords, exists = axis.samples()
     low, high, lower, upper = _linear(coords, exists, axis.size)
     count = axis.grid.clamp(min=1)[:, None, None].to(lower.dtype)
-    lower, upper = lower / count, upper / count
+    return low, high, lower / count, upper / count, exists
+
+
+def _axis_weights(axis: _Axis) -> tuple[Tensor, Tensor]:
+    """Return pixels (R, bins, E) int64 and their weights in the mean of a bin's samples."""
+    low, high, lower, upper, exists = _sample_weights(axis)
+    if axis.limit is not None and low.device.type != "cpu":
+        return torch.cat([low, high], -1), torch.cat([lower, upper], -1)  # nothing to wait for
     first = torch.where(exists, low, axis.size).amin(-1, keepdim=True).clamp(max=axis.size - 1)
     last = torch.where(exists, high, 0).amax(-1, keepdim=True)
     extent = int((last - first).clamp(min=0).max()) + 1
@@ -116,14 +130,18 @@ def _size_class(grid: Tensor) -> Tensor:
 
 def _groups(vertical: _Axis, horizontal: _Axis) -> Iterator[Tensor]:
     """Yield the indices (n,) int64 of RoIs that have grids of similar size, in bounded chunks."""
-    key = _size_class(vertical.grid) * 4096 + _size_class(horizontal.grid)
-    order = key.argsort(stable=True)
-    counts = torch.unique_consecutive(key[order], return_counts=True)[1]
-    for group in order.split(counts.tolist()):
+    if vertical.limit is not None:  # all grids are equal
+        groups: Sequence[Tensor] = [torch.arange(len(vertical.grid), device=vertical.grid.device)]
+    else:
+        key = _size_class(vertical.grid) * 4096 + _size_class(horizontal.grid)
+        order = key.argsort(stable=True)
+        counts = torch.unique_consecutive(key[order], return_counts=True)[1]
+        groups = order.split(counts.tolist())
+    for group in groups:
         per_roi = 1
         for axis in (vertical, horizontal):
-            per_roi *= axis.bins * (int(axis.grid[group].max()) + 1)
-        yield from group.split(max(1, MAX_ENTRIES // max(per_roi, 1)))
+            per_roi *= axis.bins * (axis.select(group).largest + 1)
+        yield from group.split(max(1, MAX_ENTRIES // per_roi))
 
 
 def _outer(
@@ -174,6 +192,44 @@ def average_pool(features: Tensor, rois: Tensor, pooling: Pooling) -> Tensor:
         pooled = pooled.view(group.numel(), *pooling.bins, -1).permute(0, 3, 1, 2)
         output[group] = pooled
     return output
+
+
+@in_full_precision
+def pool_masks(masks: Tensor, owner: Tensor, boxes: Tensor, bins: tuple[int, int]) -> Tensor:
+    """Average the pixels of masks in every bin of boxes that lie inside of the masks.
+
+    What :func:`average_pool` gives with ``sampling_ratio=0`` and ``aligned``, by matrix products
+    whose sizes do not depend on the boxes: the host does not wait for a GPU.
+
+    Args:
+        masks: (K, H, W) float32.
+        owner: (R,) int64, the mask of each box.
+        boxes: (R, 4) float32, (x1, y1, x2, y2) in pixels; what is outside of the masks is cut off.
+        bins: Rows and columns of the result.
+
+    Returns:
+        (R, *bins) float32.
+    """
+    height, width = masks.shape[1:]
+    limits = boxes.new_zeros(4)
+    limits[0::2], limits[1::2] = width, height
+    boxes = torch.minimum(boxes.clamp(min=0), limits)
+    rois = torch.cat([owner[:, None].to(boxes.dtype), boxes], 1)
+    axes = _axes(rois, torch.Size((1, 1, height, width)), Pooling(bins, 1.0, 0, True))
+    rows, columns = (
+        _dense_weights(axis._replace(limit=-(-axis.size // axis.bins) + 1)) for axis in axes
+    )
+    step = max(1, 4 * MAX_ENTRIES // (height * width))
+    parts = zip(rows.split(step), columns.split(step), owner.split(step), strict=True)
+    pooled = [y @ masks.index_select(0, index) @ x.transpose(1, 2) for y, x, index in parts]
+    return torch.cat(pooled) if pooled else boxes.new_zeros(0, *bins)
+
+
+def _dense_weights(axis: _Axis) -> Tensor:
+    """Return the weight of every pixel of the axis in the mean of each bin: (R, bins, size)."""
+    low, high, lower, upper, _ = _sample_weights(axis)
+    weights = lower.new_zeros(*lower.shape[:2], axis.size)
+    return weights.scatter_add_(-1, low, lower).scatter_add_(-1, high, upper)
 
 
 def average_pool_grad(
@@ -253,7 +309,7 @@ def max_pool(features: Tensor, rois: Tensor, pooling: Pooling) -> tuple[Tensor, 
     for group in _groups(vertical, horizontal):
         # The samples of one line of each bin are held at once, with all channels.
         line = features.size(1) * pooling.bins[0] * pooling.bins[1]
-        line *= max(1, int(horizontal.grid[group].max()))
+        line *= horizontal.select(group).largest
         for part in group.split(max(1, 4 * MAX_ENTRIES // line)):
             axes = vertical.select(part), horizontal.select(part)
             found = _max_samples(table, rois[part, 0].long(), axes)

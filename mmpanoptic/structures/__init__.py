@@ -22,6 +22,7 @@ from .runs import (
 
 if TYPE_CHECKING:
     from .boxed_masks import BoxedMasks
+    from .devices import as_tensor_on
     from .panoptic import (
         SegmentInfo,
         index_lookup,
@@ -35,12 +36,14 @@ __getattr__ = lazy_names(
     __name__,
     {
         "boxed_masks": "BoxedMasks",
+        "devices": "as_tensor_on",
         "panoptic": "SegmentInfo index_lookup make_panoptic_data semantic_map to_mmdet_panoptic",
     },
 )
 
 __all__ = [
     "BoxedMasks",
+    "as_tensor_on",
     "MAX_ID",
     "VOID_ID",
     "id2rgb",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from .devices import as_tensor_on
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class BoxedMasks:
         values (Tensor): ``(P,)``, bool or float; the windows' pixels row by row, one mask after
             the other.
         size (tuple[int, int]): ``(H, W)`` of the image.
+        known (Sequence | None): The windows as numbers, where the host has them already.
 
     Raises:
         ValueError: If the windows leave the image or do not hold as many pixels as there are
@@ -33,6 +36,7 @@ class BoxedMasks:
     windows: Tensor
     values: Tensor
     size: tuple[int, int]
+    known: Sequence[Sequence[int]] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         height, width = self.size
@@ -50,8 +54,9 @@ class BoxedMasks:
 
     @cached_property
     def host_windows(self) -> list[tuple[int, int, int, int]]:
-        """The windows as numbers; a GPU is waited for once."""
-        return [(x0, y0, x1, y1) for x0, y0, x1, y1 in self.windows.tolist()]
+        """The windows as numbers; a GPU is waited for once, if they are not known."""
+        numbers = self.windows.tolist() if self.known is None else self.known
+        return [(x0, y0, x1, y1) for x0, y0, x1, y1 in numbers]
 
     @cached_property
     def host_offsets(self) -> list[int]:
@@ -64,7 +69,7 @@ class BoxedMasks:
     @property
     def offsets(self) -> Tensor:
         """The same as a tensor: int64 ``(K + 1,)``."""
-        return torch.tensor(self.host_offsets, device=self.values.device)
+        return as_tensor_on(self.windows, self.host_offsets)
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -88,14 +93,16 @@ class BoxedMasks:
 
     def above(self, threshold: float) -> BoxedMasks:
         """Return the binary masks of the values above a threshold."""
-        return BoxedMasks(self.windows, self.values > threshold, self.size)
+        return BoxedMasks(self.windows, self.values > threshold, self.size, self.host_windows)
 
     def select(self, index: Sequence[int]) -> BoxedMasks:
         """Return some of the masks, in the order of ``index``."""
         index = list(index)
         parts = [self.crop(k).flatten() for k in index]
         values = torch.cat(parts) if parts else self.values[:0]
-        return BoxedMasks(self.windows[index].view(-1, 4), values, self.size)
+        known = [self.host_windows[k] for k in index]
+        windows = as_tensor_on(self.windows, known).view(-1, 4)
+        return BoxedMasks(windows, values, self.size, known)
 
     def to_full(self) -> Tensor:
         """Return the masks at the size of the image: ``(K, H, W)``, the type of ``values``."""
@@ -119,12 +126,13 @@ class BoxedMasks:
         y0, y1 = _extent(set_pixels.any(2))
         x0, x1 = _extent(set_pixels.any(1))
         windows = torch.stack([x0, y0, x1, y1], 1)
+        known = windows.tolist()
         parts = [
             mask[top:bottom, left:right].flatten()
-            for mask, (left, top, right, bottom) in zip(masks, windows.tolist(), strict=True)
+            for mask, (left, top, right, bottom) in zip(masks, known, strict=True)
         ]
         values = torch.cat(parts) if parts else masks.new_zeros(0)
-        return cls(windows, values, size)
+        return cls(windows, values, size, known)
 
 
 def _extent(used: Tensor) -> tuple[Tensor, Tensor]:

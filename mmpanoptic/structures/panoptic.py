@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from mmengine.structures import PixelData
 
+from .devices import as_tensor_on
+
 MMDET_INSTANCE_OFFSET = 1000
 """mmdet packs ``label + 1000 * instance`` into one number."""
 
@@ -71,7 +73,7 @@ def index_lookup(data: PixelData, key: str, void: Any, dtype: torch.dtype) -> to
         torch.Tensor: ``(S + 1,)`` on the map's device.
     """
     values = [void, *(segment[key] for segment in data.segments_info)]  # type: ignore[literal-required]
-    return torch.tensor(values, dtype=dtype, device=data.index_map.device)
+    return as_tensor_on(data.index_map, values, dtype)
 
 
 def semantic_map(data: PixelData, ignore_label: int = 255) -> torch.Tensor:

@@ -49,7 +49,8 @@ def segment_colors(segments_info: Sequence[Mapping[str, Any]], table: LabelTable
     neighbours can be told apart.
 
     Args:
-        segments_info: Segments with ``label``.
+        segments_info: Segments with ``label``; of videos also with ``track_id``, by which a thing
+            keeps its colour.
         table: The classes.
 
     Returns:
@@ -59,7 +60,8 @@ def segment_colors(segments_info: Sequence[Mapping[str, Any]], table: LabelTable
     colors = [(0, 0, 0)]
     for segment in segments_info:
         label = table[segment["label"]]
-        colors.append(_vary(label.color, count[label.index]) if label.isthing else label.color)
+        step = segment.get("track_id", count[label.index])
+        colors.append(_vary(label.color, step) if label.isthing else label.color)
         count[label.index] += 1
     return np.array(colors, np.uint8)
 

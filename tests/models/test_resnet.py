@@ -90,3 +90,16 @@ def test_norm_eval_keeps_running_statistics():
 def test_bad_arguments_are_named(kwargs, word):
     with pytest.raises(ValueError, match=word):
         DeepLabResNet(**kwargs)
+
+
+@pytest.mark.parametrize("stem", ["deeplab", "plain"])
+def test_a_stem_without_pooling_halves_every_stride(stem):
+    usual = DeepLabResNet(18, stem=stem, base_width=8, stem_stride=4)
+    fine = DeepLabResNet(18, stem=stem, base_width=8, stem_stride=2)
+    assert usual.out_strides == (4, 8, 16, 32)
+    assert fine.out_strides == (2, 4, 8, 16)
+    fine.load_state_dict(usual.state_dict())  # the same weights
+    outputs = fine.eval()(torch.randn(1, 3, 64, 96))
+    assert [tuple(o.shape[2:]) for o in outputs] == [(32, 48), (16, 24), (8, 12), (4, 6)]
+    with pytest.raises(ValueError, match="stem_stride must be 2 or 4"):
+        DeepLabResNet(18, stem_stride=8)

@@ -219,6 +219,40 @@ def examine_device() -> dict[str, Any]:
     return found
 
 
+def examine_operators() -> dict[str, int]:
+    """Count the waits of operators that pure PyTorch computes on the device."""
+    import torch
+    from mmcv.ops import nms, roi_align
+
+    from mmpanoptic.models.postprocess.solov2_selection import matrix_nms
+    from mmpanoptic.ops.roi_align import pool_masks
+    from tests.pretended_gpu.device import RECORD
+
+    def random(*shape: int) -> Any:
+        return torch.rand(shape).to("cuda")
+
+    corners = random(3000, 2) * 100
+    boxes = torch.cat([corners, corners + random(3000, 2) * 40 + 1], 1)
+    rois = torch.cat([torch.zeros_like(boxes[:50, :1]), boxes[:50]], 1)
+    few, masks = torch.arange(50, device="cuda"), random(50, 90, 110) > 0.5
+    features = random(1, 8, 160, 160).requires_grad_()
+    calls: dict[str, Callable[[], Any]] = {
+        "nms": lambda: nms(boxes, random(3000), 0.5),
+        "mask targets": lambda: pool_masks(masks.float(), few, boxes[:50], (28, 28)),
+        "matrix nms": lambda: matrix_nms(masks.flatten(1), few % 5, random(50)),
+        "roi align": lambda: roi_align(features, rois, 7, 1.0, 2).sum().backward(),
+    }
+    waits = {}
+    for name, call in calls.items():
+        RECORD.clear()
+        call()
+        # The random numbers of a call come from the host.
+        waits[name] = sum(
+            count for (_, line), count in RECORD.waits.items() if line.startswith("mmpanoptic")
+        )
+    return waits
+
+
 def main() -> None:
     """Read the command line, examine the systems, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -241,6 +275,7 @@ def main() -> None:
     init_default_scope("mmpanoptic")
     with PretendedGPU():
         results: dict[str, Any] = {"the device itself": examine_device()}
+        results["operators"] = examine_operators()
     for name in args.only:
         with PretendedGPU():
             results[name] = examine(name, args.data)

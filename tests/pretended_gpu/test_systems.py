@@ -24,7 +24,22 @@ MAX_WAITS = {
     ("panoptic-deeplab, hrnet", "train"): 2,
     ("panoptic-deeplab, xception", "train"): 2,
     ("deeplabv3plus", "train"): 0,
+    ("panoptic-fpn", "predict"): 60,
+    ("rap, relation", "predict"): 36,
+    ("rap, ocfusion", "predict"): 40,
+    ("efficientps-maskrcnn", "train"): 140,
+    ("efficientps-maskrcnn", "predict"): 30,
+    ("efficientps-solov2", "predict"): 28,
+    ("solov2", "predict"): 12,
 }
+MAX_WAITS_OF_OPERATORS = {"nms": 2, "mask targets": 0, "matrix nms": 0, "roi align": 0}
+FUSED = ("panoptic-fpn", "rap, relation", "rap, ocfusion", "efficientps-maskrcnn", "auto-panoptic")
+FUSION_FILES = (
+    "models/fusion_heads/",
+    "postprocess/segments",
+    "postprocess/mask_paste",
+    "structures/",
+)
 STEPS = ("to the device", "train", "train bf16", "predict", "metric")
 
 
@@ -76,6 +91,18 @@ def test_no_operator_meets_two_devices(results, system):
     assert {*STEPS} <= results[system].keys()
     failed = {step: found["error"] for step, found in results[system].items() if found["error"]}
     assert not failed, "\n".join(failed.values())
+
+
+@pytest.mark.parametrize("operator", MAX_WAITS_OF_OPERATORS)
+def test_operators_do_not_wait_for_each_box(results, operator):
+    assert results["operators"][operator] <= MAX_WAITS_OF_OPERATORS[operator]
+
+
+@pytest.mark.parametrize("system", FUSED)
+def test_a_fusion_waits_at_most_four_times_an_image(results, system):
+    waits = results[system]["predict"]["waits"]
+    fusion = [count for _, line, count in waits if any(part in line for part in FUSION_FILES)]
+    assert 0 < sum(fusion) <= 4 * 2, "\n".join(map(str, waits))
 
 
 @pytest.mark.parametrize(("system", "step"), MAX_WAITS)

@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from mmpanoptic.checkpoints import load_checkpoint
+
 CONFIG = "panoptic-deeplab_r18-tiny_1xb4-5k_own"
 CLASSES = """
 classes:
@@ -83,6 +85,13 @@ def test_own_maps_become_a_model_and_its_quality(mine, run_tool):
     for name in ("red ball", "blue ball", "grass", "sky", "coco_panoptic/PQ:"):
         assert name in outputs["test.py"]
     assert "no errors" in outputs["dataset_converters/check.py"]
+    # what the sizes of the balls ask for is said by all three, and the test takes the model's
+    assert "size_nms_kernel = " in outputs["dataset_converters/check.py"]
+    assert "size_nms_kernel " in outputs["train.py"]
+    assert "panoptic_train.json, of diameter" in outputs["train.py"]
+    assert "from the checkpoint" in outputs["test.py"]
+    kept = load_checkpoint(f"work_dirs/{CONFIG}/iter_4.pth")["meta"]["size_settings"]
+    assert kept["size_sigma"] >= 2
 
 
 def test_the_printed_options_survive_spaces(mine, run_tool):

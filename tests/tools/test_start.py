@@ -33,7 +33,10 @@ def loaded_by(tool, *arguments):
     "tool",
     [
         "analysis_tools/eval_panoptic.py --gt_json_file {json} --pred_json_file {json}",
-        "analysis_tools/eval_panoptic.py --gt_json_file {json} --pred_json_file {json} {rows}",
+        (
+            "analysis_tools/eval_panoptic.py --gt_json_file {json} --pred_json_file {json} "
+            "--json {out}/all.json --per-image {out}/rows.csv --worst 2"
+        ),
         "analysis_tools/eval_coco_ap.py --help",
         "dataset_converters/shapes.py {out}/shapes --train 2 --val 1",
         "dataset_converters/cache_panoptic.py {json}",
@@ -47,6 +50,5 @@ def test_a_tool_for_files_loads_no_torch(tool, shapes_root, tmp_path):
     copy = shutil.copytree(shapes_root, tmp_path / "set")
     json_file = copy / "annotations" / "panoptic_val.json"
     places = {"json": json_file, "images": copy / "val", "out": tmp_path}
-    places["rows"] = f"--json {tmp_path}/all.json --per-image {tmp_path}/rows.csv --worst 2"
-    name, *arguments = tool.format(**places).split(" ")
+    name, *arguments = (part.format(**places) for part in tool.split(" "))
     assert not loaded_by(name, *arguments)

@@ -1,4 +1,5 @@
-# Your own data in COCO-panoptic format. Classes, their ids and thing/stuff are read from the JSON.
+# Your own data in COCO-panoptic format. Classes, their ids and thing/stuff are read from the JSON, and
+# so are the sizes of images and objects: "$size_..." stands for what check.py suggests from them.
 _base_ = "./panoptic_loaders.py"
 
 dataset_type = "PanopticDataset"
@@ -11,9 +12,9 @@ val_seg = "annotations/panoptic_val/"
 val_img = "val/"
 batch_size = 4
 num_workers = 2
-crop_size = (512, 512)  # height, width
-short_edge = 512  # length of an image's short edge at factor 1, and in testing
-max_size = 1024  # limit of the long edge
+crop_size = "$size_crop_size"  # height, width
+short_edge = "$size_short_edge"  # length of an image's short edge at factor 1, and in testing
+max_size = "$size_max_size"  # limit of the long edge
 flip_prob = 0.5
 
 train_pipeline = [

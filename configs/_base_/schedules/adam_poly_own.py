@@ -4,7 +4,8 @@ _base_ = "./adam_poly.py"
 max_iters = 5000
 checkpoint_interval = 1000
 warmup_iters = 50
-base_lr = 1e-3
+# Of the heads: with 1e-3 the semantic loss of a short run on photographs fell a third as fast.
+base_lr = 2e-3
 backbone_lr_mult = 0.1
 auto_scale_lr = dict(base_batch_size=4)
 

@@ -31,6 +31,7 @@ from mmpanoptic.datasets.converters.checking import (
 )
 from mmpanoptic.datasets.converters.own_data import refuse_output
 from mmpanoptic.datasets.converters.panoptic_source import find_png_folder
+from mmpanoptic.datasets.object_sizes import measure_object_sizes
 from mmpanoptic.evaluation.tables import render_table
 from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils import read_json, write_json
@@ -115,6 +116,19 @@ def describe_counts(report: CheckReport) -> Iterator[str]:
     yield from describe_balance(report)
 
 
+def describe_settings(path: Path) -> Iterator[str]:
+    """Say what configs for own data take from the sizes, and how to take something else."""
+    sizes = measure_object_sizes(path)
+    yield f"what the configs for your own data make of {sizes.describe()}:"
+    yield from (f"  {name} = {value}" for name, value in sizes.settings().items())
+    yield "take another value with --cfg-options size_sigma=5, for instance"
+    if sizes.is_fine():
+        yield (
+            "many of the things are small: panoptic-deeplab_r18-fine_1xb4-1k_own has finer cells "
+            "and takes half of size_short_edge"
+        )
+
+
 def check_predictions(
     truth: Path, prediction: Path, folder: Path | None, nproc: int
 ) -> tuple[list[FormatProblem], list[FormatProblem]]:
@@ -177,6 +191,8 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     yield from lines
     if report is not None:
         yield from describe_counts(report)
+        if not errors:
+            yield from describe_settings(args.json)
         if args.img_dir is None:
             yield "the images were not looked at: name their folder with --img-dir"
         if args.html:

@@ -1,7 +1,7 @@
 """Transforms of panoptic samples; mmcv's are registered, too."""
 
 from .classification import ColorFactors, PackClassInputs, RandomAreaCrop
-from .color import ColorJitter
+from .color import ColorJitter, StretchContrast
 from .geometry import PanopticPad, PanopticRandomFlip, RandomCrop
 from .loading import LoadImage, LoadPanopticAnnotations
 from .packing import PackPanopticInputs
@@ -18,6 +18,7 @@ __all__ = [
     "ResizeCrop",
     "PanopticPad",
     "ColorJitter",
+    "StretchContrast",
     "PackPanopticInputs",
     "RandomAreaCrop",
     "ColorFactors",

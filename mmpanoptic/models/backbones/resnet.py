@@ -145,6 +145,8 @@ class DeepLabResNet(BaseModule):
             2 and followed by a max-pooling with stride 2.
         stem_channels (int | None): Channels after the stem; ``base_width`` if None. The first
             two convolutions of the DeepLab stem have half as many.
+        stem_stride (int): 4, or 2 without the max-pooling: all strides are halved, for objects of
+            few pixels.
         base_width (int): Width of the first stage; each further stage doubles it.
         strides (Sequence[int]): Stride of each stage.
         dilations (Sequence[int]): Dilation of each stage.
@@ -162,7 +164,8 @@ class DeepLabResNet(BaseModule):
         out_strides (tuple[int, ...]): Stride of each output in pixels of the image.
 
     Raises:
-        ValueError: If ``depth``, ``stem`` or the length of a per-stage sequence is not allowed.
+        ValueError: If ``depth``, ``stem``, ``stem_stride`` or the length of a per-stage sequence is
+            not allowed.
     """
 
     def __init__(
@@ -170,6 +173,7 @@ class DeepLabResNet(BaseModule):
         depth: int = 50,
         stem: str = "deeplab",
         stem_channels: int | None = None,
+        stem_stride: int = 4,
         base_width: int = 64,
         strides: Sequence[int] = (1, 2, 2, 2),
         dilations: Sequence[int] = (1, 1, 1, 1),
@@ -187,6 +191,8 @@ class DeepLabResNet(BaseModule):
                 {"type": "Constant", "val": 1, "layer": ["_BatchNorm", "GroupNorm"]},
             ]
         super().__init__(init_cfg)
+        if stem_stride not in (2, 4):
+            raise ValueError(f"DeepLabResNet: stem_stride must be 2 or 4, got {stem_stride!r}")
         _check_arguments(depth, stem, strides, dilations, multi_grid, out_indices)
         self.norm_cfg = norm_cfg or {"type": "BN"}
         self.norm_eval = norm_eval
@@ -194,6 +200,7 @@ class DeepLabResNet(BaseModule):
         self.with_cp = with_cp
         self.out_indices = tuple(out_indices)
         self.stem_type = stem
+        self.stem_stride = stem_stride
         self._make_stem(stem_channels or base_width)
         self._make_stages(
             depth, stem_channels or base_width, base_width, strides, dilations, multi_grid
@@ -216,7 +223,7 @@ class DeepLabResNet(BaseModule):
                     nn.ReLU(inplace=True),
                 ]
             self.stem = nn.Sequential(*layers)
-        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        self.maxpool = nn.MaxPool2d(3, 2, 1) if self.stem_stride == 4 else nn.Identity()
 
     def _make_stages(
         self,
@@ -228,7 +235,7 @@ class DeepLabResNet(BaseModule):
         multi_grid: Sequence[int] | None,
     ) -> None:
         block, num_blocks = ARCHITECTURES[depth]
-        out_channels, out_strides, total_stride = [], [], 4
+        out_channels, out_strides, total_stride = [], [], self.stem_stride
         for stage in range(max(self.out_indices) + 1):
             width = base_width << stage
             rates = [dilations[stage]] * num_blocks[stage]

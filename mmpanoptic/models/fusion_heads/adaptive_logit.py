@@ -30,7 +30,7 @@ from mmpanoptic.models.postprocess.segments import (
     segment_statistics,
 )
 from mmpanoptic.registry import MODELS
-from mmpanoptic.structures import BoxedMasks, SegmentInfo, make_panoptic_data
+from mmpanoptic.structures import BoxedMasks, SegmentInfo, as_tensor_on, make_panoptic_data
 
 MASK_LOGIT_FIELDS = ("scores", "labels", "mask_logits")
 
@@ -102,6 +102,9 @@ class AdaptiveLogitFusionHead(BaseModule):
         is_stuff[self.thing_labels] = False
         self.register_buffer("is_stuff", is_stuff, persistent=False)
         self.is_stuff: Tensor
+        stuff = [label for label in range(num_classes) if label not in set(self.thing_labels)]
+        self.register_buffer("stuff", torch.tensor(stuff, dtype=torch.int64), persistent=False)
+        self.stuff: Tensor
         self.stride = stride
         self.score_thr = score_thr
         self.overlap_thr = overlap_thr
@@ -210,7 +213,7 @@ class AdaptiveLogitFusionHead(BaseModule):
 
     def _compete(self, logits: ResizedLogits | MeanLogits, ranked: InstanceData) -> LogitContest:
         size = logits.out_shape
-        inner = self._windows(ranked, size)
+        inner, labels = self._windows(ranked, size)
         needed = torch.zeros(size, dtype=torch.bool, device=self.is_stuff.device)
         for window in inner:
             needed[window] = True
@@ -223,7 +226,7 @@ class AdaptiveLogitFusionHead(BaseModule):
             self.inst_logit_scale,
             self.legacy_zero_outside,
         )
-        channels = [self.thing_labels[label] for label in ranked.labels.tolist()]
+        channels = [self.thing_labels[label] for label in labels]
         number = 0
         for block in instance_logits(ranked, size) if len(ranked) else ():
             for k in range(len(block)):
@@ -242,20 +245,23 @@ class AdaptiveLogitFusionHead(BaseModule):
         Without stuff classes it is 0: an instance then takes the pixels that its fused logit is
         for, and not its whole box.
         """
-        stuff = self.is_stuff.nonzero()[:, 0]
-        if not len(stuff):
+        if not len(self.stuff):
             return torch.zeros(logits.out_shape, device=self.is_stuff.device)
-        return logits.channels(stuff).maximum(needed)
+        return logits.channels(self.stuff).maximum(needed)
 
-    def _windows(self, ranked: InstanceData, size: tuple[int, int]) -> list[Window]:
-        """Round the boxes to the windows in which the instances compete."""
+    def _windows(
+        self, ranked: InstanceData, size: tuple[int, int]
+    ) -> tuple[list[Window], list[int]]:
+        """Round the boxes to the windows in which the instances compete; list labels, too."""
         if self.legacy_windows:
             found = authors_windows(ranked.bboxes, size)
         elif isinstance(ranked.mask_logits, BoxedMasks):
             found = ranked.mask_logits.windows
         else:
             found = center_windows(ranked.bboxes, size)
-        return [(slice(y0, y1), slice(x0, x1)) for x0, y0, x1, y1 in found.tolist()]
+        rows = torch.cat([found, ranked.labels[:, None].to(found.dtype)], 1).tolist()
+        windows = [(slice(y0, y1), slice(x0, x1)) for x0, y0, x1, y1, _ in rows]
+        return windows, [label for *_, label in rows]
 
     def _number(
         self, contest: LogitContest, semantic: Tensor, ranked: InstanceData
@@ -267,7 +273,7 @@ class AdaptiveLogitFusionHead(BaseModule):
         index_map, number = number_segments(
             owner, visible, range(count), semantic.int(), self.is_stuff, self.stuff_area
         )
-        things = torch.tensor(self.thing_labels, device=semantic.device)[ranked.labels]
+        things = as_tensor_on(ranked.labels, self.thing_labels)[ranked.labels]
         label = torch.cat([things, torch.arange(self.num_classes, device=semantic.device)])
         scores = ranked.scores.double()
         score = torch.cat([scores, scores.new_ones(self.num_classes)])
@@ -279,7 +285,7 @@ class AdaptiveLogitFusionHead(BaseModule):
         """Binarise the masks of all instances at the size of the result."""
         masks = [block.above(0.0).to_full() for block in instance_logits(instances, size)]
         empty = torch.zeros(0, *size, dtype=torch.bool, device=instances.labels.device)
-        things = torch.tensor(self.thing_labels, device=instances.labels.device)
+        things = as_tensor_on(instances.labels, self.thing_labels)
         found = InstanceData(
             masks=torch.cat(masks) if len(instances.labels) else empty,
             labels=things[instances.labels],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.model import BaseModule
 from mmengine.structures import InstanceData, PixelData
@@ -33,7 +34,13 @@ from mmpanoptic.models.postprocess.segments import (
     segment_statistics,
 )
 from mmpanoptic.registry import MODELS
-from mmpanoptic.structures import BoxedMasks, SegmentInfo, make_panoptic_data, semantic_map
+from mmpanoptic.structures import (
+    BoxedMasks,
+    SegmentInfo,
+    as_tensor_on,
+    make_panoptic_data,
+    semantic_map,
+)
 
 
 class PaintFusionHead(BaseModule):
@@ -184,11 +191,11 @@ class PaintFusionHead(BaseModule):
         pred_sem_seg.sem_seg = semantic_map(panoptic)
         result: dict[str, Any] = {"pred_panoptic_seg": panoptic, "pred_sem_seg": pred_sem_seg}
         if self.predict_instances:
-            labels = found.labels.new_tensor(self.thing_labels)[found.labels]
+            labels = as_tensor_on(found.labels, self.thing_labels)[found.labels]
             full = self.paste(found, size).to_full()
             # Boxes of the legacy convention end at their last pixel, those of the result behind it.
             end = 1.0 if self.mask_mode == "legacy" else 0.0
-            bboxes = found.bboxes + found.bboxes.new_tensor([0.0, 0.0, end, end])
+            bboxes = found.bboxes + as_tensor_on(found.bboxes, [0.0, 0.0, end, end])
             result["pred_instances"] = InstanceData(
                 bboxes=bboxes, scores=found.scores, labels=labels, masks=full
             )
@@ -224,8 +231,8 @@ class PaintFusionHead(BaseModule):
         index_map, number = number_segments(
             painting.owner, painting.visible, order, channels, is_stuff, self.stuff_area
         )
-        things = instances.labels.new_tensor(self.thing_labels)[instances.labels]
-        stuff = things.new_tensor(self.stuff_labels)
+        things = as_tensor_on(instances.labels, self.thing_labels)[instances.labels]
+        stuff = as_tensor_on(things, self.stuff_labels)
         start = len(instances) + first
         number = torch.cat([number[: len(instances)], number[start : start + count]])
         label = torch.cat([things, stuff])
@@ -280,9 +287,9 @@ class HeuristicFusionHead(PaintFusionHead):
         if self.order == "score":
             return super().paint_order(instances, masks)
         # By descending score, so those above the threshold are the first ones.
-        confident = int((instances.scores > self.area_order_thr).sum())
-        smallest = masks.areas()[:confident].sort(stable=True).indices.tolist()
-        return [*smallest, *range(confident, len(instances))]
+        confident = instances.scores > self.area_order_thr
+        rows = torch.stack([~confident, masks.areas() * confident], 1).tolist()
+        return sorted(range(len(rows)), key=rows.__getitem__)
 
 
 @MODELS.register_module()
@@ -344,7 +351,7 @@ def nearest_cells(length: int, new_length: int, device: torch.device) -> Tensor:
     steps = torch.full((new_length,), step, dtype=torch.float64)
     steps[:1] = step / 2
     # Pillow adds the step again and again, whose rounding decides where a centre lies on an edge.
-    return steps.cumsum(0).long().clamp_(max=length - 1).to(device)
+    return steps.cumsum(0).long().clamp_(max=length - 1).to(device, non_blocking=True)
 
 
 @MODELS.register_module()
@@ -469,18 +476,19 @@ def meeting_pairs(masks: BoxedMasks) -> Tensor:
     Returns:
         Tensor: int64 ``(P, 2)``, the later mask first.
     """
-    windows = masks.windows
-    start = torch.maximum(windows[:, None, :2], windows[None, :, :2])
-    end = torch.minimum(windows[:, None, 2:], windows[None, :, 2:])
-    candidates = (start < end).all(2).tril(-1).nonzero()
-    if not len(candidates):
+    windows = np.array(masks.host_windows, dtype=np.int64).reshape(-1, 4)
+    start = np.maximum(windows[:, None, :2], windows[None, :, :2])
+    end = np.minimum(windows[:, None, 2:], windows[None, :, 2:])
+    pairs = np.argwhere(np.tril((start < end).all(2), -1))
+    candidates = as_tensor_on(masks.windows, pairs.tolist()).view(-1, 2)
+    if not len(pairs):
         return candidates
-    boxes = torch.cat([start, end], 2)[candidates[:, 0], candidates[:, 1]].tolist()
+    boxes = np.concatenate([start, end], 2)[pairs[:, 0], pairs[:, 1]].tolist()
     # NumPy's small operations cost a quarter of PyTorch's; on a GPU nothing may wait.
-    crops = {k: few_numbers(masks.crop(k)) for k in candidates.unique().tolist()}
+    crops = {k: few_numbers(masks.crop(k)) for k in np.unique(pairs).tolist()}
     common = [
         (_cut(masks, crops, later, box) & _cut(masks, crops, earlier, box)).any()
-        for (later, earlier), box in zip(candidates.tolist(), boxes, strict=True)
+        for (later, earlier), box in zip(pairs.tolist(), boxes, strict=True)
     ]
     if candidates.device.type == "cpu":
         return candidates[torch.tensor(common)]

@@ -8,7 +8,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmpanoptic.structures import BoxedMasks
+from mmpanoptic.structures import BoxedMasks, as_tensor_on
 
 from .augmented import MeanLogits
 from .mask_paste import paste_masks
@@ -183,7 +183,7 @@ def center_windows(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _clip(low: Tensor, high: Tensor, size: tuple[int, int]) -> Tensor:
-    limit = torch.tensor([size[1], size[0]], dtype=low.dtype, device=low.device)
+    limit = as_tensor_on(low, [size[1], size[0]])
     low = torch.minimum(low.clamp(min=0), limit)
     high = torch.minimum(high.clamp(min=0), limit)
     return torch.cat([low, torch.maximum(low, high)], dim=1).long()

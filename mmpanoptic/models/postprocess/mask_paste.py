@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmpanoptic.structures import BoxedMasks
+from mmpanoptic.structures import BoxedMasks, as_tensor_on
 
 PASTE_MODES = ("grid_sample", "legacy")
 LEGACY_PADDING = 1
@@ -59,14 +61,23 @@ def paste_masks(
     (x0, x1), x_scale, x_shift = place(boxes[:, 0], boxes[:, 2], values.shape[2], size[1])
     (y0, y1), y_scale, y_shift = place(boxes[:, 1], boxes[:, 3], values.shape[1], size[0])
     windows = torch.stack([x0, y0, x1, y1], 1)
-    heights, widths = ((windows[:, 2:] - windows[:, :2]).flip(1)).unbind(1)
+    known = windows.tolist()  # the host waits here, once
+    heights = [bottom - top for _, top, _, bottom in known]
+    widths = [right - left for left, _, right, _ in known]
     cells = values.shape[1:]
     if mode == "legacy":
         values = torch.nn.functional.pad(values, (LEGACY_PADDING,) * 4)
     with torch.autocast(values.device.type, enabled=False):
         rows = _mixture(y0, heights, y_scale, y_shift, cells[0], mode)
         columns = _mixture(x0, widths, x_scale, x_shift, cells[1], mode)
-        return _multiply(values, rows, columns, windows, size, threshold, mode)
+        empty = torch.empty(
+            sum(height * width for height, width in zip(heights, widths, strict=True)),
+            dtype=torch.float32 if threshold is None else torch.bool,
+            device=values.device,
+        )
+        result = BoxedMasks(windows, empty, size, known)
+        _multiply(values, rows.split(heights), columns.split(widths), result, threshold, mode)
+    return result
 
 
 def _place_sampled(
@@ -111,55 +122,48 @@ def _place_legacy(
 
 
 def _mixture(
-    start: Tensor, lengths: Tensor, scale: Tensor, shift: Tensor, cells: int, mode: str
-) -> tuple[Tensor, list[int]]:
+    start: Tensor, lengths: Sequence[int], scale: Tensor, shift: Tensor, cells: int, mode: str
+) -> Tensor:
     """Tell which cells the pixels of one axis are mixed from.
 
     Args:
         start (Tensor): int64 ``(K,)``, first pixel of each window.
-        lengths (Tensor): int64 ``(K,)``, pixels of each window.
+        lengths (Sequence[int]): Pixels of each window.
         scale (Tensor): ``(K,)``, cells per pixel.
         shift (Tensor): ``(K,)``, the coordinate that cell 0 starts at.
         cells (int): Cells of the mask.
         mode (str): See :func:`paste_masks`.
 
     Returns:
-        tuple: Weights ``(sum of lengths, cells)``, the masks' pixels one after the other, and the
-        lengths as numbers.
+        Tensor: Weights ``(sum of lengths, cells)``, the masks' pixels one after the other.
     """
-    host = lengths.tolist()
-    total = sum(host)
-    owner = torch.repeat_interleave(lengths, output_size=total)
-    before = lengths.cumsum(0) - lengths
+    total = sum(lengths)
+    count = as_tensor_on(start, lengths)
+    owner = torch.repeat_interleave(count, output_size=total)
+    before = count.cumsum(0) - count
     pixel = torch.arange(total, device=start.device) - before[owner] + start[owner]
     place = (pixel + 0.5 - shift[owner]) * scale[owner] - 0.5
     if mode == "legacy":
         cells += 2 * LEGACY_PADDING
         place = place.clamp(0, cells - 1)
     cell = torch.arange(cells, device=start.device)
-    return (1 - (place[:, None] - cell).abs_()).clamp_(min=0), host
+    return (1 - (place[:, None] - cell).abs_()).clamp_(min=0)
 
 
 def _multiply(
     values: Tensor,
-    rows: tuple[Tensor, list[int]],
-    columns: tuple[Tensor, list[int]],
-    windows: Tensor,
-    size: tuple[int, int],
+    rows: Sequence[Tensor],
+    columns: Sequence[Tensor],
+    result: BoxedMasks,
     threshold: float | None,
     mode: str,
-) -> BoxedMasks:
+) -> None:
     """Mix the cells of each mask by the weights of its rows and columns."""
-    total = sum(height * width for height, width in zip(rows[1], columns[1], strict=True))
-    dtype = torch.float32 if threshold is None else torch.bool
-    result = BoxedMasks(windows, torch.empty(total, dtype=dtype, device=values.device), size)
-    parts = zip(values, rows[0].split(rows[1]), columns[0].split(columns[1]), strict=True)
-    for k, (mask, row, column) in enumerate(parts):
+    for k, (mask, row, column) in enumerate(zip(values, rows, columns, strict=True)):
         if threshold is None:
             torch.mm(row @ mask, column.T, out=result.crop(k))
         else:
             _compare(torch.mm(row @ mask, column.T), threshold, mode, result.crop(k))
-    return result
 
 
 def _compare(values: Tensor, threshold: float, mode: str, out: Tensor) -> None:

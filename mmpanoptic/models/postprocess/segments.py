@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mmpanoptic.structures import SegmentInfo
+from mmpanoptic.structures import SegmentInfo, as_tensor_on
 
 from .augmented import MeanLogits
 from .resized_logits import ResizedLogits
@@ -268,7 +268,7 @@ def number_segments(
         torch.where(have == FREE, out, have.to(torch.int32), out=out)
         total += count_values(out, len(total))
     stuff = is_stuff & (total[count + FIRST :] >= max(stuff_area, 1))
-    rank = torch.tensor(order, dtype=torch.int64, device=device)
+    rank = as_tensor_on(total, order)
     present = torch.as_tensor(visible, device=device)[rank] > 0
     running = torch.cat([present, stuff]).cumsum(0, dtype=torch.int32)
     number = torch.zeros(count + channels, dtype=torch.int32, device=device)

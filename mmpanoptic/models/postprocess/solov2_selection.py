@@ -288,8 +288,8 @@ def matrix_nms(
     """Lower scores by the overlap with better masks of the same class.
 
     SOLOv2 (arXiv:2003.10152), section 3.5. Differences from the original: masks become floats
-    block by block, class by class, and only where the class has masks; identical masks do not
-    make the linear kernel divide 0 by 0.
+    block by block, on a CPU class by class and only where the class has masks; identical masks do
+    not make the linear kernel divide 0 by 0.
 
     Args:
         masks (Tensor): bool ``(K, P)``, flattened masks in descending order of their scores.
@@ -308,6 +308,10 @@ def matrix_nms(
         raise ValueError(f"matrix_nms: kernel must be one of {KERNELS}, got {kernel!r}")
     if not len(masks):
         return scores
+    if masks.device.type != "cpu":
+        same = labels[:, None] == labels
+        iou = mask_iou(masks).triu(diagonal=1) * same  # other classes then lower nothing
+        return scores * _decay(iou, kernel, sigma).amin(0)
     lowered = scores.clone()
     for label in labels.unique().tolist():
         own = (labels == label).nonzero()[:, 0]
@@ -337,7 +341,8 @@ def mask_iou(masks: Tensor) -> Tensor:
     """
     count = len(masks)
     inter = torch.zeros(count, count, device=masks.device)
-    masks = masks.index_select(1, masks.any(0).nonzero()[:, 0])
+    if masks.device.type == "cpu":  # elsewhere the host would wait for the number of pixels
+        masks = masks.index_select(1, masks.any(0).nonzero()[:, 0])
     with torch.autocast(masks.device.type, enabled=False):
         for block in masks.split(BLOCK_PIXELS, dim=1):
             part = block.float()

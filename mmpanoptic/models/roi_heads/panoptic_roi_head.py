@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mmpanoptic.models.task_modules import inclusive_area
 from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import as_tensor_on
 
 from .pooled_masks import PooledMasks
 
@@ -323,7 +324,7 @@ def to_original_size(boxes: Tensor, meta: Mapping[str, Any]) -> Tensor:
     """Scale boxes ``(K, 4)`` from pixels of the input to those of the original image."""
     height, width = meta["img_shape"][:2]
     ori_height, ori_width = meta.get("ori_shape", meta["img_shape"])[:2]
-    factor = boxes.new_tensor([ori_width / width, ori_height / height])
+    factor = as_tensor_on(boxes, [ori_width / width, ori_height / height])
     return boxes * factor.repeat(2)
 
 

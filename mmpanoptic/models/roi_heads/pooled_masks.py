@@ -10,6 +10,9 @@ from mmcv.ops import roi_align
 from mmdet.structures.mask import BitmapMasks
 from torch import Tensor
 
+from mmpanoptic.ops.backends import backend
+from mmpanoptic.ops.roi_align import pool_masks
+
 
 class PooledMasks(BitmapMasks):
     """Bitmaps that are cropped and resized on the device, K masks for all proposals together.
@@ -57,9 +60,17 @@ class PooledMasks(BitmapMasks):
         if not len(self.masks) or not len(bboxes):
             return BitmapMasks(np.zeros((0, *out_shape), np.uint8), *out_shape)
         boxes = torch.as_tensor(bboxes, dtype=torch.float32, device=device)
-        owner = torch.as_tensor(inds, dtype=torch.float32, device=device)
-        source = torch.from_numpy(self.masks).to(device).float()[:, None]
-        rois = torch.cat([owner[:, None], boxes], 1)
-        pooled = roi_align(source, rois, out_shape, 1.0, 0, "avg", True)[:, 0]
+        owner = torch.as_tensor(inds, dtype=torch.int64, device=device)
+        source = torch.from_numpy(self.masks).to(device).float()
+        pooled = _pool(source, owner, boxes, out_shape)
         values = (pooled >= 0.5) if binarize else pooled
         return BitmapMasks(values.cpu().numpy(), *out_shape)
+
+
+def _pool(masks: Tensor, owner: Tensor, boxes: Tensor, out_shape: tuple[int, int]) -> Tensor:
+    """Pool masks ``(K, H, W)`` in boxes ``(N, 4)``: ``(N, *out_shape)``."""
+    device = masks.device.type
+    if device != "cpu" and backend("roi_align_forward", device) == "pytorch":
+        return pool_masks(masks, owner, boxes, out_shape)
+    rois = torch.cat([owner[:, None].float(), boxes], 1)
+    return roi_align(masks[:, None], rois, out_shape, 1.0, 0, "avg", True)[:, 0]

@@ -16,6 +16,7 @@ from mmdet.structures.bbox import HorizontalBoxes, get_box_tensor
 from torch import Tensor
 
 from mmpanoptic.registry import TASK_UTILS
+from mmpanoptic.structures import as_tensor_on
 
 
 @TASK_UTILS.register_module()
@@ -102,7 +103,7 @@ class DetectronBoxCoder(BaseBBoxCoder):
         center, size = _center_size(get_box_tensor(bboxes))
         gt_center, gt_size = _center_size(get_box_tensor(gt_bboxes))
         deltas = torch.cat([(gt_center - center) / size, (gt_size / size).log()], dim=-1)
-        return deltas / deltas.new_tensor(self.target_stds)
+        return deltas / as_tensor_on(deltas, self.target_stds)
 
     def decode(
         self,
@@ -122,13 +123,13 @@ class DetectronBoxCoder(BaseBBoxCoder):
         """
         center, size = (part[:, None] for part in _center_size(get_box_tensor(bboxes)))
         deltas = pred_bboxes.float().unflatten(1, (-1, 4))
-        deltas = deltas * deltas.new_tensor(self.target_stds)
+        deltas = deltas * as_tensor_on(deltas, self.target_stds)
         new_center = deltas[..., :2] * size + center
         half = 0.5 * deltas[..., 2:].clamp(max=math.log(self.max_ratio)).exp() * size
         boxes = torch.cat([new_center - half, new_center + half - 1], dim=-1)
         if max_shape is not None:
             height, width = max_shape[:2]
-            limit = boxes.new_tensor([width - 1, height - 1, width - 1, height - 1])
+            limit = as_tensor_on(boxes, [width - 1, height - 1, width - 1, height - 1])
             boxes = boxes.clamp(min=0).minimum(limit)
         boxes = boxes.flatten(1)
         return HorizontalBoxes(boxes) if self.use_box_type else boxes

@@ -16,6 +16,7 @@ from mmpanoptic.datasets.transforms import (
     RandomCrop,
     ResizeScaleJitter,
     ResizeShortestEdge,
+    StretchContrast,
 )
 from mmpanoptic.datasets.transforms.source_grid import SourceGrid, nearest_indices
 from mmpanoptic.registry import TRANSFORMS
@@ -229,3 +230,27 @@ def test_bad_arguments_are_refused(cls, kwargs, message):
 def test_transforms_travel_to_worker_processes(name):
     assert type(pickle.loads(pickle.dumps(GEOMETRY[name]))) is type(GEOMETRY[name])  # noqa: S301
     assert json.dumps(repr(GEOMETRY[name]))
+
+
+def stretch(values, *args):
+    img = np.asarray(values, np.uint8).reshape(-1, 1, 1).repeat(3, axis=2)
+    return StretchContrast(*args)({"img": img})["img"][:, 0, 0].tolist()
+
+
+def test_contrast_is_stretched_between_the_two_percentiles():
+    assert stretch([10, 20, 30], 0, 100) == [0, 128, 255]
+    dark = [5] * 997 + [15] * 998 + [200] + [0]  # one hot pixel and one dead one do not count
+    assert set(stretch(dark)) == {0, 255}
+    assert stretch([7, 7, 7]) == [7, 7, 7]
+    assert stretch([0, 100, 255], 0, 100) == [0, 100, 255]
+
+
+def test_stretching_keeps_hues_and_the_annotation():
+    img = np.zeros((1, 2, 3), np.uint8)
+    img[0, 1] = (10, 20, 50)
+    before = {"img": img, "gt_seg_map": np.ones((1, 2))}
+    after = StretchContrast(0, 100)(dict(before))
+    assert after["img"][0, 1].tolist() == [51, 102, 255]
+    assert after["gt_seg_map"] is before["gt_seg_map"]
+    with pytest.raises(ValueError, match="low < high"):
+        StretchContrast(50, 50)
