@@ -61,6 +61,7 @@ from .config_keys import check_keys, read_names
 from .console import progress_hooks, quieten
 from .distributed import init_cpu_process_group, start_watch
 from .non_finite import refuse_non_finite
+from .preflight import PreflightHook
 from .random_state import capture_random_state, isolated_random_state
 from .rank_watch import DEFAULT_TIMEOUT, SLACK, RankWatch, RankWatchHook
 from .resume import ResumeMixin
@@ -350,6 +351,7 @@ class PanopticRunner(ResumeMixin, Runner):
         super().register_hooks(default_hooks, custom)
         if self.rank_watch is not None:
             self.register_hook(RankWatchHook(self.rank_watch))
+        self.register_hook(PreflightHook())
         for hook in progress_hooks():
             self.register_hook(hook)
 
