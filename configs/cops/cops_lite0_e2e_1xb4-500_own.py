@@ -52,7 +52,7 @@ model = dict(
         loss_weight=10.0,
         step_range=(1.0, 5000.0),
         num_steps=5,
-        stuff_area=256,
+        stuff_area="$size_stuff_area",
         instance_area=64,
         ignore_area=12,
     ),

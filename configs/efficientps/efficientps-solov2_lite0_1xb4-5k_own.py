@@ -35,5 +35,5 @@ model = dict(
         scale_ranges=((1, 48), (24, 96), (48, 192), (96, 384), (192, 1024)),
     ),
     # scores are low after a short run
-    fusion_head=dict(fusion=dict(score_thr=0.2, stuff_area=256)),
+    fusion_head=dict(fusion=dict(score_thr=0.2, stuff_area="$size_stuff_area")),
 )

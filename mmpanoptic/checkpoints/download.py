@@ -21,12 +21,11 @@ from urllib.parse import urlparse
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 from zipfile import BadZipFile, ZipFile
 
-import platformdirs
 from filelock import BaseFileLock, FileLock, SoftFileLock
 from mmengine.logging import print_log
 
 from mmpanoptic.utils import jobs
-from mmpanoptic.utils.files import write_json
+from mmpanoptic.utils.files import home_folder, write_json
 
 from .errors import CheckpointError, DamagedCheckpointError
 from .reading import format_of
@@ -69,9 +68,7 @@ class RemoteFile:
 
 def cache_folder() -> Path:
     """Return the folder for downloads: ``MMPANOPTIC_HOME``, or one in the platform's cache."""
-    home = os.environ.get("MMPANOPTIC_HOME")
-    base = Path(home).expanduser() if home else Path(platformdirs.user_cache_dir("mmpanoptic"))
-    return base / "weights"
+    return home_folder() / "weights"
 
 
 def fetch(remote: RemoteFile, again: bool = False) -> Path:

@@ -11,9 +11,9 @@ from mmengine.utils import is_abs
 
 from mmpanoptic.registry import DATASETS
 from mmpanoptic.structures import LabelTable
-from mmpanoptic.utils.coco_file import load_json_object
 from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
 
+from .packed_records import load_categories
 from .panoptic_json import read_categories
 
 _PER_CLASS = ("dataset_ids", "isthing", "palette", "thing_classes", "stuff_classes")
@@ -115,5 +115,5 @@ def read_label_table(dataset_cfg: Mapping[str, Any]) -> LabelTable:
         )
     root = dataset_cfg.get("data_root")
     path = file if is_abs(file) or not root else join_path(root, file)
-    content = load_json_object(path, getattr(cls, "ANN_FILE_HINT", ""))
+    content = load_categories(path, getattr(cls, "ANN_FILE_HINT", ""))
     return table_from_categories(content.get("categories"), path, metainfo)

@@ -7,7 +7,7 @@ import mmap
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -262,15 +262,12 @@ class PanopticCache:
         return row
 
 
-def open_cache(
-    folder: str, paths: Sequence[str], segment_ids: Sequence[Sequence[int]]
-) -> PanopticCache | None:
+def open_cache(folder: str, records: Sequence[Mapping[str, Any]]) -> PanopticCache | None:
     """Open the cache of a PNG folder if there is one, and say whether it is used.
 
     Args:
         folder: The PNG folder.
-        paths: Of the PNGs of the dataset.
-        segment_ids: Listed ids of each.
+        records: Of the dataset, with ``seg_map_path`` and ``segments_info``.
 
     Returns:
         PanopticCache | None: None if there is no cache, or it is outdated as a whole.
@@ -287,8 +284,8 @@ def open_cache(
         print_log(f"the run-length cache is not used: {error}", "current", logging.WARNING)
         return None
     # A look at every file would take long on a network disk; each is checked when it is read.
-    probes = range(0, len(paths), max(1, len(paths) // _PROBES))
-    fresh = sum(cache.is_fresh(paths[k], segment_ids[k]) for k in probes)
+    probes = range(0, len(records), max(1, len(records) // _PROBES))
+    fresh = sum(_is_fresh(cache, records[k]) for k in probes)
     if not fresh:
         text = f"{path} is outdated and not used; {again}"
         print_log(text, "current", logging.WARNING)
@@ -299,3 +296,8 @@ def open_cache(
     level = logging.INFO if fresh == len(probes) else logging.WARNING
     print_log(text, "current", level)
     return cache
+
+
+def _is_fresh(cache: PanopticCache, record: Mapping[str, Any]) -> bool:
+    ids = [segment["id"] for segment in record["segments_info"]]
+    return cache.is_fresh(record["seg_map_path"], ids)

@@ -30,6 +30,15 @@ from mmpanoptic.utils.panoptic_png import read_panoptic_png
 from .data_errors import DataErrorCounter, explain_missing_folder
 from .instance_json import read_instances
 from .label_tables import merge_metainfo, table_from_categories, table_from_metainfo
+from .packed_records import (
+    Packed,
+    PackedRecords,
+    Record,
+    complete,
+    decode_record,
+    load_categories,
+    pack_records,
+)
 from .panoptic_cache import PanopticCache, open_cache
 from .panoptic_json import PanopticJson, check_categories, find_empty
 from .seeding import seed_sample
@@ -73,7 +82,8 @@ class PanopticDataset(BaseDataset):
         fill_missing (bool): Accept segments without ``iscrowd`` (taken as 0) and without ``area``
             (computed from the PNG when the JSON is read, which takes time).
         use_cache (bool): Read the panoptic PNGs from the run-length cache beside their folder
-            (``tools/dataset_converters/cache_panoptic.py`` makes it) where it is up to date.
+            (``tools/dataset_converters/cache_panoptic.py`` makes it) where it is up to date, and
+            keep the checked records of large annotation files below ``MMPANOPTIC_HOME``.
         seed (int): Seed of the run.
         indices (int | Sequence[int] | None): Keep the first (or, if negative, last) so many
             images, or those at the given places.
@@ -129,6 +139,7 @@ class PanopticDataset(BaseDataset):
         self.first_position = 0
         """Position of the first image among those of all datasets that are evaluated together."""
         self.num_annotated = 0
+        self._is_packed = False
         if instances_file and data_root and not is_abs(instances_file):
             instances_file = join_path(data_root, instances_file)
         self.instances_file = instances_file
@@ -160,7 +171,7 @@ class PanopticDataset(BaseDataset):
         if self._label_table is None:
             table = table_from_metainfo(self._metainfo)
             if table is None:
-                content = load_json_object(self.ann_file, self.ANN_FILE_HINT)
+                content = load_categories(self.ann_file, self.ANN_FILE_HINT)
                 table = self._table_of_file(content)
             self._label_table = table
         return self._label_table
@@ -171,14 +182,17 @@ class PanopticDataset(BaseDataset):
         name = self._metainfo.get("name", type(self).__name__)
         return {**copy.deepcopy(self._metainfo), **self.label_table.to_metainfo(), "name": name}
 
-    def load_data_list(self) -> list[dict[str, Any]]:
+    def load_data_list(self) -> Sequence[dict[str, Any]]:
         """Read and check the annotation file.
 
         Returns:
-            list[dict]: One entry per annotation, in the JSON's order: ``img_id``, ``img_path``,
+            Sequence[dict]: One entry per annotation, in the JSON's order: ``img_id``, ``img_path``,
             ``seg_map_path``, ``png_name`` (of a prediction), ``height``, ``width``,
             ``annotation_index``, ``segments_info``, and ``instances`` if there is an instance file.
         """
+        packed = None if self._needs_whole_file() else pack_records(self.ann_file, self.use_cache)
+        if packed is not None and self._packed_fits(packed):
+            return self._open_packed(packed)
         content = load_json_object(self.ann_file, self.ANN_FILE_HINT)
         self._check_archives()
         annotated = "annotations" in content or not self.test_mode
@@ -187,28 +201,62 @@ class PanopticDataset(BaseDataset):
         records = parsed.records() if annotated else parsed.test_records()
         instances = self._load_instances(records)
         for record in records:
-            image_file, seg_file = record.pop("img_file"), record.pop("seg_file")
-            record["img_path"] = join_path(
-                self.data_prefix["img"], self.image_file(image_file, record["img_id"])
-            )
-            record["seg_map_path"] = seg_file and join_path(self.data_prefix["seg"], seg_file)
-            # With its folders, so that predictions of equal names stay apart.
-            record["png_name"] = f"{posixpath.splitext(seg_file or image_file)[0]}.png"
+            files = (record.pop("img_file"), record.pop("seg_file"))
+            record.update(self._paths(*files, record["img_id"]))
             if instances is not None:
                 record["instances"] = instances.get(record["img_id"], [])
             if self.fill_missing:
                 _fill_areas(record)
-        self.num_annotated = len(records)
         self._check_empty(records)
+        self._open_caches(records, annotated)
+        return records
+
+    def _needs_whole_file(self) -> bool:
+        """Tell whether records depend on other files, or are to be kept as objects."""
+        return bool(self.fill_missing or self.instances_file or not self.serialize_data)
+
+    def _packed_fits(self, packed: Packed) -> bool:
+        """Settle the label table as :meth:`_check_table` does; tell whether it has all classes."""
+        if not packed.categories and table_from_metainfo(self._metainfo) is None:
+            return False
+        self._check_archives()
+        self._check_table(packed.categories, annotated=True)
+        return all(map(self.label_table.has_dataset_id, packed.used))
+
+    def _open_packed(self, packed: Packed) -> PackedRecords:
+        records = PackedRecords(packed.data, packed.end, self._finish)
+        if not packed.segments.all():
+            self._check_empty(records.take(np.flatnonzero(packed.segments == 0).tolist()))
+        self._open_caches(records, annotated=True)
+        return records
+
+    def _finish(self, record: Record) -> dict[str, Any]:
+        return {
+            "img_id": record.img_id,
+            "height": record.height,
+            "width": record.width,
+            "annotation_index": record.position,
+            "segments_info": complete(record, self.label_table),
+            **self._paths(record.img_file, record.seg_file, record.img_id),
+        }
+
+    def _paths(self, image_file: str, seg_file: str | None, img_id: int | str) -> dict[str, Any]:
+        image_path = self.image_file(image_file, img_id)
+        return {
+            "img_path": join_path(self.data_prefix["img"], image_path),
+            "seg_map_path": seg_file and join_path(self.data_prefix["seg"], seg_file),
+            # With its folders, so that predictions of equal names stay apart.
+            "png_name": f"{posixpath.splitext(seg_file or image_file)[0]}.png",
+        }
+
+    def _open_caches(self, records: Sequence[Mapping[str, Any]], annotated: bool) -> None:
+        self.num_annotated = len(records)
         if not self.test_mode:
             self._warn_of_one_class(records)
         if self.use_cache and annotated:
-            paths = [record["seg_map_path"] for record in records]
-            listed = [[segment["id"] for segment in r["segments_info"]] for r in records]
-            self.cache = open_cache(self.data_prefix["seg"], paths, listed)
+            self.cache = open_cache(self.data_prefix["seg"], records)
         if self.on_error == "skip" and not self.test_mode:
             self.errors = DataErrorCounter(len(records))
-        return records
 
     def image_file(self, file_name: str, img_id: int | str) -> str:
         """Find an image below the image folder; a hook for datasets with other conventions.
@@ -234,15 +282,15 @@ class PanopticDataset(BaseDataset):
         """
         return table
 
-    def filter_data(self) -> list[dict[str, Any]]:
+    def filter_data(self) -> Sequence[dict[str, Any]]:
         """Leave out what ``filter_empty_gt`` and ``filter_unrelated`` say; not in test mode.
 
         Returns:
-            list[dict]: The remaining entries, in order.
+            Sequence[dict]: The remaining entries, in order.
         """
-        kept = self.data_list
+        kept: Sequence[dict[str, Any]] = self.data_list
         if self.filter_empty_gt and not self.test_mode:
-            kept = [record for record in kept if _has_things(record)]
+            kept = _select(kept, _has_things)
             if not kept:
                 raise ValueError(
                     f"filter_empty_gt leaves nothing of {self.ann_file}: no image has a thing "
@@ -250,7 +298,7 @@ class PanopticDataset(BaseDataset):
                     "categories or switch the filter off"
                 )
         if self.filter_unrelated and not self.test_mode:
-            kept = [record for record in kept if _has_relations(record)]
+            kept = _select(kept, _has_relations)
             if not kept:
                 raise ValueError(
                     f"filter_unrelated leaves nothing of {self.ann_file}: no instance has a filled "
@@ -258,6 +306,14 @@ class PanopticDataset(BaseDataset):
                     "to the instances_file"
                 )
         return kept
+
+    def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
+        packed: Any = self.data_list
+        if not isinstance(packed, PackedRecords):
+            return super()._serialize_data()
+        self.data_list: list[dict[str, Any]] = []
+        self._is_packed = True
+        return packed.data, packed.end
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """Return the annotation of an image.
@@ -269,7 +325,12 @@ class PanopticDataset(BaseDataset):
             dict: See :meth:`load_data_list`; ``sample_idx`` is the position in the annotation
             file, also in a subset of the dataset, behind ``first_position``.
         """
-        info = super().get_data_info(idx)
+        if self._is_packed:
+            stop = self.data_address[idx]
+            start = self.data_address[idx - 1] if idx % len(self) else 0
+            info = self._finish(decode_record(self.data_bytes[start:stop].data))
+        else:
+            info = super().get_data_info(idx)
         info["sample_idx"] = self.first_position + info.pop("annotation_index")
         return info
 
@@ -410,6 +471,15 @@ class PanopticDataset(BaseDataset):
 
 def _build_transform(step: Mapping[str, Any] | Callable) -> Callable:
     return TRANSFORMS.build(step) if isinstance(step, Mapping) else step
+
+
+def _select(
+    records: Sequence[dict[str, Any]], wanted: Callable[[Mapping[str, Any]], bool]
+) -> Sequence[dict[str, Any]]:
+    """Keep some records, packed ones packed."""
+    if isinstance(records, PackedRecords):
+        return records.take([i for i, record in enumerate(records) if wanted(record)])
+    return [record for record in records if wanted(record)]
 
 
 def _has_relations(record: Mapping[str, Any]) -> bool:

@@ -20,7 +20,7 @@ from .segmentations import check_segmentation, pack
 MAX_SIDE = 1 << 20
 """Sides of the largest images that OpenCV reads."""
 
-_MOST_PIXELS = 1 << 30
+MOST_PIXELS = 1 << 30
 
 ImageKey = tuple[type, Any]
 """Type and value of an id, so that 1 and "1" stay apart."""
@@ -206,10 +206,10 @@ class CocoFile:
         for field in ("height", "width"):
             usable = self._check_side(image, field, place, sized) and usable
         pixels = (image.get("height") or 0) * (image.get("width") or 0) if usable else 0
-        if pixels > _MOST_PIXELS:
-            detail = f"{place} has {pixels} pixels; OpenCV reads images of up to {_MOST_PIXELS}"
+        if pixels > MOST_PIXELS:
+            detail = f"{place} has {pixels} pixels; OpenCV reads images of up to {MOST_PIXELS}"
             self.add("bad_field", detail, image_id)
-        return usable and pixels <= _MOST_PIXELS
+        return usable and pixels <= MOST_PIXELS
 
     def _check_side(self, image: Mapping[str, Any], field: str, place: str, due: bool) -> bool:
         side = image.get(field)

@@ -147,6 +147,16 @@ def read_json(
         raise ValueError(f"{path} is not a valid JSON file: it is nested too deep") from error
 
 
+def home_folder() -> Path:
+    """Return the folder for what is kept: ``MMPANOPTIC_HOME``, or one in the platform's cache."""
+    home = os.environ.get("MMPANOPTIC_HOME")
+    if home:
+        return Path(home).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("mmpanoptic"))
+
+
 def is_file_name(name: Any) -> bool:
     """Tell whether a value can name a file: text that is not blank and that a file system holds."""
     if not isinstance(name, str) or not name.strip() or "\0" in name:
