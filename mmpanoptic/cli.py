@@ -159,12 +159,20 @@ COMMON = {
     "to_published": _argument(
         "--to-published", "the other way: SOURCE is ours", action="store_true"
     ),
+    "verbose": _argument(
+        "--verbose",
+        "show everything that goes to the log file, too: config, environment, hooks, every line",
+        action="store_true",
+    ),
     # torch.distributed.launch passes one of them; torchrun sets the variable instead.
     "local_rank": _argument("--local_rank", argparse.SUPPRESS, type=int),
     "local-rank": _argument("--local-rank", argparse.SUPPRESS, type=int),
 }
 """Arguments that mean the same in every tool: name and settings, see :meth:`Parser.take`."""
-RUN_ARGUMENTS = ("work_dir", "cfg_options", "launcher", "trust", "local_rank", "local-rank")
+RUN_ARGUMENTS = (
+    *("work_dir", "cfg_options", "launcher", "trust", "verbose"),
+    *("local_rank", "local-rank"),
+)
 """What a tool with a runner takes, see :func:`read_run_config`."""
 CONVERSION_ARGUMENTS = (
     "source",
@@ -466,6 +474,27 @@ def read_run_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+@contextmanager
+def run_console(args: argparse.Namespace) -> Iterator[None]:
+    """Let the runners of this block tell their progress only, unless ``--verbose`` is there."""
+    from .engine.console import quiet_console
+
+    if args.verbose or args.log_level:
+        yield
+        return
+    with quiet_console(_progress):
+        yield
+
+
+def _progress(line: str, stays: bool) -> None:
+    """Show a line; on a terminal, the next one replaces one that does not stay."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{line}" + "\n" * stays)
+        sys.stderr.flush()
+    elif stays:
+        _say(line)
+
+
 def load_model(
     args: argparse.Namespace, device: str | None = None, may_be_random: bool = False
 ) -> nn.Module:
@@ -524,13 +553,16 @@ def tools_folder() -> Path:
     return next((path for path in found if path.is_dir()), found[-1])
 
 
-def call_tool(name: str, *arguments: object, folder: Path | None = None) -> float:
+def call_tool(
+    name: str, *arguments: object, folder: Path | None = None, silent: bool = False
+) -> float:
     """Run another tool in a process of its own; return its seconds.
 
     Args:
         name (str): Its path below ``tools``.
         *arguments: Its arguments.
         folder (Path | None): Where it runs; here by default.
+        silent (bool): Leave out what it prints; errors and progress stay.
 
     Raises:
         Failure: If it fails.
@@ -538,9 +570,10 @@ def call_tool(name: str, *arguments: object, folder: Path | None = None) -> floa
     import subprocess
 
     command = [sys.executable, str(tools_folder() / name), *map(str, arguments)]
-    _say(f"\n== {shlex.join(command)}")
+    _say(f"== {shlex.join(command)}")
     start = time.perf_counter()
-    if subprocess.run(command, cwd=folder).returncode:  # noqa: S603 - our own tools
+    out = subprocess.DEVNULL if silent else None
+    if subprocess.run(command, cwd=folder, stdout=out).returncode:  # noqa: S603 - our own tools
         raise Failure(f"{name} failed; its message stands above")
     return time.perf_counter() - start
 

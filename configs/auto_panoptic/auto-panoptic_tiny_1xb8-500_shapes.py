@@ -11,7 +11,7 @@ Command: python tools/train.py configs/auto_panoptic/auto-panoptic_tiny_1xb8-500
 _base_ = [
     "../_base_/datasets/shapes_panoptic.py",
     "../_base_/schedules/adam_poly_short.py",
-    "../_base_/default_runtime.py",
+    "../_base_/validated_runtime.py",
     "./auto-panoptic_tiny.py",
 ]
 

@@ -11,7 +11,7 @@ Command: python tools/train.py configs/cops/cops_lite0_e2e_1xb4-500_own.py --cfg
 _base_ = [
     "../_base_/datasets/own_panoptic.py",
     "../_base_/schedules/adam_poly.py",
-    "../_base_/default_runtime.py",
+    "../_base_/validated_runtime.py",
     "./cops_lite0.py",
 ]
 
@@ -19,6 +19,7 @@ load_from = "work_dirs/cops_lite0_pretrain_1xb4-5k_own/iter_5000.pth"
 
 max_iters = 500
 checkpoint_interval = 250
+val_interval = "$max_iters*1/5"
 warmup_iters = 20
 base_lr = 5e-4
 auto_scale_lr = dict(base_batch_size=4)
@@ -51,7 +52,7 @@ model = dict(
         loss_weight=10.0,
         step_range=(1.0, 5000.0),
         num_steps=5,
-        stuff_area=256,
+        stuff_area="$size_stuff_area",
         instance_area=64,
         ignore_area=12,
     ),

@@ -11,6 +11,6 @@ Command: python tools/train.py configs/cops/cops_lite0_pretrain_1xb4-5k_own.py -
 _base_ = [
     "../_base_/datasets/own_panoptic.py",
     "../_base_/schedules/adam_poly_own.py",
-    "../_base_/default_runtime.py",
+    "../_base_/validated_runtime.py",
     "./cops_lite0.py",
 ]

@@ -11,7 +11,7 @@ Command: python tools/train.py configs/cops/cops_r18-tiny_pretrain_1xb8-600_shap
 _base_ = [
     "../_base_/datasets/shapes_panoptic.py",
     "../_base_/schedules/adam_poly_short.py",
-    "../_base_/default_runtime.py",
+    "../_base_/validated_runtime.py",
     "./cops_r18-tiny.py",
 ]
 

@@ -18,6 +18,7 @@ _base_ = [
 auto_scale_lr = dict(base_batch_size=8)
 max_iters = 1000
 checkpoint_interval = 500
+val_interval = "$max_iters*1/5"
 warmup_iters = 50
 base_lr = 5e-2
 
@@ -49,3 +50,4 @@ model = dict(
 )
 val_evaluator = dict(_delete_=True, type="SemanticIoUMetric")
 test_evaluator = val_evaluator
+default_hooks = dict(checkpoint=dict(save_best="mIoU"))

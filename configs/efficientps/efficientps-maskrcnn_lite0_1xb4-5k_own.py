@@ -11,7 +11,7 @@ Command: python tools/train.py configs/efficientps/efficientps-maskrcnn_lite0_1x
 _base_ = [
     "../_base_/datasets/own_panoptic.py",
     "../_base_/schedules/adam_poly_own.py",
-    "../_base_/default_runtime.py",
+    "../_base_/validated_runtime.py",
     "../_base_/backbones/efficientnet_lite0.py",
     "./efficientps-maskrcnn.py",
 ]
@@ -35,7 +35,7 @@ model = dict(
         mask_roi_extractor=dict(out_channels=64),
         mask_head=dict(num_convs=2, in_channels=64, conv_out_channels=64),
     ),
-    fusion_head=dict(stuff_area=256),
+    fusion_head=dict(stuff_area="$size_stuff_area"),
     train_cfg=dict(
         rpn=dict(sampler=dict(num=128)),
         rpn_proposal=dict(nms_pre=300, max_per_img=300),

@@ -12,7 +12,7 @@ Command: python tools/train.py configs/efficientps/efficientps-solov2_b0-tiny_1x
 _base_ = [
     "../_base_/datasets/shapes_panoptic.py",
     "../_base_/schedules/adam_poly_short.py",
-    "../_base_/default_runtime.py",
+    "../_base_/validated_runtime.py",
     "./efficientps-solov2.py",
 ]
 

@@ -12,7 +12,7 @@ Command: python tools/train.py configs/efficientps/efficientps-solov2_lite0_1xb4
 _base_ = [
     "../_base_/datasets/own_panoptic.py",
     "../_base_/schedules/adam_poly_own.py",
-    "../_base_/default_runtime.py",
+    "../_base_/validated_runtime.py",
     "../_base_/backbones/efficientnet_lite0.py",
     "./efficientps-solov2.py",
 ]
@@ -35,5 +35,5 @@ model = dict(
         scale_ranges=((1, 48), (24, 96), (48, 192), (96, 384), (192, 1024)),
     ),
     # scores are low after a short run
-    fusion_head=dict(fusion=dict(score_thr=0.2, stuff_area=256)),
+    fusion_head=dict(fusion=dict(score_thr=0.2, stuff_area="$size_stuff_area")),
 )

@@ -3,7 +3,7 @@
 Paper: Panoptic-DeepLab, CVPR 2020, https://arxiv.org/abs/1911.10194
 Reproduces: nothing published; classes are read from your annotation file
 Published: -
-Measured: not yet
+Measured: see docs/real_data.md
 Hardware: 2 CPU cores, or any GPU
 Command: python tools/train.py configs/panoptic_deeplab/panoptic-deeplab_r18-fine_1xb4-1k_own.py --cfg-options data_root=data/own
 """
@@ -45,11 +45,37 @@ train_pipeline = [
     dict(type="ColorJitter", brightness=16.0),
     dict(type="PackPanopticInputs", with_instances="$with_instances"),
 ]
+# The middle of what the training sees.
 test_pipeline = [
     dict(type="LoadImage"),
     dict(type="StretchContrast"),
-    dict(type="ResizeShortestEdge", short_edge="$short_edge", max_size="$max_size"),
+    dict(type="ResizeShortestEdge", short_edge="$short_edge*5/4", max_size="$max_size*5/4"),
     dict(type="PackPanopticInputs"),
+]
+tta_pipeline = [
+    dict(type="LoadImage"),
+    dict(type="StretchContrast"),
+    dict(
+        type="TestTimeAug",
+        transforms=[
+            [
+                dict(type="ResizeShortestEdge", short_edge="$short_edge", max_size="$max_size"),
+                dict(
+                    type="ResizeShortestEdge",
+                    short_edge="$short_edge*3/2",
+                    max_size="$max_size*3/2",
+                ),
+            ],
+            [
+                dict(type="PanopticRandomFlip", prob=0.0),
+                *(
+                    dict(type="PanopticRandomFlip", prob=1.0, direction=direction)
+                    for direction in ("horizontal", "vertical", "diagonal")
+                ),
+            ],
+            [dict(type="PackPanopticInputs")],
+        ],
+    ),
 ]
 
 decoder = dict(

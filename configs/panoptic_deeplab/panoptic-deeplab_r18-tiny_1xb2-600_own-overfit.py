@@ -11,12 +11,13 @@ Command: python tools/train.py configs/panoptic_deeplab/panoptic-deeplab_r18-tin
 _base_ = [
     "../_base_/datasets/own_panoptic.py",
     "../_base_/schedules/adam_poly.py",
-    "../_base_/default_runtime.py",
+    "../_base_/validated_runtime.py",
     "./panoptic-deeplab_r18-tiny.py",
 ]
 
 max_iters = 600
 checkpoint_interval = 200
+val_interval = "$max_iters*1/5"
 warmup_iters = 50
 base_lr = 2e-3
 batch_size = 2

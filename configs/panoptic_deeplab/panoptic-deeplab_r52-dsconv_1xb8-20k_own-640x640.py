@@ -11,13 +11,14 @@ Command: python tools/train.py configs/panoptic_deeplab/panoptic-deeplab_r52-dsc
 _base_ = [
     "../_base_/datasets/own_panoptic.py",
     "../_base_/schedules/adam_poly.py",
-    "../_base_/default_runtime.py",
+    "../_base_/validated_runtime.py",
     "./panoptic-deeplab.py",
 ]
 
 # What depends on the classes starts anew; None: random weights
 load_from = "mmpanoptic://panoptic-deeplab/r52-dsconv_coco"
 max_iters = 20000
+val_interval = "$max_iters*1/5"
 base_lr = 2.5e-4
 batch_size = 8
 auto_scale_lr = dict(base_batch_size=8)

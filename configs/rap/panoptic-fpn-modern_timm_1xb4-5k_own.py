@@ -11,7 +11,7 @@ Command: python tools/train.py configs/rap/panoptic-fpn-modern_timm_1xb4-5k_own.
 _base_ = [
     "../_base_/datasets/own_panoptic.py",
     "../_base_/schedules/adam_poly.py",
-    "../_base_/default_runtime.py",
+    "../_base_/validated_runtime.py",
     "./panoptic-fpn-modern.py",
 ]
 
@@ -19,6 +19,7 @@ _base_ = [
 model_name = "convnext_tiny.in12k_ft_in1k"
 max_iters = 5000
 checkpoint_interval = 1000
+val_interval = "$max_iters*1/5"
 warmup_iters = 200
 base_lr = 2e-4
 auto_scale_lr = dict(base_batch_size=4)

@@ -28,7 +28,7 @@ model = dict(
     semantic_head=dict(
         in_channels=64, channels=64, norm_cfg=dict(type="GN", num_groups=16), loss_weight=1.0
     ),
-    fusion_head=dict(stuff_area=256, predict_instances=False),
+    fusion_head=dict(stuff_area="$size_stuff_area", predict_instances=False),
     train_cfg=dict(
         # small crops: most large anchors reach over the border
         rpn=dict(sampler=dict(num=128), allowed_border=-1),

@@ -11,7 +11,7 @@ Command: python tools/train.py configs/rap/panoptic-fpn_lite0_1xb4-5k_own.py --c
 _base_ = [
     "../_base_/datasets/own_panoptic.py",
     "../_base_/schedules/adam_poly_own.py",
-    "../_base_/default_runtime.py",
+    "../_base_/validated_runtime.py",
     "./panoptic-fpn_lite0.py",
 ]
 

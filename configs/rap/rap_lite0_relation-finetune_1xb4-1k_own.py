@@ -11,13 +11,14 @@ Command: python tools/train.py configs/rap/rap_lite0_relation-finetune_1xb4-1k_o
 _base_ = [
     "../_base_/datasets/own_panoptic.py",
     "../_base_/schedules/adam_poly.py",
-    "../_base_/default_runtime.py",
+    "../_base_/validated_runtime.py",
     "./panoptic-fpn_lite0.py",
     "./rap-relation.py",
 ]
 
 max_iters = 1000
 checkpoint_interval = 500
+val_interval = "$max_iters*1/5"
 warmup_iters = 50
 base_lr = 1e-3
 auto_scale_lr = dict(base_batch_size=4)

@@ -11,7 +11,7 @@ Command: python tools/train.py configs/rap/rap_r18-tiny_relation-finetune_1xb8-2
 _base_ = [
     "../_base_/datasets/shapes_panoptic.py",
     "../_base_/schedules/adam_poly_short.py",
-    "../_base_/default_runtime.py",
+    "../_base_/validated_runtime.py",
     "./panoptic-fpn_r18-tiny.py",
     "./rap-relation.py",
 ]

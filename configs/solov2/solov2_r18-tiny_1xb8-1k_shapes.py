@@ -45,3 +45,4 @@ val_evaluator = dict(
     metric="segm",
 )
 test_evaluator = val_evaluator
+default_hooks = dict(checkpoint=dict(save_best="segm_mAP"))

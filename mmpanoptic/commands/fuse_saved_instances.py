@@ -74,10 +74,11 @@ def run(args: argparse.Namespace) -> None:
         testing.set_predictions_folder(cfg, args.out_dir, False)
     if args.show_dir:
         testing.draw_predictions(cfg, args.show_dir)
-    runner: Any = RUNNERS.build(cfg)
-    model = getattr(runner.model, "module", runner.model)  # inside DistributedDataParallel
-    load_semantic_part(model, args.checkpoint, whole, args.trust)
-    runner.test()
+    with cli.run_console(args):
+        runner: Any = RUNNERS.build(cfg)
+        model = getattr(runner.model, "module", runner.model)  # inside DistributedDataParallel
+        load_semantic_part(model, args.checkpoint, whole, args.trust)
+        runner.test()
 
 
 main = cli.Command(build_parser, run)

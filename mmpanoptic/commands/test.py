@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> None:
         testing.set_per_image_table(cfg, args.per_image)
     if args.show or args.show_dir:
         testing.draw_predictions(cfg, args.show_dir, args.show, args.wait_time)
-    RUNNERS.build(cfg).test()
+    with cli.run_console(args):
+        RUNNERS.build(cfg).test()
 
 
 main = cli.Command(build_parser, run)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmpanoptic import cli
 
@@ -19,6 +20,9 @@ EXAMPLES = """
   %(prog)s panoptic-deeplab_r18-tiny_1xb8-500_shapes --work-dir work_dirs/tiny
   %(prog)s CONFIG --resume                       # go on with the newest whole checkpoint, if any
   %(prog)s CONFIG --cfg-options data_root=/data/coco max_iters=1000
+
+The work folder gets checkpoints, the config, logs, and in the end curves.png and curves.html. In
+test and infer it stands for its best checkpoint, else for its newest.
 
 A run that is stopped (also by kill -9) and started again with --resume gives on a CPU the same
 weights, bit by bit, as one that was never stopped.
@@ -40,6 +44,13 @@ def build_parser() -> cli.Parser:
     parser.add("--amp", action="store_true", help="mixed precision: bfloat16 or float16")
     parser.add("--no-validate", action="store_true", help="train without validation")
     parser.add(
+        "--patience",
+        type=cli.at_least(1),
+        metavar="N",
+        help="stop when N validations in a row have not become better, by what save_best of the "
+        "config says, else by PQ",
+    )
+    parser.add(
         "--auto-scale-lr", action="store_true", help="scale the learning rate by the batch size"
     )
     parser.add("--seed", type=cli.at_least(0), help="seed of the run (default: the config's)")
@@ -58,6 +69,13 @@ def adapt_config(cfg: Config, args: argparse.Namespace) -> None:
         cfg.optim_wrapper.type = "AutocastOptimWrapper"
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        cfg.get("default_hooks", {}).get("checkpoint", {}).pop("save_best", None)
+    if args.patience:
+        if args.no_validate:
+            raise cli.UsageError("--patience needs validation; leave --no-validate out")
+        best = (cfg.get("default_hooks") or {}).get("checkpoint", {}).get("save_best") or "PQ"
+        stop = {"type": "PatienceStopHook", "monitor": best, "patience": args.patience}
+        cfg.custom_hooks = [*cfg.get("custom_hooks", ()), stop]
     if args.auto_scale_lr:
         if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
             raise cli.UsageError(
@@ -91,13 +109,21 @@ def resumable(path: str) -> str:
     return str(found)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Train as the arguments say."""
+def run(args: argparse.Namespace) -> Iterator[str]:
+    """Train as the arguments say; draw the curves."""
+    from mmengine.dist import is_main_process
+
     from mmpanoptic.registry import RUNNERS
+
+    from .analysis_tools.plot_curves import write_curves
 
     cfg = cli.read_run_config(args)
     adapt_config(cfg, args)
-    RUNNERS.build(cfg).train()
+    with cli.run_console(args):
+        runner: Any = RUNNERS.build(cfg)
+        runner.train()
+    if is_main_process():
+        yield from write_curves(Path(runner.work_dir))
 
 
 main = cli.Command(build_parser, run)

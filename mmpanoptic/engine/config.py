@@ -166,7 +166,7 @@ def _replace(node: Any, values: Mapping[str, Any], place: str, keep: set[str]) -
     if isinstance(value, str) and (share or addend) and PLACEHOLDER.fullmatch(value):
         return node  # a share of what is not known yet
     if share:
-        value = value * int(share) // int(whole)
+        value = max(min(value, 1), value * int(share) // int(whole))  # of something, something
     return value + int(addend) if addend else value
 
 

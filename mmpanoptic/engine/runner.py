@@ -24,6 +24,7 @@ from mmengine.dist import (
     master_only,
 )
 from mmengine.hooks import EarlyStoppingHook
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import BaseLoop, Runner
@@ -57,8 +58,10 @@ from .config import (
     stored_sizes,
 )
 from .config_keys import check_keys, read_names
+from .console import progress_hooks, quieten
 from .distributed import init_cpu_process_group, start_watch
 from .non_finite import refuse_non_finite
+from .preflight import PreflightHook
 from .random_state import capture_random_state, isolated_random_state
 from .rank_watch import DEFAULT_TIMEOUT, SLACK, RankWatch, RankWatchHook
 from .resume import ResumeMixin
@@ -238,7 +241,13 @@ class PanopticRunner(ResumeMixin, Runner):
             with atomic_write(os.path.join(self.work_dir, CONFIG_POINTER)) as temporary:
                 temporary.write_text(name, encoding="utf-8")
 
-    # ---- environment -------------------------------------------------------------------------
+    # ---- console and environment ----------------------------------------------------------------
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger, whose console is quiet inside :func:`.console.quiet_console`."""
+        logger = super().build_logger(*args, **kwargs)
+        quieten(logger)
+        return logger
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Set up processes and the process group; gloo where there is no GPU."""
@@ -342,6 +351,9 @@ class PanopticRunner(ResumeMixin, Runner):
         super().register_hooks(default_hooks, custom)
         if self.rank_watch is not None:
             self.register_hook(RankWatchHook(self.rank_watch))
+        self.register_hook(PreflightHook())
+        for hook in progress_hooks():
+            self.register_hook(hook)
 
     def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
         """Register the default hooks; the one for checkpoints writes atomically."""

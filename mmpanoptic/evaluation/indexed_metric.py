@@ -193,4 +193,5 @@ class IndexedMetric(BaseMetric):
 
     def log_table(self, table: str) -> None:
         """Write a table to the log, starting on a line of its own."""
-        MMLogger.get_current_instance().info("\n" + table)
+        # A quiet console shows them, see mmpanoptic.engine.console.
+        MMLogger.get_current_instance().info("\n" + table, extra={"console": "table"})

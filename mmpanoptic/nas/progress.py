@@ -8,6 +8,8 @@ from datetime import timedelta
 from logging import Logger
 from typing import Any
 
+from ..engine.console import ALWAYS
+
 
 class Progress:
     """Log the progress of a group of candidates that several workers evaluate.
@@ -37,7 +39,7 @@ class Progress:
         if len(records) == self._shown:
             return
         self._shown = len(records)
-        self.logger.info(self.line(records, left, total, now))
+        self.logger.info(self.line(records, left, total, now), extra=ALWAYS)
 
     def line(
         self, records: Mapping[str, Mapping[str, Any]], left: int, total: int, now: float

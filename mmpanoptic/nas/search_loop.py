@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..engine.checkpoint_state import bare_model, to_plain
+from ..engine.console import ALWAYS
 from .context import describe_data
 from .cost import CostTable, check_ranges, within
 from .evaluation import CandidateEvaluator
@@ -268,7 +269,8 @@ class SearchLoop(BaseLoop):
         export_models(
             self.folder / "models", self.model, self.space, chosen, results, self.export_configs
         )
-        self.runner.logger.info(f"the report of the search is in {self.folder}")
+        report = f"the report of the search is in {self.folder}"
+        self.runner.logger.info(report, extra=ALWAYS)
 
     # ---- what the runner asks a training loop ------------------------------------------------
 

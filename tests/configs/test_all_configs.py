@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch.utils.data import TensorDataset
 
+from mmpanoptic.apis import get_config, list_configs
 from mmpanoptic.engine.auto_scale import scale_to_batch
 from mmpanoptic.engine.config import resolve_config, resolve_variables
 from mmpanoptic.engine.config_keys import apply_options, check_keys
@@ -194,3 +195,19 @@ def test_pipelines_and_metrics_build(resolved):
 def test_the_heads_of_rap_are_written_once(head):
     files = [p.name for p in (CONFIGS / "rap").glob("*.py") if f'"{head}"' in p.read_text()]
     assert len(files) == 1, files
+
+
+def learns_to_segment(name):
+    """Whether a config trains something that validation measures."""
+    return ("_own" in name or "shapes" in name) and not any(
+        part in name for part in ("supernet", "search", "crops")
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in list_configs() if learns_to_segment(name)])
+def test_small_data_are_validated_on_the_way_and_the_best_is_kept(name):
+    cfg = resolve_variables(get_config(name))
+    assert cfg.default_hooks.checkpoint.save_best in ("PQ", "mIoU", "segm_mAP")
+    assert 4 <= cfg.train_cfg.max_iters // cfg.train_cfg.val_interval <= 5
+    short = resolve_variables(get_config(name, {"max_iters": 3}))
+    assert short.train_cfg.val_interval >= 1

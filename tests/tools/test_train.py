@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mmpanoptic import cli
+from mmpanoptic.apis import get_config
 from mmpanoptic.checkpoints.loading import load_checkpoint
 from tests.tools.load_tool import load_tool
 
@@ -137,3 +138,18 @@ def test_predictions_need_a_metric_that_writes_files():
     set_predictions_folder(cfg, "out", True)
     assert [metric["format_only"] for metric in cfg.test_evaluator] == [True]
     assert load_tool("test.py").main([CONFIG, "x.pth", "--format-only"]) == 2
+
+
+def test_patience_adds_a_hook_and_keeps_the_others(train_tool):
+    def adapt(*words):
+        args = cli.parse(train_tool.build_parser(), [CONFIG, *words])
+        cfg = get_config(CONFIG)
+        train_tool.adapt_config(cfg, args)
+        return cfg
+
+    hooks = adapt("--patience", "3").custom_hooks
+    assert hooks[-1] == {"type": "PatienceStopHook", "monitor": "PQ", "patience": 3}
+    assert hooks[:-1] == get_config(CONFIG).custom_hooks
+    assert "save_best" not in adapt("--no-validate").default_hooks.checkpoint
+    with pytest.raises(cli.UsageError, match="--patience needs validation"):
+        adapt("--patience", "3", "--no-validate")

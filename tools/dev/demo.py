@@ -54,7 +54,8 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     """Run all steps and write metrics.json."""
     work = ROOT / args.work_dir
     seconds = {
-        name: cli.call_tool(*step, folder=ROOT)
+        # The evaluation of the files prints the tables of the test once more.
+        name: cli.call_tool(*step, folder=ROOT, silent=name == "evaluate")
         for name, step in make_steps(args.data, args.work_dir).items()
     }
     seconds["total"] = sum(seconds.values())
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
         for group in ("All", "Things", "Stuff")
     }
     write_json(work / "metrics.json", {"PQ": groups, "seconds": seconds}, indent=1)
-    yield "\nseconds: " + json.dumps({name: round(value, 1) for name, value in seconds.items()})
+    yield "seconds: " + json.dumps({name: round(value, 1) for name, value in seconds.items()})
     yield f"PQ {groups['All']['pq']:.1f} on the held-out images"
     yield f"metrics: {work / 'metrics.json'}"
     yield f"gallery: {work / 'gallery' / 'index.html'}"

@@ -5,4 +5,5 @@ max_iters = 500
 warmup_iters = 50
 base_lr = 3e-3
 checkpoint_interval = 250
+val_interval = "$max_iters*1/5"
 auto_scale_lr = dict(base_batch_size=8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,54 @@ def draw(
     with atomic_write(out) as temporary:
         figure.savefig(temporary, format=out.suffix.removeprefix(".") or "png", dpi=100)
     pyplot.close(figure)
+
+
+PAGE = """<!DOCTYPE html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>body {{font-family: sans-serif; margin: 2em}} td, th {{padding: .2em 1em; text-align: right}}
+th:first-child {{text-align: left}} svg {{max-width: 100%; height: auto}}</style>
+<h1>{title}</h1>
+{picture}
+<table><tr><th></th><th>last</th><th>least</th><th>greatest</th></tr>
+{rows}
+</table></html>
+"""
+
+
+def write_curves(run: Path) -> Iterator[str]:
+    """Draw loss, quality and learning rate of a run: ``curves.png`` and ``curves.html`` in it.
+
+    Args:
+        run (Path): Folder of the run.
+
+    Yields:
+        str: Where they are; nothing of a run that wrote no numbers, as a search does.
+    """
+    from mmpanoptic.utils import atomic_write
+
+    if not any(run.glob("*/vis_data/scalars.json")):
+        return
+    curves = read_curves(run)
+    names = [name for name in curves if "/" in name] + [n for n in curves if "loss" in n]
+    if "loss" not in curves and not any("/" in name for name in curves):
+        return
+    keys = [*default_keys([curves]), *(["lr"] if "lr" in curves else [])]
+    draw(keys, {run.name: curves}, 1, run / "curves.png")
+    vectors = run / ".curves.svg"
+    draw(keys, {run.name: curves}, 1, vectors)
+    svg = vectors.read_text(encoding="utf-8")
+    vectors.unlink()
+    rows = [
+        f"<tr><th>{escape(name)}</th><td>{values[-1]:.4g}</td><td>{min(values):.4g}</td>"
+        f"<td>{max(values):.4g}</td></tr>"
+        for name, (_, values) in curves.items()
+        if name in (*names, "lr")
+    ]
+    picture = svg[svg.index("<svg") :]
+    page = PAGE.format(title=escape(run.name), picture=picture, rows="\n".join(rows))
+    with atomic_write(run / "curves.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    yield f"curves: {run / 'curves.png'}, {run / 'curves.html'}"
 
 
 def run(args: argparse.Namespace) -> Iterator[str]:
