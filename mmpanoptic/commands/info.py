@@ -16,7 +16,7 @@ EXAMPLES = """
   %(prog)s work_dirs/run              # a run: its config, weights, classes, parts, parameters
   %(prog)s panoptic-deeplab_r18-tiny_1xb8-500_shapes
 """
-PACKAGES = ("torch", "torchvision", "mmengine", "mmcv", "mmdet", "mmsegmentation", "numpy")
+PACKAGES = ("torch", "torchvision", "mmengine", "mmcv", "mmcv-lite", "mmdet", "mmsegmentation")
 PARTS = (
     *("backbone", "neck", "semantic_head", "instance_head"),
     *("rpn_head", "roi_head", "fusion_head"),
@@ -49,12 +49,9 @@ def describe_installation() -> Iterator[str]:
     from mmpanoptic.ops import amwc
 
     yield f"{'mmpanoptic':16} {__version__}, {Path(__file__).parents[1]}"
+    installed = {dist.name: dist.version for dist in metadata.distributions()}
     for name in PACKAGES:
-        try:
-            version = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            version = "missing"
-        yield f"{name:16} {version}"
+        yield f"{name:16} {installed.get(name, 'missing')}"
     devices = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
     yield f"{'devices':16} {', '.join(devices) or 'CPU'}, {torch.get_num_threads()} threads"
     yield f"{'solver of COPS':16} {'compiled' if amwc.is_available() else 'missing'}"
