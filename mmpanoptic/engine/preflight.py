@@ -76,7 +76,9 @@ def _look_at(dataset: PanopticDataset, warn: Callable[[str], object] | None) -> 
             explain_missing_folder(error, dataset.data_prefix["img"], where)
             raise
         if sample is not None:
-            areas.append(sample["inputs"].shape[-2:])
+            inputs = sample["inputs"]  # several of test-time augmentation
+            several = inputs if isinstance(inputs, list | tuple) else [inputs]
+            areas += [one.shape[-2:] for one in several]
     crop = _crop_size(dataset)
     if warn is None or crop is None or not areas:
         return
