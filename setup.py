@@ -117,7 +117,15 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=("mmpanoptic", "mmpanoptic.*")),
-    package_data={"mmpanoptic": ["**/*.json", "**/*.yml", "**/*.pyi", "py.typed"]},
+    package_data={
+        "mmpanoptic": [
+            "**/*.json",
+            "**/*.yml",
+            "**/*.pyi",
+            "py.typed",
+            "checkpoints/shipped/*/weights.pth",
+        ]
+    },
     entry_points={"console_scripts": ["mmpanoptic = mmpanoptic.commands:main"]},
     ext_modules=[RUNS, *solver_extension()],
     install_requires=read_requirements("runtime"),

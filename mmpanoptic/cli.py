@@ -427,7 +427,13 @@ def complete_model(args: argparse.Namespace) -> None:
     from .apis import find_config, get_config
     from .apis.configs import differing_settings
     from .apis.model import find_weights
+    from .checkpoints.shipped_models import get_shipped_model, is_shipped_model
 
+    if args.checkpoint is None and is_shipped_model(args.config):
+        model = get_shipped_model(args.config)
+        _say(model.describe())
+        args.checkpoint = str(model.weights)
+        return
     if args.checkpoint is None and not Path(args.config).expanduser().is_dir():
         raise UsageError(
             f"the weights are missing: behind the config {args.config} stands a CHECKPOINT; the "

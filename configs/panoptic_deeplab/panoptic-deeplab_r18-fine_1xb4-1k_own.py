@@ -11,7 +11,7 @@ Command: python tools/train.py configs/panoptic_deeplab/panoptic-deeplab_r18-fin
 _base_ = [
     "../_base_/datasets/own_panoptic.py",
     "../_base_/schedules/adam_poly.py",
-    "../_base_/default_runtime.py",
+    "../_base_/validated_runtime.py",
     "./panoptic-deeplab_r18-tiny.py",
 ]
 

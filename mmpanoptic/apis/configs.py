@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmpanoptic.checkpoints.run_folder import run_config
+from mmpanoptic.checkpoints.shipped_models import get_shipped_model, is_shipped_model
 from mmpanoptic.engine.config import resolve_variables
 from mmpanoptic.engine.config_keys import apply_options, check_keys
 from mmpanoptic.registry import ConfigError
@@ -54,8 +55,8 @@ def find_config(name: str | os.PathLike[str]) -> Path:
     """Find a config by path, or a shipped one by name.
 
     Args:
-        name: Path of a file; folder of a run, which stands for the config it was trained with; or
-            name of a shipped config with or without folder and ``.py``.
+        name: Path of a file; folder of a run, which stands for the config it was trained with;
+            name of a shipped config with or without folder and ``.py``; or of a shipped model.
 
     Returns:
         Path: The file.
@@ -68,8 +69,10 @@ def find_config(name: str | os.PathLike[str]) -> Path:
         return path
     if path.is_dir():
         return run_config(path)
+    if is_shipped_model(name):
+        name = get_shipped_model(os.fspath(name)).config
     shipped = list_configs()
-    stem = path.name.removesuffix(".py")
+    stem = Path(name).name.removesuffix(".py")
     if stem in shipped:
         return shipped[stem]
     alike = ", ".join(difflib.get_close_matches(stem, shipped, n=3, cutoff=0.4))

@@ -257,6 +257,25 @@ def _unique(name: str, used: dict[str, int]) -> str:
 _Loaded = tuple[ImageSource, dict[str, Any]]
 
 
+def fuse_for_inference(model: Any) -> Any:
+    """Fold batch normalisations into convolutions; on a CPU put the channels last in memory, too.
+
+    Both change the outputs by rounding only, below 1e-5 of their range, and take a fifth of the
+    time of Panoptic-DeepLab's network on a CPU (``benchmark_parts.py pdl_network``).
+
+    Args:
+        model (PanopticSegmentor): In evaluation mode; it is changed, and cannot be
+            trained afterwards.
+
+    Returns:
+        PanopticSegmentor: The model.
+    """
+    model = fuse_conv_bn(model)
+    if next(model.parameters()).device.type == "cpu" and hasattr(model, "set_channels_last"):
+        model.set_channels_last(True)
+    return model
+
+
 @INFERENCERS.register_module()
 class PanopticInferencer:
     """Segment images: a path, an array, a folder, a video, or any of them in a row.
@@ -314,7 +333,7 @@ class PanopticInferencer:
                     "do"
                 )
             head.keep_outputs = True
-        self.model = fuse_conv_bn(model) if fuse else model
+        self.model = fuse_for_inference(model) if fuse else model
         self.table = LabelTable.from_metainfo(model.dataset_meta)
         self.pipeline = build_test_pipeline(self.model.cfg)
 

@@ -17,6 +17,7 @@ from mmpanoptic.checkpoints.errors import CheckpointError
 from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.checkpoints.published import load_for_model, needs_model
 from mmpanoptic.checkpoints.run_folder import run_checkpoint
+from mmpanoptic.checkpoints.shipped_models import get_shipped_model, is_shipped_model
 from mmpanoptic.checkpoints.weights import is_address
 from mmpanoptic.engine.config import (
     explained_build_errors,
@@ -46,8 +47,9 @@ def init_model(
     no dataset; else from the dataset of the config.
 
     Args:
-        config: Path, name of a shipped config, a loaded config; or the folder of a run, which
-            stands for its own config and, without ``checkpoint``, its own weights.
+        config: Path, name of a shipped config, a loaded config; or the folder of a run or the name
+            of a shipped model (:func:`mmpanoptic.apis.list_shipped_models`), which stand for their
+            own config and, without ``checkpoint``, their own weights.
         checkpoint: Path or address, see :func:`mmpanoptic.checkpoints.published.load_for_model`;
             of a run's folder its best checkpoint, else its newest
             (:func:`mmpanoptic.checkpoints.run_folder.run_checkpoint`). None leaves the weights
@@ -90,7 +92,7 @@ def init_model(
 def find_weights(
     config: str | os.PathLike[str] | Config, checkpoint: str | os.PathLike[str] | None
 ) -> str | os.PathLike[str] | None:
-    """Choose the weights of a model: those given, or those of the run whose folder is given.
+    """Choose the weights of a model: those given, or those of the run or shipped model given.
 
     Args:
         config: As in :func:`init_model`.
@@ -99,8 +101,11 @@ def find_weights(
     Returns:
         str | os.PathLike | None: File or address; None leaves the weights random.
     """
-    if checkpoint is None and not isinstance(config, Config) and Path(config).expanduser().is_dir():
-        checkpoint = config
+    if checkpoint is None and not isinstance(config, Config):
+        if is_shipped_model(config):
+            return get_shipped_model(os.fspath(config)).weights
+        if Path(config).expanduser().is_dir():
+            checkpoint = config
     if checkpoint is None or is_address(os.fspath(checkpoint)):
         return checkpoint
     path = Path(checkpoint).expanduser()

@@ -21,6 +21,7 @@ COMMANDS = {
     "check": ("dataset_converters.check", "check a dataset in COCO-panoptic format"),
     "export": ("export_onnx", "export the network to ONNX"),
     "weights": ("weights", "list, explain, fetch and verify published weights"),
+    "info": ("info", "say what is installed, or what a config or the folder of a run is"),
 }
 """Module and meaning by command."""
 GROUPS = {

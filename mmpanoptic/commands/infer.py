@@ -22,6 +22,7 @@ EXAMPLES = """
   %(prog)s a.jpg b.png 'more/**/*.jpg' CONFIG CHECKPOINT --score-thr 0.5
   %(prog)s drive.mp4 CONFIG CHECKPOINT                 # frames, and the drawings as a video
   %(prog)s CONFIG CHECKPOINT --webcam                  # a window; ESC or q ends it
+  %(prog)s cells.png --model nuclei                    # a model that comes with mmpanoptic
 
 CONFIG is a file or the name of a shipped config. It is Python and gets executed: use only those
 you trust. The classes come from the checkpoint; no dataset is needed.
@@ -48,6 +49,9 @@ class SplitWords(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         words = [str(word) for word in values or ()]
+        namespace.inputs, namespace.config, namespace.checkpoint = [], None, None
+        if not words:
+            return
         is_alone = len(words) == 1 or (Path(words[-1]).is_dir() and not is_config(words[-2]))
         namespace.inputs = words[: -1 if is_alone else -2]
         namespace.config, namespace.checkpoint = words[-1 if is_alone else -2], None
@@ -69,7 +73,7 @@ def build_parser() -> cli.Parser:
     parser = cli.Parser(__doc__, EXAMPLES)
     parser.add(
         "words",
-        nargs="+",
+        nargs="*",
         action=SplitWords,
         metavar="INPUT",
         help="images, folders (with sub-folders), patterns such as 'photos/**/*.jpg', videos; "
@@ -77,6 +81,7 @@ def build_parser() -> cli.Parser:
         "checkpoint (else its newest), or CONFIG CHECKPOINT: a config file or the name of a "
         "shipped config, and weights",
     )
+    parser.add("--model", metavar="NAME", help="a model that comes with mmpanoptic: nuclei")
     parser.take("device", "batch_size")
     parser.add("--out-dir", type=Path, default=Path("outputs"), help="default: outputs")
     parser.add(
@@ -112,7 +117,8 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     Raises:
         Failure: If images were left out.
     """
-    if bool(args.inputs) == (args.webcam is not None):
+    take_shipped_model(args)
+    if args.config is None or bool(args.inputs) == (args.webcam is not None):
         raise cli.UsageError(
             "name images, folders or videos in front of the model, or take --webcam"
         )
@@ -155,6 +161,16 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     yield f"{count} images done, {len(problems)} left out; results in {args.out_dir}"
     if problems:
         raise cli.Failure("left out: " + "\nleft out: ".join(map(str, problems)))
+
+
+def take_shipped_model(args: argparse.Namespace) -> None:
+    """With ``--model`` all words are inputs."""
+    if args.model is None:
+        return
+    from mmpanoptic.checkpoints.shipped_models import get_shipped_model
+
+    args.inputs += filter(None, (args.config, args.checkpoint))
+    args.config, args.checkpoint = get_shipped_model(args.model).name, None
 
 
 def watch(inferencer: PanopticInferencer, camera: int, style: DrawStyle) -> str:

@@ -125,6 +125,8 @@ def fill_sizes(
 
 def _feature_maps_of(model: Mapping[str, Any]) -> dict[str, list[int]]:
     backbone = model.get("backbone")
+    if not backbone and model.get("module"):  # wrapped for test-time augmentation
+        return _feature_maps_of(model["module"])
     if not backbone:
         raise ConfigError(f"{', '.join('$' + name for name in FEATURE_MAPS)} need model.backbone")
     with explained_build_errors():

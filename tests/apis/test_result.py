@@ -16,16 +16,6 @@ from mmpanoptic.visualization.draw import segment_colors
 from .tiny_model import CONFIG
 
 THING, STUFF = (next(one for one in SHAPES_TABLE if one.isthing == kind) for kind in (True, False))
-SYSTEMS = [
-    CONFIG,
-    "cops_r18-tiny_e2e_1xb8-200_shapes",
-    "efficientps-solov2_b0-tiny_1xb8-600_shapes",
-    "efficientps-maskrcnn_b0-tiny_1xb8-600_shapes",
-    "rap_r18-tiny_relation-finetune_1xb8-2k_shapes",
-    "auto-panoptic_tiny_1xb8-500_shapes",
-    "panoptic-deeplab_x65-tiny_1xb8-700_shapes",
-    "panoptic-deeplab_h8-tiny_1xb8-900_shapes",
-]
 
 
 def make(*boxes, video=None, name="a", label=THING):
@@ -166,45 +156,6 @@ def test_lines_of_a_video(tmp_path):
     assert first["segments"] == second["segments"]
     assert first["segments"][0]["box"] == [2, 3, 8, 9]
     assert first["segments"][0]["track_id"] == 0
-
-
-@pytest.mark.parametrize("config", SYSTEMS)
-def test_fused_models_find_the_same(config):
-    image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
-    plain, fused = (
-        PanopticInferencer(config, device="cpu", cfg_options={"data_root": "none"}, fuse=fuse)
-        for fuse in (False, True)
-    )
-    state = plain.model.state_dict()
-    assert len(fused.model.state_dict()) < len(state)
-    assert _largest_difference(plain, fused, image) < 1e-3
-
-
-def _largest_difference(plain, fused, image):
-    """Compare what the networks give with the weights of ``plain`` in both."""
-    import copy
-
-    import torch
-    from mmcv.cnn import fuse_conv_bn
-    from mmengine.dataset import pseudo_collate
-
-    torch.manual_seed(0)
-    for module in plain.model.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.running_mean.uniform_(-0.1, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
-    fused.model = fuse_conv_bn(copy.deepcopy(plain.model))
-    sample = plain.pipeline({"img": image, "img_path": None, "img_id": "a"})
-    differences = []
-    with torch.inference_mode():
-        batch = plain.model.data_preprocessor(pseudo_collate([sample]), False)
-        one, other = (m.model.extract_feat(batch["inputs"]) for m in (plain, fused))
-        pairs = list(zip(one, other, strict=True))
-        logits = (m.model.semantic_head(f) for m, f in ((plain, one), (fused, one)))
-        pairs.append(tuple(logits))
-        for a, b in pairs:
-            differences.append(float((a - b).abs().max() / a.abs().max()))
-    return max(differences)
 
 
 def test_amp_and_device_are_understood():

@@ -7,6 +7,7 @@ from mmpanoptic.apis import get_config
 from mmpanoptic.datasets.object_sizes import USUAL_SETTINGS, measure_object_sizes
 from mmpanoptic.engine.config import fill_sizes, resolve_config, resolve_variables
 from mmpanoptic.engine.config_keys import apply_options
+from mmpanoptic.engine.testing import use_test_time_augmentation
 from mmpanoptic.utils.format_errors import PanopticFormatError
 
 OWN = "panoptic-deeplab_r18-tiny_1xb4-5k_own"
@@ -110,3 +111,14 @@ def test_a_share_of_a_variable_waits_for_the_size_that_it_holds(data_root):
     assert cfg.train_dataloader.dataset.pipeline[3].resize.short_edge == [192, 256, 320, 384]
     assert cfg.model.instance_head.in_strides == [2, 4, 8]
     assert cfg.model.instance_head.sigma == 3.0
+
+
+def test_what_the_backbone_gives_is_measured_below_test_time_augmentation(data_root):
+    cfg = get_config("panoptic-deeplab_r18-fine_1xb4-1k_own")
+    apply_options(cfg, {"data_root": str(data_root)})
+    use_test_time_augmentation(cfg)
+    resolve_config(cfg)
+    assert cfg.model.type == "PanopticTTAModel"
+    assert cfg.model.module.instance_head.in_channels == [32, 64, 128]
+    scales = cfg.test_dataloader.dataset.pipeline[2].transforms[0]
+    assert [step.short_edge for step in scales] == [256, 384]

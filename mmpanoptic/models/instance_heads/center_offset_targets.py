@@ -100,23 +100,19 @@ def _draw_offsets_densely(segments: SegmentBatch, centroid: Tensor) -> Tensor:
 def _draw_offsets(segments: SegmentBatch, centroid: Tensor) -> Tensor:
     """Fill ``(N, 2, H, W)`` with the way from each thing pixel to its centroid."""
     images, height, width = segments.index.shape
-    plane = height * width
-    is_thing_run = segments.isthing[segments.runs.segment]
-    start, length, segment = (column[is_thing_run] for column in segments.runs)
-    row = start // width
-    to_center = centroid[segment]
-    dy = (to_center[:, 0] - row % height).float()
-    dx = to_center[:, 1] - (start - row * width)
-    # A flat position p of image i lies at p + i * H * W in channel 0 of (N, 2, H, W).
-    first = start + start // plane * plane
-    run = torch.repeat_interleave(length)
-    step = torch.arange(len(run), device=run.device)
-    step -= (length.cumsum(0) - length).index_select(0, run)
-    position = first.index_select(0, run).add_(step)
-    offset = torch.zeros(images * 2 * plane, device=run.device)
-    offset.scatter_(0, position, dy.index_select(0, run))
-    offset.scatter_(0, position.add_(plane), dx.index_select(0, run).sub_(step).float())
-    return offset.view(images, 2, height, width)
+    start, length, segment = (column.numpy() for column in segments.runs)
+    is_thing = segments.isthing.numpy()[segment]
+    to_center = centroid.numpy()[segment]
+    dy = np.where(is_thing, to_center[:, 0] - start // width % height, 0).astype(np.float32)
+    shape = (images, height, width)
+    offset = np.empty((images, 2, height, width), np.float32)
+    offset[:, 0] = np.repeat(dy, length).reshape(shape)
+    x = np.repeat(to_center[:, 1], length).reshape(shape)
+    # In double precision, and rounded once, as the published generator does.
+    np.subtract(x, np.arange(width, dtype=np.float64), out=offset[:, 1], casting="same_kind")
+    all_bits = np.repeat(np.where(is_thing, -1, 0).astype(np.int32), length)
+    offset[:, 1].view(np.int32)[...] &= all_bits.reshape(shape)  # a multiplication leaves -0.0
+    return torch.from_numpy(offset)
 
 
 def _draw_gaussians(segments: SegmentBatch, centroid: Tensor, sigma: float) -> Tensor:

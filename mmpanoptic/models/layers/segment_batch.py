@@ -94,14 +94,16 @@ def collate_segments(batch_data_samples: Sequence[Any]) -> SegmentBatch:
         _check_sample(sample, batch_data_samples[0])
         data = sample.gt_panoptic_seg
         first = len(labels) - 1
-        # Number 0 stays void in every image.
-        maps.append(torch.where(data.index_map > 0, data.index_map + first, 0))
+        numbers = torch.arange(first, first + len(data.segments_info) + 1, dtype=torch.int32)
+        numbers[0] = 0  # void in every image
+        for_map = numbers.to(data.index_map.device, non_blocking=True)
+        maps.append(for_map.index_select(0, data.index_map.int().flatten()))
         for segment in data.segments_info:
             labels.append(int(segment["label"]))
             things.append(bool(segment["isthing"]))
             crowds.append(bool(segment.get("iscrowd", 0)))
             images.append(number)
-    index = torch.cat(maps).to(torch.int32)
+    index = torch.stack(maps).view(len(maps), *batch_data_samples[0].gt_panoptic_seg.shape)
     thing_numbers = [number for number, thing in enumerate(things) if thing]
 
     def tensor(values: list, dtype: torch.dtype) -> Tensor:
