@@ -53,7 +53,7 @@ model = dict(
         step_range=(1.0, 5000.0),
         num_steps=5,
         stuff_area="$size_stuff_area",
-        instance_area=64,
+        instance_area=256,
         ignore_area=12,
     ),
 )
