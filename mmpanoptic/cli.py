@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from mmengine.config import Config
     from torch import nn
 
-    from .checkpoints.key_map import KeyMap
-
 Item = TypeVar("Item")
 
 DONE, FAILED, WRONG_ARGUMENTS, STOPPED = 0, 1, 2, 130
@@ -183,7 +181,7 @@ CONVERSION_ARGUMENTS = (
     "to_published",
     "cfg_options",
 )
-"""What a converter of whole models takes, see :func:`convert_model`."""
+"""What a converter of whole models takes."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -523,34 +521,6 @@ def save_json(args: argparse.Namespace, content: Any) -> None:
     """Write figures where ``--json`` says, if it says so."""
     if args.json is not None:
         write_json(args.json, content, indent=1)
-
-
-def convert_model(args: argparse.Namespace, key_map: type[KeyMap]) -> Iterator[str]:
-    """Convert weights as :data:`CONVERSION_ARGUMENTS`, with or without ``--initial``, say.
-
-    Args:
-        args (argparse.Namespace): The arguments.
-        key_map (type[KeyMap]): The system's map of names.
-
-    Yields:
-        str: What was done.
-    """
-    from .apis import conversion
-    from .checkpoints.conversion import restore_published
-
-    initial = getattr(args, "initial", False)
-    if args.to_published:
-        if args.new_classes or args.drop or initial:
-            raise UsageError(
-                "--to-published converts whole models; no --new-classes, --drop or --initial"
-            )
-        model = conversion.model_of_config(args.config, args.cfg_options)[0]
-        yield restore_published(args.source, args.out, key_map(model)).report()
-        return
-    options = {"drop": args.drop, "new_classes": args.new_classes, "initial": initial}
-    yield conversion.convert_model(
-        args.source, args.config, args.out, key_map, args.cfg_options, **options
-    ).report()
 
 
 def tools_folder() -> Path:

@@ -24,7 +24,7 @@ LONGEST = {
     "Panoptic-DeepLab": 16,
     "COPS": 20,
     "EfficientPS with SOLOv2": 22,
-    "EfficientPS with Mask R-CNN": 25,
+    "EfficientPS with Mask R-CNN": 26,
     "RAP": 27,
     "Auto-Panoptic": 30,
 }
