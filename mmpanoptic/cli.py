@@ -422,14 +422,13 @@ def complete_model(args: argparse.Namespace) -> None:
     Raises:
         UsageError: If the weights are not named.
     """
-    from .apis import find_config, get_config
+    from .apis import find_config
     from .apis.configs import differing_settings
     from .apis.model import find_weights
     from .checkpoints.shipped_models import get_shipped_model, is_shipped_model
 
     if args.checkpoint is None and is_shipped_model(args.config):
-        model = get_shipped_model(args.config)
-        _say(model.describe())
+        _say((model := get_shipped_model(args.config)).describe())
         args.checkpoint = str(model.weights)
         return
     if args.checkpoint is None and not Path(args.config).expanduser().is_dir():
@@ -441,13 +440,12 @@ def complete_model(args: argparse.Namespace) -> None:
     chosen = find_weights(args.config, args.checkpoint)
     if Path(folder).expanduser().is_dir():
         _say(f"model: {find_config(args.config)} with {chosen}")
-        if folder is args.checkpoint:
-            other = differing_settings(get_config(args.config, args.cfg_options), folder)
-            if other:
-                _show_warning(
-                    f"the config is not the one of the run {folder}: {', '.join(other[:4])} "
-                    f"{'and more ' * (len(other) > 4)}differ; {folder} alone stands for both"
-                )
+        mixed = folder is args.checkpoint
+        if mixed and (other := differing_settings(read_config(args), folder)):
+            _show_warning(
+                f"the config is not the one of the run {folder}: {', '.join(other[:4])} "
+                f"{'and more ' * (len(other) > 4)}differ; {folder} alone stands for both"
+            )
     args.checkpoint = str(chosen)
 
 
@@ -493,8 +491,7 @@ def run_console(args: argparse.Namespace) -> Iterator[None]:
 def _progress(line: str, stays: bool) -> None:
     """Show a line; on a terminal, the next one replaces one that does not stay."""
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{line}" + "\n" * stays)
-        sys.stderr.flush()
+        _say(f"\r\x1b[K{line}", end="\n" * stays)
     elif stays:
         _say(line)
 
@@ -607,10 +604,10 @@ def _end_together() -> None:
 
 
 def _status(stop: SystemExit) -> int:
-    if isinstance(stop.code, str):
-        _say(stop.code)
-        return FAILED
-    return int(stop.code or DONE)
+    if not isinstance(stop.code, str):
+        return int(stop.code or DONE)
+    _say(stop.code)
+    return FAILED
 
 
 def show(text: str) -> None:
@@ -618,6 +615,5 @@ def show(text: str) -> None:
     print(text, flush=True)  # noqa: T201
 
 
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+def _say(text: str, end: str = "\n") -> None:
+    print(text, end=end, file=sys.stderr, flush=True)  # noqa: T201

@@ -24,7 +24,7 @@ LONGEST = {
     "Panoptic-DeepLab": 16,
     "COPS": 20,
     "EfficientPS with SOLOv2": 22,
-    "EfficientPS with Mask R-CNN": 26,
+    "EfficientPS with Mask R-CNN": 25,
     "RAP": 27,
     "Auto-Panoptic": 30,
 }
