@@ -27,7 +27,7 @@ test: test-venv ## Lint, type check and run the tests
 test-faults: test-venv ## Kill, stop, damage and fill up: the long form of tests/faults (under 15 minutes on 2 cores)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest tests/faults -m "not gpu" -n $(TEST_WORKERS) --dist load
 
-test-photos: test-venv ## Real images, where they and the weights are: every system learns two photographs by heart; the shipped models
+test-photos: test-venv ## Real images, where they and the weights are: systems learn two photographs by heart; the shipped models
 	@OMP_NUM_THREADS=1 $(PY) -m pytest tests/tools/test_real_photographs.py tests/apis/test_shipped_models.py -m slow -n $(TEST_WORKERS)
 
 test-parity: test-venv ## The parity tests alone; SETTING=NAME rounds as another processor does

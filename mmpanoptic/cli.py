@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from mmengine.config import Config
     from torch import nn
 
-    from .checkpoints.key_map import KeyMap
-
 Item = TypeVar("Item")
 
 DONE, FAILED, WRONG_ARGUMENTS, STOPPED = 0, 1, 2, 130
@@ -183,7 +181,7 @@ CONVERSION_ARGUMENTS = (
     "to_published",
     "cfg_options",
 )
-"""What a converter of whole models takes, see :func:`convert_model`."""
+"""What a converter of whole models takes."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -424,14 +422,13 @@ def complete_model(args: argparse.Namespace) -> None:
     Raises:
         UsageError: If the weights are not named.
     """
-    from .apis import find_config, get_config
+    from .apis import find_config
     from .apis.configs import differing_settings
     from .apis.model import find_weights
     from .checkpoints.shipped_models import get_shipped_model, is_shipped_model
 
     if args.checkpoint is None and is_shipped_model(args.config):
-        model = get_shipped_model(args.config)
-        _say(model.describe())
+        _say((model := get_shipped_model(args.config)).describe())
         args.checkpoint = str(model.weights)
         return
     if args.checkpoint is None and not Path(args.config).expanduser().is_dir():
@@ -443,13 +440,12 @@ def complete_model(args: argparse.Namespace) -> None:
     chosen = find_weights(args.config, args.checkpoint)
     if Path(folder).expanduser().is_dir():
         _say(f"model: {find_config(args.config)} with {chosen}")
-        if folder is args.checkpoint:
-            other = differing_settings(get_config(args.config, args.cfg_options), folder)
-            if other:
-                _show_warning(
-                    f"the config is not the one of the run {folder}: {', '.join(other[:4])} "
-                    f"{'and more ' * (len(other) > 4)}differ; {folder} alone stands for both"
-                )
+        mixed = folder is args.checkpoint
+        if mixed and (other := differing_settings(read_config(args), folder)):
+            _show_warning(
+                f"the config is not the one of the run {folder}: {', '.join(other[:4])} "
+                f"{'and more ' * (len(other) > 4)}differ; {folder} alone stands for both"
+            )
     args.checkpoint = str(chosen)
 
 
@@ -495,8 +491,7 @@ def run_console(args: argparse.Namespace) -> Iterator[None]:
 def _progress(line: str, stays: bool) -> None:
     """Show a line; on a terminal, the next one replaces one that does not stay."""
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{line}" + "\n" * stays)
-        sys.stderr.flush()
+        _say(f"\r\x1b[K{line}", end="\n" * stays)
     elif stays:
         _say(line)
 
@@ -523,34 +518,6 @@ def save_json(args: argparse.Namespace, content: Any) -> None:
     """Write figures where ``--json`` says, if it says so."""
     if args.json is not None:
         write_json(args.json, content, indent=1)
-
-
-def convert_model(args: argparse.Namespace, key_map: type[KeyMap]) -> Iterator[str]:
-    """Convert weights as :data:`CONVERSION_ARGUMENTS`, with or without ``--initial``, say.
-
-    Args:
-        args (argparse.Namespace): The arguments.
-        key_map (type[KeyMap]): The system's map of names.
-
-    Yields:
-        str: What was done.
-    """
-    from .apis import conversion
-    from .checkpoints.conversion import restore_published
-
-    initial = getattr(args, "initial", False)
-    if args.to_published:
-        if args.new_classes or args.drop or initial:
-            raise UsageError(
-                "--to-published converts whole models; no --new-classes, --drop or --initial"
-            )
-        model = conversion.model_of_config(args.config, args.cfg_options)[0]
-        yield restore_published(args.source, args.out, key_map(model)).report()
-        return
-    options = {"drop": args.drop, "new_classes": args.new_classes, "initial": initial}
-    yield conversion.convert_model(
-        args.source, args.config, args.out, key_map, args.cfg_options, **options
-    ).report()
 
 
 def tools_folder() -> Path:
@@ -637,10 +604,10 @@ def _end_together() -> None:
 
 
 def _status(stop: SystemExit) -> int:
-    if isinstance(stop.code, str):
-        _say(stop.code)
-        return FAILED
-    return int(stop.code or DONE)
+    if not isinstance(stop.code, str):
+        return int(stop.code or DONE)
+    _say(stop.code)
+    return FAILED
 
 
 def show(text: str) -> None:
@@ -648,6 +615,5 @@ def show(text: str) -> None:
     print(text, flush=True)  # noqa: T201
 
 
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+def _say(text: str, end: str = "\n") -> None:
+    print(text, end=end, file=sys.stderr, flush=True)  # noqa: T201

@@ -3,7 +3,7 @@
 Paper: Auto-Panoptic, NeurIPS 2020, https://arxiv.org/abs/2010.16119
 Reproduces: nothing published; classes are read from your annotation file
 Published: -
-Measured: not yet
+Measured: PQ 4.4 (things 0.0, stuff 7.9) after 120 iterations on 100 photographs, docs/real_data.md
 Hardware: 2 CPU cores, or any GPU
 Command: python tools/train.py configs/auto_panoptic/auto-panoptic_lite0_1xb4-5k_own.py --cfg-options data_root=data/own
 """

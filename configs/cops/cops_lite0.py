@@ -21,5 +21,5 @@ model = dict(
     instance_head=dict(
         distances=distances, near_channels=(32, 16), far_channels=(64, 32), **decoder
     ),
-    fusion_head=dict(distances=distances, stuff_area="$size_stuff_area", instance_area=64),
+    fusion_head=dict(distances=distances, stuff_area="$size_stuff_area", instance_area=256),
 )

@@ -3,7 +3,7 @@
 Paper: Combinatorial Optimization for Panoptic Segmentation, NeurIPS 2021, https://arxiv.org/abs/2106.03188
 Reproduces: nothing published; goes on from the first stage, cops_lite0_pretrain_1xb4-5k_own.py
 Published: -
-Measured: not yet
+Measured: PQ 1.5 (things 0.3, stuff 2.5) after 20 iterations on 100 photographs, docs/real_data.md
 Hardware: 2 CPU cores, or any GPU
 Command: python tools/train.py configs/cops/cops_lite0_e2e_1xb4-500_own.py --cfg-options data_root=data/own
 """
@@ -53,7 +53,7 @@ model = dict(
         step_range=(1.0, 5000.0),
         num_steps=5,
         stuff_area="$size_stuff_area",
-        instance_area=64,
+        instance_area=256,
         ignore_area=12,
     ),
 )

@@ -3,7 +3,7 @@
 Paper: Combinatorial Optimization for Panoptic Segmentation, NeurIPS 2021, https://arxiv.org/abs/2106.03188
 Reproduces: nothing published; classes are read from your annotation file
 Published: -
-Measured: not yet
+Measured: PQ 1.3 (things 0.2, stuff 2.2) after 100 iterations on 100 photographs, docs/real_data.md
 Hardware: 2 CPU cores, or any GPU
 Command: python tools/train.py configs/cops/cops_lite0_pretrain_1xb4-5k_own.py --cfg-options data_root=data/own
 """
@@ -14,3 +14,5 @@ _base_ = [
     "../_base_/validated_runtime.py",
     "./cops_lite0.py",
 ]
+
+base_lr = 3e-3

@@ -3,7 +3,7 @@
 Paper: EfficientPS, IJCV 2021, https://arxiv.org/abs/2004.02307
 Reproduces: nothing published; classes are read from your annotation file
 Published: -
-Measured: not yet
+Measured: PQ 2.2 (things 0.0, stuff 4.0) after 120 iterations on 100 photographs, docs/real_data.md
 Hardware: 2 CPU cores, or any GPU
 Command: python tools/train.py configs/efficientps/efficientps-maskrcnn_lite0_1xb4-5k_own.py --cfg-options data_root=data/own
 """

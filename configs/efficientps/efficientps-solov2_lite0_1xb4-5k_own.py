@@ -4,7 +4,7 @@ Paper: EfficientPS, IJCV 2021, https://arxiv.org/abs/2004.02307;
     SOLOv2, NeurIPS 2020, https://arxiv.org/abs/2003.10152
 Reproduces: nothing published; classes are read from your annotation file
 Published: -
-Measured: not yet
+Measured: PQ 1.7 (things 0.2, stuff 3.0) after 100 iterations on 100 photographs, docs/real_data.md
 Hardware: 2 CPU cores, or any GPU
 Command: python tools/train.py configs/efficientps/efficientps-solov2_lite0_1xb4-5k_own.py --cfg-options data_root=data/own
 """

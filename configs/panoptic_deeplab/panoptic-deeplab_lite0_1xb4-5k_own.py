@@ -3,7 +3,7 @@
 Paper: Panoptic-DeepLab, CVPR 2020, https://arxiv.org/abs/1911.10194
 Reproduces: nothing published; classes are read from your annotation file
 Published: -
-Measured: not yet
+Measured: PQ 5.9 (things 2.1, stuff 8.9) after 600 iterations on 100 photographs, docs/real_data.md
 Hardware: 2 CPU cores, or any GPU
 Command: python tools/train.py configs/panoptic_deeplab/panoptic-deeplab_lite0_1xb4-5k_own.py --cfg-options data_root=data/own
 """

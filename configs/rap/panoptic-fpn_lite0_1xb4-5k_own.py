@@ -3,7 +3,7 @@
 Paper: Panoptic Feature Pyramid Networks, CVPR 2019, https://arxiv.org/abs/1901.02446
 Reproduces: nothing published; classes are read from your annotation file
 Published: -
-Measured: not yet
+Measured: PQ 6.7 (things 2.6, stuff 10.0) after 300 iterations on 100 photographs, docs/real_data.md
 Hardware: 2 CPU cores, or any GPU
 Command: python tools/train.py configs/rap/panoptic-fpn_lite0_1xb4-5k_own.py --cfg-options data_root=data/own
 """

@@ -3,7 +3,7 @@
 Paper: RAP, relation-aware panoptic segmentation
 Reproduces: nothing published; goes on from panoptic-fpn_lite0_1xb4-5k_own.py; needs labels that overlap
 Published: -
-Measured: not yet
+Measured: PQ 6.8 (things 2.8, stuff 10.0) after 40 iterations on 100 photographs, docs/real_data.md
 Hardware: 2 CPU cores, or any GPU
 Command: python tools/train.py configs/rap/rap_lite0_relation-finetune_1xb4-1k_own.py --cfg-options data_root=data/own
 """

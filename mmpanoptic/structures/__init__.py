@@ -22,9 +22,9 @@ from .runs import (
 
 if TYPE_CHECKING:
     from .boxed_masks import BoxedMasks
-    from .devices import as_tensor_on
     from .panoptic import (
         SegmentInfo,
+        as_tensor_on,
         index_lookup,
         make_panoptic_data,
         semantic_map,
@@ -36,8 +36,10 @@ __getattr__ = lazy_names(
     __name__,
     {
         "boxed_masks": "BoxedMasks",
-        "devices": "as_tensor_on",
-        "panoptic": "SegmentInfo index_lookup make_panoptic_data semantic_map to_mmdet_panoptic",
+        "panoptic": (
+            "SegmentInfo as_tensor_on index_lookup make_panoptic_data semantic_map "
+            "to_mmdet_panoptic"
+        ),
     },
 )
 

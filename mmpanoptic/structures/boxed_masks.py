@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .devices import as_tensor_on
+from .panoptic import as_tensor_on
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from typing import Any, TypedDict
 import numpy as np
 import torch
 from mmengine.structures import PixelData
-
-from .devices import as_tensor_on
+from torch import Tensor
 
 MMDET_INSTANCE_OFFSET = 1000
 """mmdet packs ``label + 1000 * instance`` into one number."""
@@ -58,6 +57,22 @@ def make_panoptic_data(
     data.set_field(copies, "segments_info", field_type="metainfo")
     data.index_map = index_map
     return data
+
+
+def as_tensor_on(like: Tensor, values: Any, dtype: torch.dtype | None = None) -> Tensor:
+    """Turn numbers into a tensor on another tensor's device; the host does not wait for a GPU.
+
+    Args:
+        like (Tensor): Gives the device and, without ``dtype``, the type.
+        values (Any): Numbers, or nested lists of them.
+        dtype (torch.dtype | None): Of the result.
+
+    Returns:
+        Tensor: The numbers. ``torch.tensor(values, device=...)`` would let the host wait until the
+        GPU has done everything before.
+    """
+    made = torch.tensor(values, dtype=dtype or like.dtype)
+    return made.to(like.device, non_blocking=True)
 
 
 def index_lookup(data: PixelData, key: str, void: Any, dtype: torch.dtype) -> torch.Tensor:

@@ -115,14 +115,14 @@ def test_numbers_must_be_positive(run_tool, option):
     assert f"{option}: must be" in run_tool(TOOL, option, "0", status=2).stderr
 
 
-@pytest.mark.parametrize("name", ["pq_memory", "pq_files"])
-def test_panoptic_quality_parts_agree_with_their_baselines(name):
+@pytest.mark.parametrize("name", ["pq_memory", "pq_files", "open_annotations"])
+def test_parts_for_files_agree_with_their_baselines(name):
     module = tool.load_part(name, tool.PARTS_FOLDER / f"{name}.py")
     for case, options in module.CASES.items():
         assert tool.measure(case, module, options, "small", 1)["ratio"] > 0
 
 
-@pytest.mark.parametrize("name", ["pdl_grouping", "pdl_targets", "pdl_postprocess"])
+@pytest.mark.parametrize("name", ["pdl_grouping", "pdl_targets", "pdl_postprocess", "pdl_network"])
 def test_panoptic_deeplab_parts_agree_with_their_baselines(name):
     module = tool.load_part(name, tool.PARTS_FOLDER / f"{name}.py")
     for case, options in module.CASES.items():

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 from mmpanoptic import cli
 
+from . import convert_model
+
 EXAMPLES = """
   %(prog)s autopanoptic.pth checkpoints/auto-panoptic_coco.pth \\
       --config auto-panoptic_coco-3.8g_8xb2-90k_coco
@@ -32,7 +34,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     """Convert."""
     from mmpanoptic.checkpoints.auto_panoptic_keys import AutoPanopticKeyMap
 
-    return cli.convert_model(args, AutoPanopticKeyMap)
+    return convert_model(args, AutoPanopticKeyMap)
 
 
 main = cli.Command(build_parser, run)

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 from mmpanoptic import cli
 
+from . import convert_model
+
 EXAMPLES = """
   %(prog)s R-52.pkl imagenet_r52.pth --config panoptic-deeplab_r52_8xb4-90k_cityscapes-512x1024
   %(prog)s timm://tf_efficientnet_b5.ra_in1k b5.pth \\
@@ -31,7 +33,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     """Convert."""
     from mmpanoptic.checkpoints.backbone_keys import BackboneKeyMap
 
-    return cli.convert_model(args, BackboneKeyMap)
+    return convert_model(args, BackboneKeyMap)
 
 
 main = cli.Command(build_parser, run)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 from mmpanoptic import cli
 
+from . import convert_model
+
 EXAMPLES = """
   %(prog)s cityscapes/model_0002999.pth checkpoints/cops_cityscapes.pth \\
       --config cops_r52_e2e_1xb24-20k_cityscapes-512x1024
@@ -30,7 +32,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     """Convert."""
     from mmpanoptic.checkpoints.cops_keys import CopsKeyMap
 
-    return cli.convert_model(args, CopsKeyMap)
+    return convert_model(args, CopsKeyMap)
 
 
 main = cli.Command(build_parser, run)

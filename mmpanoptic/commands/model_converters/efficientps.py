@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 from mmpanoptic import cli
 
+from . import convert_model
+
 EXAMPLES = """
   %(prog)s efficientPS_cityscapes/model/model.pth checkpoints/efficientps_cityscapes.pth \\
       --config efficientps-maskrcnn-released_b5_16xb1-30k_cityscapes
@@ -30,7 +32,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     """Convert."""
     from mmpanoptic.checkpoints.efficientps_keys import EfficientPSKeyMap
 
-    return cli.convert_model(args, EfficientPSKeyMap)
+    return convert_model(args, EfficientPSKeyMap)
 
 
 main = cli.Command(build_parser, run)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 from mmpanoptic import cli
 
+from . import convert_model
+
 EXAMPLES = """
   %(prog)s model_final_bd324a.pkl r52.pth \\
       --config panoptic-deeplab_r52_8xb4-90k_cityscapes-512x1024
@@ -31,7 +33,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     """Convert."""
     from mmpanoptic.checkpoints.panoptic_deeplab_keys import PanopticDeepLabKeyMap
 
-    return cli.convert_model(args, PanopticDeepLabKeyMap)
+    return convert_model(args, PanopticDeepLabKeyMap)
 
 
 main = cli.Command(build_parser, run)

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 from mmpanoptic import cli
 
+from . import convert_model
+
 EXAMPLES = """
   %(prog)s R_50.pth checkpoints/panoptic-fpn_r50.pth --config panoptic-fpn_r50_8xb2-150k_coco
   %(prog)s X-101-32x8d.pkl checkpoints/detectron_x101-32x8d.pth --initial \\
@@ -36,7 +38,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     """Convert."""
     from mmpanoptic.checkpoints.rap_keys import RapKeyMap
 
-    return cli.convert_model(args, RapKeyMap)
+    return convert_model(args, RapKeyMap)
 
 
 main = cli.Command(build_parser, run)

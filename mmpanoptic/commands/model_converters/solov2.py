@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 from mmpanoptic import cli
 
+from . import convert_model
+
 EXAMPLES = """
   %(prog)s SOLOv2_R50_3x.pth checkpoints/solov2_r50.pth --config solov2_r50_8xb2-270k_coco
   %(prog)s solov2_r50_fpn_1x_coco_20220512_125858-a357fa23.pth checkpoints/solov2_r50.pth \\
@@ -32,7 +34,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     """Convert."""
     from mmpanoptic.checkpoints.solov2_keys import SOLOv2KeyMap
 
-    return cli.convert_model(args, SOLOv2KeyMap)
+    return convert_model(args, SOLOv2KeyMap)
 
 
 main = cli.Command(build_parser, run)
