@@ -5,7 +5,7 @@ max_iters = 5000
 checkpoint_interval = 1000
 val_interval = "$max_iters*1/5"
 warmup_iters = 50
-# Of the heads: with 1e-3 the semantic loss of a short run on photographs fell a third as fast.
+# Of the heads: with 1e-3 the semantic loss of a short run on photographs fell half as fast.
 base_lr = 2e-3
 backbone_lr_mult = 0.1
 auto_scale_lr = dict(base_batch_size=4)
