@@ -3,7 +3,7 @@
 Paper: Panoptic-DeepLab, CVPR 2020, https://arxiv.org/abs/1911.10194
 Reproduces: nothing published; classes are read from your annotation file
 Published: -
-Measured: see docs/real_data.md
+Measured: nuclei under the microscope, seed 0: PQ 81.0, nuclei 65.2 in 12 CPU minutes (docs/real_data.md)
 Hardware: 2 CPU cores, or any GPU
 Command: python tools/train.py configs/panoptic_deeplab/panoptic-deeplab_r18-fine_1xb4-1k_own.py --cfg-options data_root=data/own
 """
@@ -16,6 +16,7 @@ _base_ = [
 ]
 
 max_iters = 1000
+val_interval = "$max_iters*1/5"
 checkpoint_interval = 500
 warmup_iters = 50
 base_lr = 2e-3

@@ -28,6 +28,8 @@ STEP = 32
 
 USUAL_EDGE = 512
 LARGEST_EDGE = 1024
+LARGEST_AREA = 1e12
+"""In pixels; what is larger is no size, and `check.py` says so."""
 LEAST_DIAMETER = 24.0
 """In pixels of the network's input: six cells of a map of stride 4."""
 
@@ -184,7 +186,8 @@ def _objects(parent: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 < value < LARGEST_AREA
 
 
 def _diameters(areas: Sequence[float]) -> tuple[float, float, float]:

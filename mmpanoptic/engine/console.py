@@ -205,6 +205,17 @@ class ProgressHook(Hook):
         shown = "  ".join(f"{name} {short[name]:.2f}" for name in names or list(short)[-1:])
         self.show(f"iteration {runner.iter}: {shown}", True)
 
+    def after_test_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
+        """Show what a test gave.
+
+        Args:
+            runner (Runner): The runner.
+            metrics (Mapping | None): By name.
+        """
+        numbers = {k: v for k, v in (metrics or {}).items() if isinstance(v, int | float)}
+        if is_main_process() and numbers:
+            self.show("  ".join(f"{name}: {value:.4f}" for name, value in numbers.items()), True)
+
     def after_train(self, runner: Runner) -> None:
         """Say where the weights are.
 

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from itertools import count
 from typing import Any
 
 import mmengine
@@ -58,7 +59,7 @@ from .config import (
     stored_sizes,
 )
 from .config_keys import check_keys, read_names
-from .console import progress_hooks, quieten
+from .console import ALWAYS, progress_hooks, quieten
 from .distributed import init_cpu_process_group, start_watch
 from .non_finite import refuse_non_finite
 from .preflight import PreflightHook
@@ -72,6 +73,7 @@ from .workers import GuardedWorker, clear_worker_errors
 
 install_safe_loading()
 
+_visualizers = count()
 _EXACT_LOOPS = {"EpochBasedTrainLoop": "EpochTrainLoop", "IterBasedTrainLoop": "IterTrainLoop"}
 
 
@@ -150,7 +152,8 @@ class PanopticRunner(ResumeMixin, Runner):
             runner = super().from_cfg(resolve_config(cfg, meta))
         if sizes is not None:
             runner.size_settings = sizes.settings
-            runner.logger.log(logging.INFO if sizes.known else logging.WARNING, str(sizes))
+            level = logging.INFO if sizes.known else logging.WARNING
+            runner.logger.log(level, str(sizes), extra=ALWAYS)
         runner._batch_note, runner._loaded, runner.label_table = note, loaded, table
         runner._source = source
         return runner
@@ -159,7 +162,8 @@ class PanopticRunner(ResumeMixin, Runner):
         """Train; first say what the batch at hand means for the schedule."""
         if self._batch_note:
             scaled = self._batch_note.startswith("auto_scale_lr")
-            self.logger.log(logging.INFO if scaled else logging.WARNING, self._batch_note)
+            level = logging.INFO if scaled else logging.WARNING
+            self.logger.log(level, self._batch_note, extra=ALWAYS)
         with (
             self._watched(),
             self._own_work_dir(),
@@ -248,6 +252,17 @@ class PanopticRunner(ResumeMixin, Runner):
         logger = super().build_logger(*args, **kwargs)
         quieten(logger)
         return logger
+
+    def build_visualizer(self, visualizer: Any = None) -> Any:
+        """Build the visualizer, one of its own for each run of a process.
+
+        Differences from the original: a config's visualizer is one instance by its name, so that a
+        second run of the process would write into the first one's folder.
+        """
+        if isinstance(visualizer, dict):
+            own = f"{visualizer.get('name', 'visualizer')} {next(_visualizers)}"
+            visualizer = {**visualizer, "name": own}
+        return super().build_visualizer(visualizer)
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Set up processes and the process group; gloo where there is no GPU."""

@@ -28,7 +28,7 @@ READ_ON_REQUEST = {
     "weights.py": ["missing"],
     "analysis_tools/benchmark_parts.py": ["missing"],
     "analysis_tools/draw_amwc.py": ["--costs", "missing"],
-    "infer.py": ["missing", "missing"],
+    "infer.py": ["missing", "missing", "missing"],
 }
 """Tools whose arguments are optional, or one list, and further ones that name what is not there."""
 HEAVY = ("torch", "mmengine", "torchvision", "mmcv", "mmdet", "mmseg", "matplotlib", "pycocotools")

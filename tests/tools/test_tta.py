@@ -1,5 +1,4 @@
 import json
-import re
 
 import cv2
 import numpy as np
@@ -18,8 +17,9 @@ from tests.reference.panoptic_quality import evaluate, read_ids
 TOOL = "test.py"
 
 
-def quality(done):
-    return float(re.findall(r"coco_panoptic/PQ: ([\d.]+)", done.stdout + done.stderr)[-1])
+def quality(work_dir):
+    (metrics,) = work_dir.glob("*/*.json")
+    return json.loads(metrics.read_text())["coco_panoptic/PQ"]
 
 
 @pytest.fixture
@@ -39,12 +39,12 @@ def balanced(shapes_root, checkpoint, tmp_path):
 def test_the_mirror_image_is_the_default(run_tool, shapes_root, balanced):
     options = ["--cfg-options", f"data_root={shapes_root}", "test_dataloader.num_workers=0"]
     options += ["test_dataloader.persistent_workers=False"]
-    done = run_tool(TOOL, CONFIG, balanced, "--tta", "--out", "out", *options)
+    run_tool(TOOL, CONFIG, balanced, "--tta", "--out", "out", "--work-dir", "w", *options)
     truth = shapes_root / "annotations" / "panoptic_val.json"
     written = run_tool.folder / "out" / "predictions.panoptic.json"
     pngs = written.with_suffix("")
     averages, _ = evaluate(truth, written, truth.with_suffix(""), pngs)
-    assert quality(done) == pytest.approx(100 * averages["All"]["pq"], abs=1e-3)
+    assert quality(run_tool.folder / "w") == pytest.approx(100 * averages["All"]["pq"], abs=1e-3)
     model = init_model(CONFIG, balanced, device="cpu", cfg_options={"data_root": "nowhere"})
     names = {image["id"]: image["file_name"] for image in json.loads(truth.read_text())["images"]}
     alone = []

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-
-import torch
+from typing import TYPE_CHECKING
 
 from mmpanoptic import cli
+
+if TYPE_CHECKING:
+    import torch
 
 KEPT = ("dataset_meta", "size_settings", "seed", "iter", "mmpanoptic_version", "torch_version")
 LARGEST = 6_000_000
