@@ -20,7 +20,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
@@ -481,10 +481,11 @@ def run_console(args: argparse.Namespace) -> Iterator[None]:
     """Let the runners of this block tell their progress only, unless ``--verbose`` is there."""
     from .engine.console import quiet_console
 
-    if args.verbose or args.log_level:
-        yield
-        return
-    with quiet_console(_progress):
+    quiet = not (args.verbose or args.log_level)
+    given = {**(args.cfg_options or {})} if quiet else {}
+    if given.keys() - {"data_root"}:
+        _say(f"with {' '.join(f'{name}={value}' for name, value in given.items())}")
+    with quiet_console(_progress) if quiet else nullcontext():
         yield
 
 

@@ -143,8 +143,9 @@ class ProgressHook(Hook):
         rate = max(max(values) for values in runner.optim_wrapper.get_lr().values())
         elapsed = time.perf_counter() - self._start
         left = elapsed / (done - self._first) * (total - done)
-        line = f"{done:>{len(str(total))}}/{total}  loss {loss:.4f}  lr {rate:.2e}"
-        self.show(f"{line}  {in_words(left)} left  {memory()}", stays)
+        line = f"Iter(train) [{done:>{len(str(total))}}/{total}]  lr: {rate:.4e}"
+        line += f"  eta: {in_words(left)}  memory: {memory()}  loss: {loss:.4f}"
+        self.show(line, stays)
 
     def _is_due(self) -> bool:
         now = time.perf_counter()
@@ -200,10 +201,10 @@ class ProgressHook(Hook):
         """
         if not is_main_process() or not metrics:
             return
-        short = {name.rpartition("/")[2]: value for name, value in reversed(list(metrics.items()))}
-        names = [name for name in ("PQ", "PQ_th", "PQ_st", "mIoU") if name in short]
-        shown = "  ".join(f"{name} {short[name]:.2f}" for name in names or list(short)[-1:])
-        self.show(f"iteration {runner.iter}: {shown}", True)
+        main = ("PQ", "PQ_th", "PQ_st", "mIoU")
+        names = [name for name in metrics if name.rpartition("/")[2] in main]
+        shown = "  ".join(f"{name}: {metrics[name]:.4f}" for name in names or list(metrics)[:1])
+        self.show(f"Iter(val) [{runner.iter}/{runner.max_iters}]  {shown}", True)
 
     def after_test_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
         """Show what a test gave.
@@ -214,7 +215,8 @@ class ProgressHook(Hook):
         """
         numbers = {k: v for k, v in (metrics or {}).items() if isinstance(v, int | float)}
         if is_main_process() and numbers:
-            self.show("  ".join(f"{name}: {value:.4f}" for name, value in numbers.items()), True)
+            shown = "  ".join(f"{name}: {value:.4f}" for name, value in numbers.items())
+            self.show(f"Iter(test)  {shown}", True)
 
     def after_train(self, runner: Runner) -> None:
         """Say where the weights are.

@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from itertools import count
 from typing import Any
 
 import mmengine
@@ -73,7 +72,9 @@ from .workers import GuardedWorker, clear_worker_errors
 
 install_safe_loading()
 
-_visualizers = count()
+_CLOCK = "%Y%m%d_%H%M%S"
+_starts: set[str] = set()
+"""When the runs of this process began."""
 _EXACT_LOOPS = {"EpochBasedTrainLoop": "EpochTrainLoop", "IterBasedTrainLoop": "IterTrainLoop"}
 
 
@@ -260,8 +261,8 @@ class PanopticRunner(ResumeMixin, Runner):
         second run of the process would write into the first one's folder.
         """
         if isinstance(visualizer, dict):
-            own = f"{visualizer.get('name', 'visualizer')} {next(_visualizers)}"
-            visualizer = {**visualizer, "name": own}
+            name = f"{visualizer.get('name', 'visualizer')} {self.experiment_name}"
+            visualizer = {**visualizer, "name": name}
         return super().build_visualizer(visualizer)
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
@@ -272,6 +273,14 @@ class PanopticRunner(ResumeMixin, Runner):
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
             init_cpu_process_group(self.launcher, **settings)
         super().setup_env({**env_cfg, "dist_cfg": settings})
+        # Loggers and message hubs are one by their names, which end in the time of the start.
+        start: str = self.timestamp
+        while start in _starts:
+            start = time.strftime(
+                _CLOCK, time.localtime(time.mktime(time.strptime(start, _CLOCK)) + 1)
+            )
+        _starts.add(start)
+        self._timestamp = start
         if self.world_size > 1:
             self.rank_watch = start_watch(timeout)
 

@@ -11,6 +11,7 @@ from mmengine.structures import BaseDataElement
 from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.engine import NonFiniteLossError, PanopticVisualizationHook
 from mmpanoptic.engine.non_finite import image_ids
+from mmpanoptic.engine.runner import PanopticRunner
 from mmpanoptic.registry import HOOKS
 
 from .toy import toy_config, train
@@ -325,3 +326,12 @@ def test_metrics_of_a_test_are_written_by_one_process(tmp_path, monkeypatch, mai
     HOOKS.build({"type": "MainProcessLoggerHook"}).after_test_epoch(runner)
     written = [json.loads(path.read_text()) for path in tmp_path.iterdir()]
     assert written == ([{"PQ": 50.0, "classes": [0, 1]}] if main_process else [])
+
+
+def test_runs_of_one_second_share_nothing(tmp_path):
+    """Names of loggers and hubs end in the second of the start."""
+    runners = [PanopticRunner.from_cfg(toy_config(tmp_path / str(n))) for n in range(3)]
+    for name in ("timestamp", "experiment_name", "log_dir"):
+        assert len({getattr(one, name) for one in runners}) == 3
+    for name in ("logger", "message_hub", "visualizer"):
+        assert len({id(getattr(one, name)) for one in runners}) == 3

@@ -29,12 +29,15 @@ def console(shapes_root, tmp_path_factory):
 
 
 def test_a_training_tells_its_progress(console):
-    lines = console[0]["train"]
+    options, *lines = console[0]["train"]
+    assert options.startswith("with data_root=")
+    assert options.endswith(" ".join(SMALL))
     assert lines[0].startswith("training to iteration 4; the log is ")
-    assert [line[:5] for line in lines[1:3]] == ["1/4  ", "2/4  "]
-    for part in ("loss ", "lr ", " left", " GB"):
+    for number, line in enumerate(lines[1:3], 1):
+        assert line.startswith(f"Iter(train) [{number}/4]  lr: ")
+    for part in ("  loss: ", "  eta: ", " GB"):
         assert part in lines[1]
-    assert lines[3].startswith("iteration 2: PQ ")
+    assert lines[3].startswith("Iter(val) [2/4]  coco_panoptic/PQ: ")
     assert lines[-2].startswith("done in 0:")
     assert lines[-2].endswith(str(run_checkpoint(console[1])))
     assert len(lines) == 9
@@ -96,6 +99,8 @@ def test_the_demo_says_less_than_60_lines(tmp_path, monkeypatch, capsys):
     assert demo.main([]) == 0
     keep()
     assert any(line.startswith("PQ ") for line in told)
+    # Only a small run has other settings and batches than its schedule's.
+    told = [line for line in told if not line.startswith(("with ", "warning: the schedule"))]
     # Ten lines of a long training, of which this one had four.
     assert len(told) + 6 < 60, "\n".join(told)
     assert json.loads((tmp_path / "work_dirs/demo/metrics.json").read_text())["PQ"]
