@@ -276,6 +276,7 @@ class CenterGroupingHead(BaseModule):
             semantic, instance, len(centers), self.isthing, self.stuff_area
         )
         probability = self._class_probability(outputs.semantic, instance, table, not fixed)
+        del instance
         rows = self._rows(index_map, table, probability, centers, outputs.center)
         heads = None
         if self.keep_outputs:
