@@ -152,4 +152,5 @@ def test_without_validation_both_say_that_they_do_nothing(tmp_path):
     train(toy_config(tmp_path, steps=1, custom_hooks=[EARLY], **never))
     text = "".join(path.read_text() for path in tmp_path.glob("*/*.log"))
     assert "early stopping does nothing" in text
+    assert text.count("operators on cpu:") == 1
     assert "save_best=['PQ'] does nothing" in text
