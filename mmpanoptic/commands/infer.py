@@ -149,6 +149,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     cli.complete_model(args)
     from mmpanoptic.apis import PanopticInferencer
     from mmpanoptic.apis.videos import DrawingVideos, SegmentLines
+    from mmpanoptic.ops import name_operators_in_use
     from mmpanoptic.visualization import DrawStyle
 
     style = DrawStyle() if args.alpha is None else DrawStyle(alpha=args.alpha)
@@ -161,6 +162,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
         args.heads,
         args.score_thr,
     )
+    yield name_operators_in_use(next(inferencer.model.parameters()).device)
     if args.webcam is not None:
         yield watch(inferencer, args.webcam, style)
         return

@@ -34,6 +34,7 @@ from torch.utils.data import DataLoader
 from mmpanoptic.checkpoints.loading import save_checkpoint
 from mmpanoptic.checkpoints.published import install_safe_loading
 from mmpanoptic.checkpoints.run_folder import CONFIG_POINTER
+from mmpanoptic.ops import name_operators_in_use
 from mmpanoptic.registry import RUNNERS, placeholders
 from mmpanoptic.version import __version__
 
@@ -245,6 +246,12 @@ class PanopticRunner(ResumeMixin, Runner):
         if replace:
             with atomic_write(os.path.join(self.work_dir, CONFIG_POINTER)) as temporary:
                 temporary.write_text(name, encoding="utf-8")
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call the hooks; before a run of any kind log which operators it will use."""
+        if fn_name == "before_run":
+            self.logger.info(name_operators_in_use(next(self.model.parameters()).device))
+        super().call_hook(fn_name, **kwargs)
 
     # ---- console and environment ----------------------------------------------------------------
 
