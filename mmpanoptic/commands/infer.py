@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmpanoptic import cli
+from mmpanoptic.utils import threads
 
 if TYPE_CHECKING:
     from mmpanoptic.apis import PanopticInferencer
@@ -117,6 +118,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     Raises:
         Failure: If images were left out.
     """
+    threads.settle()
     take_shipped_model(args)
     if args.config is None or bool(args.inputs) == (args.webcam is not None):
         raise cli.UsageError(
