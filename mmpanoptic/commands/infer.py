@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmpanoptic import cli
+from mmpanoptic.utils import threads
 
 if TYPE_CHECKING:
     from mmpanoptic.apis import PanopticInferencer
@@ -136,6 +137,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     Raises:
         Failure: If images were left out.
     """
+    threads.settle()
     take_shipped_model(args)
     if args.list is not None:
         yield from segment_list(args)

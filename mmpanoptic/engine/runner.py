@@ -41,6 +41,7 @@ from mmpanoptic.version import __version__
 from ..structures import LabelTable
 from ..utils.files import FULL, WriteError, atomic_write, explained_writes
 from ..utils.locks import FolderInUseError, exclusive_folder
+from ..utils.threads import describe
 from .auto_scale import count_processes, scale_to_batch
 from .batches import refuse_endless
 from .checkpoint_state import (
@@ -69,7 +70,7 @@ from .resume import ResumeMixin
 from .run_seed import give_positions, give_seed
 from .schedules import without_empty_warmups
 from .stop_hooks import StopSignalHook
-from .workers import GuardedWorker, clear_worker_errors
+from .workers import GuardedWorker, clear_worker_errors, count_workers
 
 install_safe_loading()
 
@@ -166,6 +167,10 @@ class PanopticRunner(ResumeMixin, Runner):
             scaled = self._batch_note.startswith("auto_scale_lr")
             level = logging.INFO if scaled else logging.WARNING
             self.logger.log(level, self._batch_note, extra=ALWAYS)
+        loader = self._train_dataloader
+        asked = loader.get("num_workers", 0) if isinstance(loader, dict) else loader.num_workers
+        workers = f"loader workers: {count_workers(asked)} of the {asked} in the config"
+        self.logger.info(f"{describe(torch.get_num_threads())}; {workers}")
         with (
             self._watched(),
             self._own_work_dir(),
@@ -331,7 +336,8 @@ class PanopticRunner(ResumeMixin, Runner):
     ) -> DataLoader:
         """Build a data loader whose sampler and datasets know the run's seed.
 
-        Without workers there are none that could persist: ``num_workers=0`` is enough.
+        Without workers there are none that could persist: ``num_workers=0`` is enough. There are
+        at most as many as processors.
 
         Args:
             dataloader (DataLoader | dict): A loader, which is returned, or its config.
@@ -345,7 +351,8 @@ class PanopticRunner(ResumeMixin, Runner):
         if isinstance(dataloader, DataLoader):
             return dataloader
         dataloader = copy.deepcopy(dataloader)
-        if not dataloader.get("num_workers"):
+        dataloader["num_workers"] = count_workers(dataloader.get("num_workers", 0))
+        if not dataloader["num_workers"]:
             dataloader["persistent_workers"] = False
             dataloader.pop("prefetch_factor", None)
         if seed is not None:
