@@ -173,6 +173,7 @@ class PanopticRunner(ResumeMixin, Runner):
             clear_worker_errors(),
         ):
             self.keep_config(replace=True)
+            self._begin_logging()
             try:
                 return super().train()
             finally:
@@ -264,6 +265,12 @@ class PanopticRunner(ResumeMixin, Runner):
             name = f"{visualizer.get('name', 'visualizer')} {self.experiment_name}"
             visualizer = {**visualizer, "name": name}
         return super().build_visualizer(visualizer)
+
+    @master_only
+    def _begin_logging(self) -> None:
+        """Begin the runs of the visualizer's backends now, not at their first number."""
+        for backend in self.visualizer._vis_backends.values():
+            _ = backend.experiment
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Set up processes and the process group; gloo where there is no GPU."""
