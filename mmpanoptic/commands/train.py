@@ -64,6 +64,12 @@ def build_parser() -> cli.Parser:
         "--auto-scale-lr", action="store_true", help="scale the learning rate by the batch size"
     )
     parser.add(
+        "--auto-batch",
+        action="store_true",
+        help="try before the run how many images the GPU's memory holds, take so many, and scale "
+        "the schedule as --auto-scale-lr does",
+    )
+    parser.add(
         "--log-to",
         nargs="+",
         choices=tuple(LOGGERS),
@@ -96,13 +102,7 @@ def adapt_config(cfg: Config, args: argparse.Namespace) -> None:
         cfg.custom_hooks = [*cfg.get("custom_hooks", ()), stop]
     for name in dict.fromkeys(args.log_to or ()):
         log_to(cfg, name)
-    if args.auto_scale_lr:
-        if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
-            raise cli.UsageError(
-                "--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=N) in the config, N "
-                "being the total batch size for which the learning rate was chosen"
-            )
-        cfg.auto_scale_lr.enable = True
+    scale(cfg, args)
     go_on(cfg, args.resume)
     randomness = dict(cfg.get("randomness", {}))
     if args.seed is not None:
@@ -111,6 +111,28 @@ def adapt_config(cfg: Config, args: argparse.Namespace) -> None:
         randomness["deterministic"] = True
     if randomness:
         cfg.randomness = randomness
+
+
+def scale(cfg: Config, args: argparse.Namespace) -> None:
+    """Apply what adapts a schedule to another batch.
+
+    Raises:
+        UsageError: If the config does not say its batch, or a run that goes on would get another.
+    """
+    if args.auto_scale_lr:
+        if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
+            raise cli.UsageError(
+                "--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=N) in the config, N "
+                "being the total batch size for which the learning rate was chosen"
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.auto_batch:
+        if args.resume:
+            raise cli.UsageError(
+                "a run that goes on keeps its batch: leave --auto-batch out, and name the folder "
+                "of the run as CONFIG, which has the batch that was found"
+            )
+        cfg.auto_batch = True
 
 
 def go_on(cfg: Config, resume: str | None) -> None:

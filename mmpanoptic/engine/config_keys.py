@@ -16,9 +16,9 @@ from mmpanoptic.registry import ConfigError, placeholders
 
 _RUNNER_KEYS = """
     model work_dir train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg
-    auto_scale_lr optim_wrapper param_scheduler val_evaluator test_evaluator default_hooks
-    custom_hooks data_preprocessor load_from resume launcher env_cfg log_processor log_level
-    visualizer default_scope randomness experiment_name model_wrapper_cfg sync_bn
+    auto_scale_lr auto_batch optim_wrapper param_scheduler val_evaluator test_evaluator
+    default_hooks custom_hooks data_preprocessor load_from resume launcher env_cfg log_processor
+    log_level visualizer default_scope randomness experiment_name model_wrapper_cfg sync_bn
     find_unused_parameters activation_checkpointing efficient_conv_bn_eval compile runner_type
     custom_imports trust_checkpoint stored_sizes initial_weights tta_model tta_pipeline search_space
 """
