@@ -183,7 +183,7 @@ METRICS = _child(
 )
 EVALUATOR = _child("EVALUATOR", "evaluation.separate_evaluator")
 VISUALIZERS = _child("VISUALIZERS", "visualization")
-VISBACKENDS = _child("VISBACKENDS", "visualization")
+VISBACKENDS = _child("VISBACKENDS", "visualization.backends")
 INFERENCERS = _child("INFERENCERS", "apis")
 
 

@@ -26,6 +26,7 @@ EXAMPLES = """
   %(prog)s CONFIG CHECKPOINT --webcam                  # a window; ESC or q ends it
   %(prog)s cells.png --model nuclei                    # a model that comes with mmpanoptic
   %(prog)s --list files.txt work_dirs/demo --out-dir out        # very many images, see below
+  %(prog)s street.jpg --model work_dirs/demo           # the folder of a run, named anywhere
 
 CONFIG is a file or the name of a shipped config. It is Python and gets executed: use only those
 you trust. The classes come from the checkpoint; no dataset is needed.
@@ -91,7 +92,12 @@ def build_parser() -> cli.Parser:
         "checkpoint (else its newest), or CONFIG CHECKPOINT: a config file or the name of a "
         "shipped config, and weights",
     )
-    parser.add("--model", metavar="NAME", help="a model that comes with mmpanoptic: nuclei")
+    parser.add(
+        "--model",
+        metavar="NAME",
+        help="a model that comes with mmpanoptic (nuclei), or the folder of a run; all words are "
+        "images then",
+    )
     parser.take("device", "batch_size")
     parser.add("--out-dir", type=Path, default=Path("outputs"), help="default: outputs")
     parser.add(
@@ -138,16 +144,12 @@ def run(args: argparse.Namespace) -> Iterator[str]:
         Failure: If images were left out.
     """
     threads.settle()
-    take_shipped_model(args)
+    take_model(args)
     if args.list is not None:
         yield from segment_list(args)
         return
     if args.shard_size is not None or args.format is not None:
         raise cli.UsageError("--shard-size and --format are of --list FILE")
-    if args.config is None or bool(args.inputs) == (args.webcam is not None):
-        raise cli.UsageError(
-            "name images, folders or videos in front of the model, or take --webcam"
-        )
     cli.complete_model(args)
     from mmpanoptic.apis import PanopticInferencer
     from mmpanoptic.apis.videos import DrawingVideos, SegmentLines
@@ -261,14 +263,67 @@ def sum_up(work: BulkRun) -> Iterator[str]:
         raise cli.Failure("left out: " + "\nleft out: ".join(rows))
 
 
-def take_shipped_model(args: argparse.Namespace) -> None:
-    """With ``--model`` all words are inputs."""
-    if args.model is None:
-        return
+def take_model(args: argparse.Namespace) -> None:
+    """Settle which words are inputs and which the model; with ``--model`` all are inputs.
+
+    No model is taken unasked, not even where one alone comes with the package: what it knows has
+    nothing to do with most images, and it would find things in them all the same.
+
+    Raises:
+        UsageError: If there is no model, or nothing to segment.
+    """
+    if args.model is not None:
+        args.inputs += filter(None, (args.config, args.checkpoint))
+        args.config, args.checkpoint = _named_model(args.model), None
+    elif args.config and _is_input(args.config, alone=not args.inputs):
+        raise cli.UsageError(f"no model is named; {_ways_to_name_one()}")
+    if args.list is None and (
+        args.config is None or bool(args.inputs) == (args.webcam is not None)
+    ):
+        raise cli.UsageError(
+            "name images, folders or videos in front of the model, or take --webcam"
+        )
+
+
+def _named_model(name: str) -> str:
+    """Find what ``--model`` names: the folder of a run, or a model of the package."""
     from mmpanoptic.checkpoints.shipped_models import get_shipped_model
 
-    args.inputs += filter(None, (args.config, args.checkpoint))
-    args.config, args.checkpoint = get_shipped_model(args.model).name, None
+    if Path(name).expanduser().is_dir():
+        return name
+    if Path(name).name != name:
+        raise cli.UsageError(f"--model {name}: there is no such folder of a run")
+    return get_shipped_model(name).name
+
+
+def _is_input(word: str, alone: bool) -> bool:
+    """Tell images, videos, patterns and folders of images from what names a model.
+
+    Args:
+        word (str): In the place of the model.
+        alone (bool): Whether it is the first word; a folder behind others is to be a run's.
+    """
+    from mmpanoptic.checkpoints.run_folder import run_config
+    from mmpanoptic.checkpoints.shipped_models import is_shipped_model
+
+    path = Path(word).expanduser()
+    if path.is_dir():
+        try:
+            run_config(path)
+        except FileNotFoundError:
+            return alone
+        return False
+    is_named = path.is_file() or "://" in word or bool(set("*?[") & set(word))
+    return is_named and not is_config(word) and not is_shipped_model(word)
+
+
+def _ways_to_name_one() -> str:
+    """Say which models there are, and how to name one."""
+    from mmpanoptic.checkpoints.shipped_models import list_shipped_models
+
+    models = list_shipped_models()
+    tasks = "; ".join(f"{name}: {model.card['task'].rstrip('.')}" for name, model in models.items())
+    return f"add --model NAME, the folder of a run or a model that comes along ({tasks})"
 
 
 def watch(inferencer: PanopticInferencer, camera: int, style: DrawStyle) -> str:
