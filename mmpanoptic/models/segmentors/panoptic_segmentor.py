@@ -114,7 +114,7 @@ class PanopticSegmentor(BaseModel):
                 the fusion head what it needs in ``NEEDS``; heads that name nothing pass.
 
         Raises:
-            ConfigError: If something is missing.
+            ConfigError: If something is missing, or its ``stride`` is not the semantic head's.
         """
         needed = getattr(self.fusion_head, "NEEDS", {})
         given = () if source is None else getattr(source, "GIVES", needed)
@@ -124,6 +124,12 @@ class PanopticSegmentor(BaseModel):
             raise ConfigError(
                 f"{type(self.fusion_head).__name__} needs {', '.join(missing)}, but the model has "
                 f"{what}; choose parts of one system"
+            )
+        strides = [getattr(part, "stride", None) for part in (self.semantic_head, self.fusion_head)]
+        if None not in strides and strides[0] != strides[1]:
+            raise ConfigError(
+                f"the semantic head's logits have stride {strides[0]}, but fusion_head.stride is "
+                f"{strides[1]}; set fusion_head.stride={strides[0]}"
             )
 
     def extract_feat(self, inputs: Tensor) -> Sequence[Tensor]:
