@@ -107,7 +107,7 @@ def build_parser() -> cli.Parser:
         "attract, red ones repel)",
     )
     parser.add("--alpha", type=cli.at_least(0, float), help="weight of the overlay's fill, 0 to 1")
-    parser.take("cfg_options", "trust")
+    parser.take("palette", "cfg_options", "trust")
     return parser
 
 
@@ -127,7 +127,8 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     from mmpanoptic.apis.videos import DrawingVideos, SegmentLines
     from mmpanoptic.visualization import DrawStyle
 
-    style = DrawStyle() if args.alpha is None else DrawStyle(alpha=args.alpha)
+    alpha = DrawStyle.alpha if args.alpha is None else args.alpha
+    style = DrawStyle(alpha, palette=args.palette)
     inferencer = PanopticInferencer(
         args.config,
         args.checkpoint,
