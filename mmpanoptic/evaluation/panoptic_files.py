@@ -37,6 +37,7 @@ from .panoptic_quality import (
     Categories,
     ImageMatch,
     PanopticQuality,
+    SegmentMap,
     accumulate,
     match_segments,
     summarize,
@@ -44,6 +45,8 @@ from .panoptic_quality import (
 from .panoptic_tables import describe_image
 
 PathLike = str | os.PathLike[str]
+Look = Callable[[Mapping[str, Any], Mapping[str, Any], SegmentMap, SegmentMap], Any]
+"""Takes the entries of an image in both JSONs, and both maps; runs are in no order of pixels."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,14 @@ class FileEvaluation:
             the order of the ground truth.
         categories (Categories): The ground truth's categories.
         warnings (list[FormatProblem]): What was odd, but could be evaluated.
+        seen (list): What ``look`` returned for each image.
     """
 
     quality: PanopticQuality
     images: list[tuple[Any, str, ImageMatch]]
     categories: Categories
     warnings: list[FormatProblem]
+    seen: list[Any] = field(default_factory=list)
 
     @cached_property
     def per_image(self) -> list[dict[str, Any]]:
@@ -107,6 +112,7 @@ def evaluate_files(
     workers: int | None = None,
     strict: bool = True,
     fill_missing: bool = False,
+    look: Look | None = None,
 ) -> FileEvaluation:
     """Compute panoptic quality from COCO-panoptic JSON files and folders of PNGs.
 
@@ -122,6 +128,7 @@ def evaluate_files(
             False (parity): follow the published evaluator wherever it gives a number.
         fill_missing: Count the pixels where the ground truth lacks ``area`` and take a missing
             ``iscrowd`` as 0, instead of reporting ``missing_field``.
+        look: Called for each image, in threads; what it returns is kept in ``seen``.
 
     Returns:
         FileEvaluation: The result.
@@ -142,25 +149,25 @@ def evaluate_files(
     categories = _read_categories(gt["categories"], gt_problems)
     jobs, categories = _join(gt, pred, categories, gt_problems, pred_problems, fill_missing)
     folders = (_folder(gt_json, gt_folder), _folder(pred_json, pred_folder))
-    work = partial(_evaluate_image, categories=categories, folders=folders)
-    matches = _run_in_threads(work, jobs, workers)
+    work = partial(_evaluate_image, categories=categories, folders=folders, look=look)
+    outcomes = _run_in_threads(work, jobs, workers)
     for job in jobs:
         problems.errors += job.problems.errors
         problems.warnings += job.problems.warnings
     if problems.errors:
         raise PanopticFormatError(problems.errors)
-    result = _collect(jobs, [match for match in matches if match is not None], categories, problems)
+    result = _collect(jobs, [found for found in outcomes if found], categories, problems)
     _warn(result.warnings)
     return result
 
 
 def _run_in_threads(
-    work: Callable[[_Job], ImageMatch | None], jobs: Sequence[_Job], workers: int
-) -> list[ImageMatch | None]:
+    work: Callable[[_Job], tuple[ImageMatch, Any] | None], jobs: Sequence[_Job], workers: int
+) -> list[tuple[ImageMatch, Any] | None]:
     """Do all jobs; each thread takes the next one when it is free."""
     if workers == 1:
         return list(map(work, jobs))
-    results: list[ImageMatch | None] = [None] * len(jobs)
+    results: list[tuple[ImageMatch, Any] | None] = [None] * len(jobs)
     waiting = iter(enumerate(jobs))
 
     def take(_: int) -> None:
@@ -343,8 +350,8 @@ def _unlisted(
 
 
 def _evaluate_image(
-    job: _Job, categories: Categories, folders: tuple[Path, Path]
-) -> ImageMatch | None:
+    job: _Job, categories: Categories, folders: tuple[Path, Path], look: Look | None
+) -> tuple[ImageMatch, Any] | None:
     if job.problems.errors:
         return None
     paths = (folders[0] / job.gt["file_name"], folders[1] / job.pred["file_name"])
@@ -366,21 +373,25 @@ def _evaluate_image(
         return None
     match = match_segments(gt, pred)
     check_overlap(match, gt_problems)
-    return match
+    return match, look(job.gt, job.pred, gt, pred) if look else None
 
 
 def _collect(
-    jobs: list[_Job], matches: list[ImageMatch], categories: Categories, problems: ProblemLog
+    jobs: list[_Job],
+    outcomes: list[tuple[ImageMatch, Any]],
+    categories: Categories,
+    problems: ProblemLog,
 ) -> FileEvaluation:
-    quality = summarize(accumulate(matches, len(categories.ids)), categories)
+    quality = summarize(accumulate((o[0] for o in outcomes), len(categories.ids)), categories)
     images = [
         (job.gt["image_id"], job.gt["file_name"], match)
-        for job, match in zip(jobs, matches, strict=True)
+        for job, (match, _) in zip(jobs, outcomes, strict=True)
     ]
     for name, values in quality.averages.items():
         if not values["n"]:
             problems.warn("empty_group", f"{name}: no category occurs; its values are nan")
-    return FileEvaluation(quality, images, categories, problems.warnings)
+    seen = [o[1] for o in outcomes]
+    return FileEvaluation(quality, images, categories, problems.warnings, seen)
 
 
 def _without_nan(value: Any) -> Any:
