@@ -122,6 +122,7 @@ setup(
             "**/*.json",
             "**/*.yml",
             "**/*.pyi",
+            "visualization/templates/*",
             "py.typed",
             "checkpoints/shipped/*/weights.pth",
         ]
