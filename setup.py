@@ -154,6 +154,7 @@ setup(
             "**/*.json",
             "**/*.yml",
             "**/*.pyi",
+            "visualization/templates/*",
             "py.typed",
             "checkpoints/shipped/*/weights.pth",
         ]

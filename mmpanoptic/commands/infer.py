@@ -133,7 +133,7 @@ def build_parser() -> cli.Parser:
         "--format", choices=("tar", "png"), help="of --list: where label maps go (default: tar)"
     )
     parser.add("--alpha", type=cli.at_least(0, float), help="weight of the overlay's fill, 0 to 1")
-    parser.take("cfg_options", "trust")
+    parser.take("palette", "cfg_options", "trust")
     return parser
 
 
@@ -156,7 +156,8 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     from mmpanoptic.ops import name_operators_in_use
     from mmpanoptic.visualization import DrawStyle
 
-    style = DrawStyle() if args.alpha is None else DrawStyle(alpha=args.alpha)
+    alpha = DrawStyle.alpha if args.alpha is None else args.alpha
+    style = DrawStyle(alpha, palette=args.palette)
     inferencer = PanopticInferencer(
         args.config,
         args.checkpoint,

@@ -37,6 +37,7 @@ from .panoptic_quality import (
     Categories,
     ImageMatch,
     PanopticQuality,
+    SegmentMap,
     accumulate,
     match_segments,
     summarize,
@@ -44,6 +45,8 @@ from .panoptic_quality import (
 from .panoptic_tables import describe_image
 
 PathLike = str | os.PathLike[str]
+Look = Callable[[Mapping[str, Any], Mapping[str, Any], SegmentMap, SegmentMap], Any]
+"""Takes the entries of an image in both JSONs, and both maps; runs are in no order of pixels."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class FileEvaluation:
         total (int): Number of the ground truth's annotations.
         unlisted (list[tuple]): Categories that only segments use, and the place of the first
             annotation that does.
+        seen (list): What ``look`` returned for each image.
     """
 
     quality: PanopticQuality
@@ -69,6 +73,7 @@ class FileEvaluation:
     positions: list[int]
     total: int
     unlisted: list[tuple[Any, int]]
+    seen: list[Any] = field(default_factory=list)
 
     @cached_property
     def per_image(self) -> list[dict[str, Any]]:
@@ -115,6 +120,7 @@ def evaluate_files(
     strict: bool = True,
     fill_missing: bool = False,
     choose: Callable[[Sequence[Any]], list[int]] | None = None,
+    look: Look | None = None,
 ) -> FileEvaluation:
     """Compute panoptic quality from COCO-panoptic JSON files and folders of PNGs.
 
@@ -132,6 +138,7 @@ def evaluate_files(
             ``iscrowd`` as 0, instead of reporting ``missing_field``.
         choose: Takes the ``image_id`` of every annotation of the ground truth and returns the
             ascending positions of those to evaluate. Default: all.
+        look: Called for each image, in threads; what it returns is kept in ``seen``.
 
     Returns:
         FileEvaluation: The result.
@@ -160,30 +167,30 @@ def evaluate_files(
     everything = (*categories.ids, *unlisted)
     categories = Categories(everything, categories.names, categories.isthing)
     folders = (_folder(gt_json, gt_folder), _folder(pred_json, pred_folder))
-    work = partial(_evaluate_image, categories=categories, folders=folders)
-    matches = _run_in_threads(work, jobs, workers)
+    work = partial(_evaluate_image, categories=categories, folders=folders, look=look)
+    outcomes = _run_in_threads(work, jobs, workers)
     for job in jobs:
         problems.errors += job.problems.errors
         problems.warnings += job.problems.warnings
     if problems.errors:
         raise PanopticFormatError(problems.errors)
-    images = [
-        (job.gt["image_id"], job.gt["file_name"], match)
-        for job, match in zip(jobs, matches, strict=True)
-        if match is not None
-    ]
-    result = collect(images, categories, problems.warnings, positions, len(annotations), places)
+    done = [(job.gt, *found) for job, found in zip(jobs, outcomes, strict=True) if found]
+    images = [(gt["image_id"], gt["file_name"], match) for gt, match, _ in done]
+    seen = [what for _, _, what in done]
+    result = collect(
+        images, categories, problems.warnings, positions, len(annotations), places, seen
+    )
     _warn(result.warnings)
     return result
 
 
 def _run_in_threads(
-    work: Callable[[_Job], ImageMatch | None], jobs: Sequence[_Job], workers: int
-) -> list[ImageMatch | None]:
+    work: Callable[[_Job], tuple[ImageMatch, Any] | None], jobs: Sequence[_Job], workers: int
+) -> list[tuple[ImageMatch, Any] | None]:
     """Do all jobs; each thread takes the next one when it is free."""
     if workers == 1:
         return list(map(work, jobs))
-    results: list[ImageMatch | None] = [None] * len(jobs)
+    results: list[tuple[ImageMatch, Any] | None] = [None] * len(jobs)
     waiting = iter(enumerate(jobs))
 
     def take(_: int) -> None:
@@ -368,8 +375,8 @@ def _unlisted(
 
 
 def _evaluate_image(
-    job: _Job, categories: Categories, folders: tuple[Path, Path]
-) -> ImageMatch | None:
+    job: _Job, categories: Categories, folders: tuple[Path, Path], look: Look | None
+) -> tuple[ImageMatch, Any] | None:
     if job.problems.errors:
         return None
     paths = (folders[0] / job.gt["file_name"], folders[1] / job.pred["file_name"])
@@ -391,7 +398,7 @@ def _evaluate_image(
         return None
     match = match_segments(gt, pred)
     check_overlap(match, gt_problems)
-    return match
+    return match, look(job.gt, job.pred, gt, pred) if look else None
 
 
 def collect(
@@ -401,6 +408,7 @@ def collect(
     positions: list[int],
     total: int,
     unlisted: list[tuple[Any, int]],
+    seen: Sequence[Any] = (),
 ) -> FileEvaluation:
     """Add what the images contribute; the arguments are the attributes of the result.
 
@@ -411,6 +419,7 @@ def collect(
         positions: Of the images.
         total: Of the whole ground truth.
         unlisted: With places.
+        seen: Of each image.
     """
     matches = [match for _, _, match in images]
     quality = summarize(accumulate(matches, len(categories.ids)), categories)
@@ -418,8 +427,9 @@ def collect(
     for name, values in quality.averages.items():
         if not values["n"]:
             problems.warn("empty_group", f"{name}: no category occurs; its values are nan")
+    problems.warnings[:0] = warnings
     return FileEvaluation(
-        quality, images, categories, warnings + problems.warnings, positions, total, unlisted
+        quality, images, categories, problems.warnings, positions, total, unlisted, list(seen)
     )
 
 
