@@ -17,6 +17,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "registered",
+    "model_zoo",
 ]
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
@@ -26,6 +27,7 @@ html_theme = "furo"
 html_title = f"mmpanoptic {release}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
+html_js_files = ["zoo.js"]
 html_copy_source = False
 html_show_sourcelink = False
 copybutton_exclude = ".linenos, .gp, .go"
