@@ -132,6 +132,7 @@ setup(
     extras_require={
         "torch": ["torch>=2.6"],
         "optional": read_requirements("optional"),
+        "transformers": read_requirements("transformers"),
         "formats": read_requirements("formats"),
         "tests": read_requirements("tests"),
         "docs": read_requirements("docs"),
