@@ -165,6 +165,7 @@ setup(
     extras_require={
         "torch": ["torch>=2.6"],
         "optional": read_requirements("optional"),
+        "transformers": read_requirements("transformers"),
         "formats": read_requirements("formats"),
         "all": [*read_requirements("optional"), *read_requirements("formats")],
         "tests": read_requirements("tests"),
