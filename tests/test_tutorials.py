@@ -322,15 +322,16 @@ def test_settings_of_detectron2_have_the_counterparts_that_the_page_names():
 
 
 @pytest.mark.parametrize("page", ["from_mmdet", "from_detectron2"])
-def test_the_config_beside_the_other_one_is_read(page, reader, shapes):
+def test_the_config_beside_the_other_one_is_read(page, reader, shapes, monkeypatch):
     from mmpanoptic.apis import init_model
+
+    from . import fake_timm
+
+    fake_timm.stand_in(monkeypatch)
 
     found = [b for b in blocks(page) if "_base_" in b and not b.startswith("# mmdet")]
     (reader / "my_config.py").write_text(found[0])
     options = {"data_root": str(shapes), "load_from": None}
-    if page == "from_mmdet":
-        options |= {"model_name": "resnet18", "model.backbone.pretrained": False}
-        pytest.importorskip("timm")
     model = init_model("my_config.py", device="cpu", cfg_options=options)
     assert len(model.dataset_meta["classes"]) == 11
 
