@@ -133,6 +133,7 @@ setup(
         "torch": ["torch>=2.6"],
         "optional": read_requirements("optional"),
         "formats": read_requirements("formats"),
+        "search": read_requirements("search"),
         "tests": read_requirements("tests"),
         "docs": read_requirements("docs"),
     },
