@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 TEST_WORKERS ?= 2
 
-.PHONY: help venv test-venv demo search-demo test test-gpu test-faults test-photos test-parity measure-rounding lint docs clean
+.PHONY: help venv search-venv test-venv demo search-demo test test-gpu test-faults test-photos test-parity measure-rounding lint docs clean
 
 help: ## Show the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/:/'
@@ -10,10 +10,13 @@ help: ## Show the commands
 venv: ## Make .venv with everything mmpanoptic needs
 	@bash tools/dev/setup_env.sh runtime
 
+search-venv: ## The same with the engine of search and tuning
+	@bash tools/dev/setup_env.sh search
+
 test-venv: ## The same with the test tools
 	@bash tools/dev/setup_env.sh tests
 
-search-demo: venv ## Search an architecture in miniature: all stages (about 5 minutes on 2 cores)
+search-demo: search-venv ## Search an architecture in miniature: all stages (about 5 minutes on 2 cores)
 	@$(PY) tools/dev/search_demo.py
 
 demo: venv ## Train, test and look at a tiny model on generated data (about 4 minutes on 2 cores)
