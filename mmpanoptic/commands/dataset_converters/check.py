@@ -125,7 +125,8 @@ def describe_settings(path: Path) -> Iterator[str]:
     if sizes.is_fine():
         yield (
             "many of the things are small: panoptic-fpn-modern_r18-fine_1xb4-800_own and "
-            "panoptic-deeplab_r18-fine_1xb4-1k_own have finer cells and take half of size_short_edge"
+            "panoptic-deeplab_r18-fine_1xb4-1k_own have finer cells and take half of "
+            "size_short_edge"
         )
 
 
