@@ -24,7 +24,7 @@ ALLOWED = {
     "datasets": {"lazy", "registry", "structures", "utils"},
     "evaluation": {"lazy", "registry", "structures", "utils"},
     "visualization": {"registry", "structures", "utils"},
-    "engine": {"registry", "structures", "utils", "checkpoints", "datasets", "version"},
+    "engine": {*BASE, "checkpoints", "datasets", "version"},
     "nas": {"registry", "structures", "utils", "models", "checkpoints", "datasets", "engine"},
     "apis": {*BASE, "models", "checkpoints", "datasets", "evaluation", "visualization", "engine"},
 }

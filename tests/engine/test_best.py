@@ -165,7 +165,8 @@ def test_what_the_config_saves_as_best_stays(tmp_path):
 
 def test_without_validation_both_say_that_they_do_nothing(tmp_path):
     never = {"val_cfg": None, "val_dataloader": None, "val_evaluator": None}
-    train(toy_config(tmp_path, steps=1, custom_hooks=[EARLY], **never))
+    train(toy_config(tmp_path, steps=1, custom_hooks=[EARLY], log_level="INFO", **never))
     text = "".join(path.read_text() for path in tmp_path.glob("*/*.log"))
     assert "early stopping does nothing" in text
+    assert text.count("operators on cpu:") == 1
     assert "save_best=['PQ'] does nothing" in text

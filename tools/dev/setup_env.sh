@@ -93,6 +93,24 @@ pip_install -c "$others" "setuptools<82" wheel pybind11 "${arguments[@]}"
 if [ "$level" = tests ]; then
     pip_install --no-deps -r "$root/requirements/judges.txt"
 fi
+# Compiled NMS, RoIAlign and deformable convolution. Next to a CPU build they would cost more to fetch than they bring.
+# Without its dependencies: no other torch may take the place of this one.
+torchvision="$("$venv/bin/python" - <<'PY'
+from importlib.util import find_spec
+
+import torch
+
+if torch.version.cuda and find_spec("torchvision") is None:
+    major, minor = (int(part) for part in torch.__version__.split(".")[:2])
+    if major == 2:  # torchvision 0.15 belongs to torch 2.0, and so on
+        print(f"torchvision==0.{minor + 15}.*")
+PY
+)"
+if [ -n "$torchvision" ]; then
+    echo "set-up: installing $torchvision next to torch for CUDA"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$torchvision" || echo \
+        "set-up: no $torchvision to be had; the operators run in PyTorch, which is slower (docs/operators.md)" >&2
+fi
 pip_install --no-deps --no-build-isolation -e "$root"
 "$venv/bin/python" -c 'from mmpanoptic.ops.amwc import is_available; raise SystemExit(not is_available())' \
     || echo "set-up: the AMWC solver was not built (a compiler's words: pip install -v --no-build-isolation" \
