@@ -1,14 +1,18 @@
 """Build script: the wheel carries configs and tools as ``mmpanoptic/.mim``, as mmdet's does."""
 
+import gzip
+import os
 import re
 import shutil
 import sys
+import tarfile
 import zlib
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 try:
     import pybind11
@@ -65,8 +69,9 @@ def warn_of_missing_runs(reason):
 class BuildExtensions(build_ext):
     """Compile the AMWC solver and the pass over colours with the flags of the compiler at hand."""
 
-    # The published solver's sums are reproduced only if a * b + c is not fused.
-    GNU = ("-std=c++17", "-O3", "-fvisibility=hidden", "-pthread", "-ffp-contract=off")
+    # The published solver's sums are reproduced only if a * b + c is not fused. Without debug
+    # information (-g0) the folder of the build leaves no trace: two builds are equal.
+    GNU = ("-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-pthread", "-ffp-contract=off")
     MSVC = ("/std:c++17", "/O2", "/EHsc")
 
     def build_extension(self, ext):
@@ -76,13 +81,40 @@ class BuildExtensions(build_ext):
             ext.extra_compile_args = list(self.GNU if gnu else self.MSVC)
             ext.extra_link_args = ["-pthread"] if gnu else []
         else:
-            ext.extra_compile_args = ["-O3" if gnu else "/O2"]
+            ext.extra_compile_args = ["-O3", "-g0"] if gnu else ["/O2"]
         try:
             super().build_extension(ext)  # setuptools passes over a failure: ext is optional
         finally:
             if not Path(self.build_lib, self.get_ext_filename(ext.name)).exists():
                 warn = warn_of_missing_solver if solver else warn_of_missing_runs
                 warn("there is no working compiler")
+
+
+class ReproducibleArchive(sdist):
+    """Write the source archive with the time of ``SOURCE_DATE_EPOCH``, sorted, and owned by nobody.
+
+    Wheels are so by themselves.
+    """
+
+    def make_archive(self, base_name, format, root_dir=None, base_dir=None, **more):
+        epoch = os.environ.get("SOURCE_DATE_EPOCH")
+        if format != "gztar" or epoch is None:
+            return super().make_archive(base_name, format, root_dir, base_dir, **more)
+
+        def settle(entry):
+            entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname = int(epoch), 0, 0, "", ""
+            entry.mode = 0o755 if entry.mode & 0o100 else 0o644
+            return entry
+
+        name = f"{base_name}.tar.gz"
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        with (
+            open(name, "wb") as file,
+            gzip.GzipFile("", "wb", fileobj=file, mtime=int(epoch)) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            archive.add(os.path.join(root_dir or "", base_dir), base_dir, filter=settle)
+        return name
 
 
 RUNS = Extension("mmpanoptic.structures._runs", ["mmpanoptic/structures/_runs.c"], optional=True)
@@ -122,6 +154,7 @@ setup(
             "**/*.json",
             "**/*.yml",
             "**/*.pyi",
+            "visualization/templates/*",
             "py.typed",
             "checkpoints/shipped/*/weights.pth",
         ]
@@ -132,11 +165,22 @@ setup(
     extras_require={
         "torch": ["torch>=2.6"],
         "optional": read_requirements("optional"),
+        "transformers": read_requirements("transformers"),
         "formats": read_requirements("formats"),
+        "search": read_requirements("search"),
+        "all": [
+            line
+            for name in ("optional", "formats", "search", "transformers")
+            for line in read_requirements(name)
+        ],
         "tests": read_requirements("tests"),
         "docs": read_requirements("docs"),
     },
-    cmdclass={"build_py": BuildWithConfigs, "build_ext": BuildExtensions},
+    cmdclass={
+        "build_py": BuildWithConfigs,
+        "build_ext": BuildExtensions,
+        "sdist": ReproducibleArchive,
+    },
     zip_safe=False,
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

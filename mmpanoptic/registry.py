@@ -155,6 +155,7 @@ MODELS = _child(
     "models.segmentors.cops",
     "models.segmentors.panoptic_tta",
     "models.segmentors.image_classifier",
+    "models.segmentors.transformers_segmentor",
     "models.backbones",
     "models.semantic_heads",
     "models.instance_heads",
@@ -183,7 +184,7 @@ METRICS = _child(
 )
 EVALUATOR = _child("EVALUATOR", "evaluation.separate_evaluator")
 VISUALIZERS = _child("VISUALIZERS", "visualization")
-VISBACKENDS = _child("VISBACKENDS", "visualization")
+VISBACKENDS = _child("VISBACKENDS", "visualization.backends")
 INFERENCERS = _child("INFERENCERS", "apis")
 
 

@@ -5,9 +5,11 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 SETUP = ROOT / "tools" / "dev" / "setup_env.sh"
@@ -43,7 +45,7 @@ def build_wheel(clone, out, **environment):
         check=True,
         capture_output=True,
         text=True,
-        env={**os.environ, **environment},
+        env={**os.environ, "SOURCE_DATE_EPOCH": "1700000000", **environment},
     )
     return next(out.glob("*.whl")), done.stdout + done.stderr
 
@@ -61,8 +63,13 @@ def wheel(clone, tmp_path_factory):
 @pytest.fixture(scope="module")
 def source_archive(clone, tmp_path_factory):
     out = tmp_path_factory.mktemp("sdist")
+    return build_source_archive(clone, out)
+
+
+def build_source_archive(clone, out):
     command = [sys.executable, "setup.py", "-q", "sdist", "-d", str(out)]
-    subprocess.run(command, check=True, capture_output=True, cwd=clone)
+    env = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
+    subprocess.run(command, check=True, capture_output=True, cwd=clone, env=env)
     return next(out.glob("*.tar.gz"))
 
 
@@ -121,6 +128,66 @@ def test_the_source_archive_carries_the_solver_s_sources(source_archive):
     assert sources <= names
 
 
+@pytest.fixture(scope="module")
+def another_build(tmp_path_factory):
+    """Wheel and source archive from another folder, at another time."""
+    clone = copy_clone(tmp_path_factory.mktemp("elsewhere"))
+    for path in clone.rglob("*"):
+        os.utime(path, (1600000000, 1600000000))
+    out = tmp_path_factory.mktemp("again")
+    return build_source_archive(clone, out), build_wheel(clone, out)[0]
+
+
+def test_two_builds_are_equal_bit_by_bit(source_archive, wheel, another_build):
+    for one, other in zip((source_archive, wheel), another_build, strict=True):
+        assert one.name == other.name
+        assert one.read_bytes() == other.read_bytes(), one.name
+
+
+EVERY_DAY = """
+import os, sys
+import mmpanoptic
+from mmpanoptic.commands import main
+
+assert mmpanoptic.__file__.startswith(sys.prefix), mmpanoptic.__file__
+config = "panoptic-deeplab_r18-tiny_1xb8-500_shapes"
+small = "max_iters=2 batch_size=2 num_workers=0 warmup_iters=1".split()
+for words in (
+    "info",
+    "convert shapes data/shapes --train 4 --val 2 --size 64 96",
+    "check data/shapes/annotations/panoptic_train.json --img-dir data/shapes/train",
+    f"train {config} --work-dir run --cfg-options {' '.join(small)}",
+    "test run --work-dir tested",
+    "infer data/shapes/val run --out-dir found --device cpu",
+    "infer data/shapes/val/000001.jpg --model nuclei --out-dir nuclei --device cpu",
+):
+    status = main(words.split())
+    assert status == 0, (words, status)
+"""
+
+
+def test_a_fresh_wheel_in_an_empty_folder_does_what_people_do_every_day(wheel, tmp_path):
+    """In an environment whose only mmpanoptic is the wheel; the dependencies are the tests'."""
+    environment, folder = tmp_path / "environment", tmp_path / "empty"
+    folder.mkdir()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    python = environment / "bin" / "python"
+    install = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "-q"]
+    subprocess.run([*install, wheel], check=True, capture_output=True)
+    shared = [path for path in sys.path if path.endswith("site-packages")]
+    (site,) = environment.glob("lib/python*/site-packages")
+    (site / "dependencies.pth").write_text("\n".join(shared))
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    run = {"cwd": folder, "env": env, "capture_output": True, "text": True}
+    version = subprocess.run([environment / "bin" / "mmpanoptic", "--version"], **run)
+    assert version.stdout.startswith("mmpanoptic ")
+    done = subprocess.run([python, "-c", EVERY_DAY], **run)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Panoptic quality by class" in done.stdout
+    for name in ("run/best_checkpoint", "found/overlay/000002.png", "nuclei/panoptic.json"):
+        assert (folder / name).is_file(), name
+
+
 def test_without_a_compiler_the_rest_is_built_with_a_warning(tmp_path):
     (tmp_path / "clone").mkdir()
     (tmp_path / "out").mkdir()
@@ -150,6 +217,45 @@ def test_the_wheel_never_asks_for_torch(wheel):
     requires = re.findall(r"^Requires-Dist: (.*)$", archive.read(metadata).decode(), re.M)
     assert requires
     assert not [line for line in requires if line.startswith("torch") and "extra" not in line]
+
+
+def test_the_extra_all_takes_everything_that_is_optional(wheel):
+    archive = zipfile.ZipFile(wheel)
+    metadata = next(name for name in archive.namelist() if name.endswith("METADATA"))
+    lines = archive.read(metadata).decode().splitlines()
+    words = ("Provides-Extra: all", "Requires-Dist: ")
+    assert words[0] in lines
+    required = [Requirement(line[len(words[1]) :]) for line in lines if line.startswith(words[1])]
+    names = {
+        one.name for one in required if "extra" in str(one.marker) and "all" in str(one.marker)
+    }
+    assert {"supervision", "pandas", "onnxruntime", "wandb", "tensorboard"} <= names
+    assert not {"torch", "mmcv", "mmcv-lite"} & names
+
+
+def test_what_the_package_imports_fits_together():
+    """As ``pip check``, for mmpanoptic and all that it needs."""
+    waiting, seen, problems = [("mmpanoptic", frozenset())], set(), []
+    while waiting:
+        name, extras = waiting.pop()
+        if (name, extras) in seen:
+            continue
+        seen.add((name, extras))
+        for text in distribution(name).requires or ():
+            one = Requirement(text)
+            asked = [{"extra": extra} for extra in (extras or {""})]
+            if one.marker is not None and not any(map(one.marker.evaluate, asked)):
+                continue
+            try:
+                found = distribution(one.name).version
+            except PackageNotFoundError:
+                problems.append(f"{name} needs {one}, which is missing")
+                continue
+            if not one.specifier.contains(found, prereleases=True):
+                problems.append(f"{name} needs {one}, found {found}")
+            waiting.append((one.name, frozenset(one.extras)))
+    assert len(seen) > 20
+    assert not problems
 
 
 @pytest.mark.parametrize(
@@ -202,3 +308,48 @@ def test_setup_without_a_compiler_mentions_it_and_goes_on(tmp_path):
     done = run_setup(tmp_path, python3=fake)
     assert "no C++ compiler found: COPS will lack its AMWC solver" in done.stderr
     assert "making venv" in done.stdout
+
+
+FAKE_ENVIRONMENT = """
+echo "$@" >> "$(dirname "$0")/calls"
+[ "$1" = - ] || exit 0
+script="$(cat)"
+[[ "$script" == *torchvision* ]] && { echo 'torchvision==0.28.*'; exit 0; }
+echo ok
+"""
+
+
+def test_setup_installs_the_torchvision_that_belongs_to_torch_and_nothing_else_with_it(tmp_path):
+    venv = tmp_path / "a clone" / ".venv" / "bin"
+    venv.mkdir(parents=True)
+    (venv / "python").write_text(f"#!{BASH}\n{FAKE_ENVIRONMENT}")
+    (venv / "python").chmod(0o755)
+    done = run_setup(tmp_path, python3="exit 0")
+    assert "installing torchvision==0.28.* next to torch for CUDA" in done.stdout, done.stderr
+    calls = (venv / "calls").read_text().splitlines()
+    (installed,) = [call for call in calls if "torchvision" in call]
+    assert installed.startswith("-m pip install")
+    assert "--no-deps" in installed
+
+
+@pytest.mark.parametrize(
+    ("version", "cuda", "wanted"),
+    [
+        ("2.13.0+cu130", "13.0", "torchvision==0.28.*"),
+        ("2.6.1", "12.4", "torchvision==0.21.*"),
+        ("2.13.0+cpu", None, ""),
+    ],
+)
+def test_setup_knows_which_torchvision_belongs_to_torch(tmp_path, version, cuda, wanted):
+    script = re.search(r'torchvision="\$.*?PY\'\n(.*?)\nPY', SETUP.read_text(), re.S).group(1)
+    (tmp_path / "torch.py").write_text(
+        f"class version: cuda = {cuda!r}\n__version__ = {version!r}\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-S", "-c", script],
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == wanted

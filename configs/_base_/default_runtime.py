@@ -27,8 +27,10 @@ env_cfg = dict(
 )
 randomness = dict(seed=0)
 
-vis_backends = [dict(type="LocalVisBackend")]
-visualizer = dict(type="PanopticVisualizer", vis_backends=vis_backends, name="visualizer")
+vis_backends = [
+    dict(type="LocalVisBackend")
+]  # and TensorboardVisBackend, WandbBackend, MLflowBackend
+visualizer = dict(type="PanopticVisualizer", vis_backends="$vis_backends", name="visualizer")
 log_processor = dict(type="LogProcessor", by_epoch=False, window_size=50)
 log_level = "INFO"
 load_from = None

@@ -16,9 +16,9 @@ from mmpanoptic.registry import ConfigError, placeholders
 
 _RUNNER_KEYS = """
     model work_dir train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg
-    auto_scale_lr optim_wrapper param_scheduler val_evaluator test_evaluator default_hooks
-    custom_hooks data_preprocessor load_from resume launcher env_cfg log_processor log_level
-    visualizer default_scope randomness experiment_name model_wrapper_cfg sync_bn
+    auto_scale_lr auto_batch optim_wrapper param_scheduler val_evaluator test_evaluator
+    default_hooks custom_hooks data_preprocessor load_from resume launcher env_cfg log_processor
+    log_level visualizer default_scope randomness experiment_name model_wrapper_cfg sync_bn
     find_unused_parameters activation_checkpointing efficient_conv_bn_eval compile runner_type
     custom_imports trust_checkpoint stored_sizes initial_weights tta_model tta_pipeline search_space
 """
@@ -32,7 +32,7 @@ INNER_KEYS = {
 """Names below a top-level one of which mmengine reads no others, without saying so."""
 
 CLASS_COUNT_NAMES = frozenset(
-    {"num_classes", "num_things", "num_stuff", "thing_labels", "stuff_labels"}
+    {"num_classes", "num_things", "num_stuff", "thing_labels", "stuff_labels", "class_names"}
 )
 """Placeholders that stand for a number or list of the dataset's label table."""
 
@@ -188,13 +188,13 @@ def _override(cfg: Config, key: str, value: Any, text: str | None, expand: bool)
         if next(placeholders([child] if isinstance(child, str) else ()), None):
             if not expand:
                 return False
-            child = _value_of(cfg, child)
+            child = value_of(cfg, child)
         node[part] = _own_copy(child, ".".join(parents[: depth + 1]), key)
         node = node[part]  # a Config keeps a copy of what it is given
     place = _position(node, last, key)
     old = node[place] if isinstance(place, int) else node.get(place)
     if text is not None and isinstance(value, int | float | list) and not isinstance(value, bool):
-        value = text if _is_path(last, _value_of(cfg, old)) else value
+        value = text if _is_path(last, value_of(cfg, old)) else value
     node[place] = _merged(value, old)
     return True
 
@@ -207,7 +207,7 @@ def _merged(value: Any, old: Any) -> Any:
     return ConfigDict({name: part for name, part in value.items() if name != "_delete_"})
 
 
-def _value_of(cfg: Config, value: Any) -> Any:
+def value_of(cfg: Config, value: Any) -> Any:
     """Look a placeholder up in the config, through other variables; other values stay."""
     seen = set()
     while isinstance(value, str) and value not in seen:

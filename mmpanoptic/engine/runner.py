@@ -7,7 +7,7 @@ import inspect
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -34,6 +34,7 @@ from torch.utils.data import DataLoader
 from mmpanoptic.checkpoints.loading import save_checkpoint
 from mmpanoptic.checkpoints.published import install_safe_loading
 from mmpanoptic.checkpoints.run_folder import CONFIG_POINTER
+from mmpanoptic.ops import name_operators_in_use
 from mmpanoptic.registry import RUNNERS, placeholders
 from mmpanoptic.version import __version__
 
@@ -41,6 +42,7 @@ from ..structures import LabelTable
 from ..utils.files import FULL, WriteError, atomic_write, explained_writes
 from ..utils.locks import FolderInUseError, exclusive_folder
 from ..utils.threads import describe
+from .auto_batch import choose_batch
 from .auto_scale import count_processes, scale_to_batch
 from .batches import refuse_endless
 from .checkpoint_state import (
@@ -112,8 +114,8 @@ class PanopticRunner(ResumeMixin, Runner):
 
     _outer_random_state: dict[str, Any] | None = None
     """Training's random state while validation runs."""
-    _batch_note: str | None = None
-    """What :func:`.auto_scale.scale_to_batch` said."""
+    _batch_notes: Sequence[str] = ()
+    """What :mod:`.auto_batch` and :func:`.auto_scale.scale_to_batch` said."""
     rank_watch: RankWatch | None = None
     """Finds lost processes, where there are several."""
     _source: Config | None = None
@@ -143,8 +145,11 @@ class PanopticRunner(ResumeMixin, Runner):
         source = cfg = copy.deepcopy(cfg if isinstance(cfg, Config) else Config(cfg))
         if next(placeholders(source._cfg_dict), None) is not None:  # else somebody filled them in
             check_keys(source)
+        notes: list[str | None] = []
+        if source.pop("auto_batch", False):
+            notes.append(choose_batch(source, cls.build_dataloader).note)
         cfg = copy.deepcopy(source)
-        note = scale_to_batch(cfg, count_processes(cfg.get("launcher", "none")))
+        notes.append(scale_to_batch(cfg, count_processes(cfg.get("launcher", "none"))))
         loaded = cls._load_ahead(cfg)
         with explained_build_errors():
             table = share_label_table(cfg, loaded and stored_label_table(loaded[1]))
@@ -156,16 +161,16 @@ class PanopticRunner(ResumeMixin, Runner):
             runner.size_settings = sizes.settings
             level = logging.INFO if sizes.known else logging.WARNING
             runner.logger.log(level, str(sizes), extra=ALWAYS)
-        runner._batch_note, runner._loaded, runner.label_table = note, loaded, table
+        runner._batch_notes = [note for note in notes if note]
+        runner._loaded, runner.label_table = loaded, table
         runner._source = source
         return runner
 
     def train(self) -> nn.Module:
         """Train; first say what the batch at hand means for the schedule."""
-        if self._batch_note:
-            scaled = self._batch_note.startswith("auto_scale_lr")
-            level = logging.INFO if scaled else logging.WARNING
-            self.logger.log(level, self._batch_note, extra=ALWAYS)
+        for note in self._batch_notes:
+            level = logging.INFO if note.startswith("auto_") else logging.WARNING
+            self.logger.log(level, note, extra=ALWAYS)
         loader = self._train_dataloader
         asked = loader.get("num_workers", 0) if isinstance(loader, dict) else loader.num_workers
         workers = f"loader workers: {count_workers(asked)} of the {asked} in the config"
@@ -178,6 +183,7 @@ class PanopticRunner(ResumeMixin, Runner):
             clear_worker_errors(),
         ):
             self.keep_config(replace=True)
+            self._begin_logging()
             try:
                 return super().train()
             finally:
@@ -251,6 +257,12 @@ class PanopticRunner(ResumeMixin, Runner):
             with atomic_write(os.path.join(self.work_dir, CONFIG_POINTER)) as temporary:
                 temporary.write_text(name, encoding="utf-8")
 
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call the hooks; before a run of any kind log which operators it will use."""
+        if fn_name == "before_run":
+            self.logger.info(name_operators_in_use(next(self.model.parameters()).device))
+        super().call_hook(fn_name, **kwargs)
+
     # ---- console and environment ----------------------------------------------------------------
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
@@ -269,6 +281,12 @@ class PanopticRunner(ResumeMixin, Runner):
             name = f"{visualizer.get('name', 'visualizer')} {self.experiment_name}"
             visualizer = {**visualizer, "name": name}
         return super().build_visualizer(visualizer)
+
+    @master_only
+    def _begin_logging(self) -> None:
+        """Begin the runs of the visualizer's backends now, not at their first number."""
+        for backend in self.visualizer._vis_backends.values():
+            _ = backend.experiment
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Set up processes and the process group; gloo where there is no GPU."""

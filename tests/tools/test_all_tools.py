@@ -21,6 +21,7 @@ each_tool = pytest.mark.parametrize("name", NAMES)
 READ_NOTHING = {
     "dataset_converters/shapes.py",
     "dev/demo.py",
+    "dev/gpu_check.py",
     "dev/search_demo.py",
     "dev/weights_page.py",
 }

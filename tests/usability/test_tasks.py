@@ -177,6 +177,18 @@ def test_segmenting_with_a_run(mmpanoptic, made):
     assert "photo: " in done.out
 
 
+def test_segmenting_with_a_run_that_is_named_in_front(mmpanoptic, made):
+    done = mmpanoptic("infer", "--model", made.run, "photo.jpg", "--device", "cpu")
+    assert done.status == 0, done.err
+    assert "1 images done" in done.out
+
+
+def test_segmenting_with_the_model_in_the_box(mmpanoptic):
+    done = mmpanoptic("infer", "photo.jpg", "--model", "nuclei", "--device", "cpu")
+    assert done.status == 0, done.err
+    assert "1 images done" in done.out
+
+
 def test_segmenting_a_video(mmpanoptic, made):
     done = mmpanoptic("infer", made.root / "film.mp4", made.run, "--device", "cpu")
     assert done.status == 0, done.err
@@ -250,6 +262,11 @@ ERRORS = {
         "convert shapes|dataset_converters/shapes.py",
     ),
     "a device that is not there": (["infer", "photo.jpg", "RUN", "--device", "cuda:9"], "cuda:9"),
+    "no model": (["infer", "photo.jpg"], "--model NAME, the folder of a run or a model that comes"),
+    "no model for a folder": (["infer", "EMPTY"], "nuclei: Finds every nucleus"),
+    "no model for several": (["infer", "photo.jpg", "photo.jpg", "*.jpg"], "nuclei: Finds every"),
+    "a model with a typing error": (["infer", "photo.jpg", "--model", "nuclie"], "nuclei"),
+    "a run that is not there": (["infer", "photo.jpg", "--model", "work/run"], "no such folder"),
     "a file that is no image": (["infer", "RUN/config.py", "RUN"], "cannot|decode|image"),
 }
 

@@ -1,0 +1,156 @@
+"""A training sends its numbers and pictures to TensorBoard, Weights & Biases and MLflow."""
+
+import importlib.util
+import json
+import struct
+from importlib.util import find_spec
+
+import pytest
+
+from mmpanoptic.apis import get_config
+from mmpanoptic.commands import train
+from mmpanoptic.engine.config import resolve_variables
+from mmpanoptic.registry import VISBACKENDS
+from tests.apis.tiny_model import CONFIG
+
+BLOCK, WHOLE, LAST = 2**15, 1, 4
+"""Size of a block of LevelDB's logs, and the kinds of records that end there."""
+
+
+def installed():
+    return [name for name, (_, module, _) in train.LOGGERS.items() if find_spec(module)]
+
+
+@pytest.fixture(scope="module")
+def trained(shapes_root, tmp_path_factory):
+    """What one training of two iterations sent to all that is installed; the run's vis_data."""
+    folder = tmp_path_factory.mktemp("logged") / "my run"
+    small = [f"data_root={shapes_root}", "max_iters=2", "batch_size=2", "num_workers=0"]
+    small += ["warmup_iters=1", "val_interval=2", "default_hooks.logger.interval=1"]
+    words = ["--log-to", *installed()] if installed() else []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        for name in ("WANDB_PROJECT", "WANDB_NAME", "MLFLOW_TRACKING_URI"):
+            patch.delenv(name, raising=False)
+        arguments = [CONFIG, "--work-dir", str(folder), *words, "--cfg-options", *small]
+        assert train.main(arguments) == 0
+    return next(folder.glob("*/vis_data"))
+
+
+def test_mlflow_in_files(trained):
+    pytest.importorskip("mlflow", reason="pip install mlflow-skinny")
+    from mlflow import MlflowClient
+
+    client = MlflowClient(trained.as_uri())
+    (experiment,) = [e for e in client.search_experiments() if e.name == "mmpanoptic"]
+    (run,) = client.search_runs([experiment.experiment_id])
+    number = run.info.run_id
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "my run")
+    losses = [metric.step for metric in client.get_metric_history(number, "loss")]
+    assert losses == [1, 2]
+    assert any(name.endswith("/PQ") for name in run.data.metrics)
+    assert run.data.params["max_iters"] == "2"
+    (picture,) = client.list_artifacts(number, "val_000001")
+    assert picture.path == "val_000001/0000002.png"
+    assert "config.py" in [one.path for one in client.list_artifacts(number)]
+
+
+def test_tensorboard(trained):
+    pytest.importorskip("tensorboard", reason="pip install tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2]
+    assert any(tag.endswith("/PQ") for tag in events.Tags()["scalars"])
+    (picture,) = events.Images("val_000001")
+    assert (picture.step, picture.width > 64) == (2, True)
+
+
+def test_wandb_offline(trained):
+    pytest.importorskip("wandb", reason="pip install wandb")
+    (run,) = trained.glob("wandb/offline-run-*")
+    (picture,) = run.glob("files/media/images/val_000001_*.png")
+    assert picture.stat().st_size > 1000
+    content = records(next(run.glob("*.wandb")))
+    assert [rows["iteration"] for rows in content if "loss" in rows] == [1, 2]
+    assert [rows["iteration"] for rows in content if "val_000001" in " ".join(rows)] == [2]
+    assert any(name.endswith("/PQ") for rows in content for name in rows)
+
+
+def records(path):
+    """Read what a run of wandb logged, a dict for each message; the file is a log of LevelDB."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, place, record, found = path.read_bytes(), 7, b"", []
+    while place + 7 <= len(data):
+        length, kind = struct.unpack_from("<HB", data, place + 4)
+        record += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if BLOCK - place % BLOCK < 7:
+            place += BLOCK - place % BLOCK
+        if kind not in (WHOLE, LAST):
+            continue
+        message = wandb_internal_pb2.Record()
+        message.ParseFromString(record)
+        record = b""
+        if message.WhichOneof("record_type") == "history":
+            items = message.history.item
+            found.append({i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items})
+    return found
+
+
+def test_a_line_of_a_config_does_the_same():
+    line = {"vis_backends": [{"type": "LocalVisBackend"}, {"type": "mmpanoptic.MLflowBackend"}]}
+    cfg = resolve_variables(get_config(CONFIG, line))
+    assert cfg.visualizer.vis_backends == line["vis_backends"]
+    assert VISBACKENDS.get("mmpanoptic.MLflowBackend").__name__ == "MLflowBackend"
+
+
+def test_arguments_of_the_config_reach_wandb(tmp_path):
+    pytest.importorskip("wandb", reason="pip install wandb")
+    arguments = {"mode": "offline", "project": "streets"}
+    backend = VISBACKENDS.build(
+        {"type": "WandbBackend", "save_dir": str(tmp_path), "init_kwargs": arguments}
+    )
+    assert (backend.experiment.project, backend.experiment.offline) == ("streets", True)
+    backend.close()
+
+
+def test_arguments_of_the_config_reach_mlflow(tmp_path):
+    mlflow = pytest.importorskip("mlflow", reason="pip install mlflow-skinny")
+    store = (tmp_path / "store").as_uri()
+    backend = VISBACKENDS.build(
+        {
+            "type": "MLflowBackend",
+            "save_dir": "unused",
+            "tracking_uri": store,
+            "exp_name": "streets",
+        }
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+        backend.add_scalar("a (b)", 0.5, step=3)
+        backend.close()
+        client = mlflow.MlflowClient(store)
+        number = client.get_experiment_by_name("streets").experiment_id
+        (run,) = client.search_runs([number])
+    assert run.data.metrics == {"a _b_": 0.5}
+    assert not (tmp_path / "unused").exists()
+
+
+def test_a_package_that_is_absent_is_one_line_before_anything_begins(run_tool, monkeypatch):
+    def absent(name, *more):
+        return None if name == "wandb" else find_spec(name, *more)
+
+    monkeypatch.setattr(importlib.util, "find_spec", absent)
+    done = run_tool("train.py", CONFIG, "--log-to", "wandb", status=2)
+    assert done.stderr.startswith("error: --log-to wandb needs a package more: pip install wandb;")
+    assert list(run_tool.folder.iterdir()) == []
+    with pytest.raises(ImportError, match="pip install wandb"):
+        VISBACKENDS.build({"type": "WandbBackend", "save_dir": "x"})
+
+
+@pytest.mark.parametrize("name", train.LOGGERS)
+def test_every_name_is_a_registered_backend(name):
+    assert VISBACKENDS.get(train.LOGGERS[name][0]) is not None
