@@ -28,7 +28,9 @@ READ_NOTHING = {
 READ_ON_REQUEST = {
     "weights.py": ["missing"],
     "analysis_tools/benchmark_parts.py": ["missing"],
+    "analysis_tools/benchmark_curves.py": ["missing"],
     "analysis_tools/benchmark_peers.py": ["missing"],
+    "dev/draw_benchmarks.py": ["--curves", "missing"],
     "analysis_tools/draw_amwc.py": ["--costs", "missing"],
     "infer.py": ["missing", "missing", "missing"],
 }
