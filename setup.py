@@ -154,6 +154,7 @@ setup(
             "**/*.json",
             "**/*.yml",
             "**/*.pyi",
+            "visualization/templates/*",
             "py.typed",
             "checkpoints/shipped/*/weights.pth",
         ]
@@ -164,8 +165,14 @@ setup(
     extras_require={
         "torch": ["torch>=2.6"],
         "optional": read_requirements("optional"),
+        "transformers": read_requirements("transformers"),
         "formats": read_requirements("formats"),
-        "all": [*read_requirements("optional"), *read_requirements("formats")],
+        "search": read_requirements("search"),
+        "all": [
+            line
+            for name in ("optional", "formats", "search", "transformers")
+            for line in read_requirements(name)
+        ],
         "tests": read_requirements("tests"),
         "docs": read_requirements("docs"),
     },

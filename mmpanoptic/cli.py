@@ -122,6 +122,9 @@ COMMON = {
         type=at_least(1),
         metavar="N",
     ),
+    "palette": _argument(
+        "--palette", "colours of segments", choices=("classes", "colorblind"), default="classes"
+    ),
     "size": _argument(
         "--size", "of the network's input", nargs=2, type=at_least(1), metavar=("H", "W")
     ),
@@ -173,13 +176,8 @@ RUN_ARGUMENTS = (
 )
 """What a tool with a runner takes, see :func:`read_run_config`."""
 CONVERSION_ARGUMENTS = (
-    "source",
-    "weights_out",
-    "variant",
-    "drop",
-    "new_classes",
-    "to_published",
-    "cfg_options",
+    *("source", "weights_out", "variant", "drop", "new_classes"),
+    *("to_published", "cfg_options"),
 )
 """What a converter of whole models takes."""
 

@@ -155,6 +155,7 @@ MODELS = _child(
     "models.segmentors.cops",
     "models.segmentors.panoptic_tta",
     "models.segmentors.image_classifier",
+    "models.segmentors.transformers_segmentor",
     "models.backbones",
     "models.semantic_heads",
     "models.instance_heads",

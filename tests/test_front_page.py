@@ -61,3 +61,26 @@ def test_the_citation_is_complete_and_of_this_version():
     for path in (ROOT / "configs").glob("*/metafile.yml"):
         (collection,) = yaml.safe_load(path.read_text(encoding="utf-8"))["Collections"]
         assert collection["Paper"]["URL"] in papers
+
+
+def test_the_readme_cites_as_the_citation_file_does():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    entry = re.search(r"```bibtex\n(.*?)```", text, re.DOTALL)[1]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert f"{{{citation['title']}}}" in entry
+    assert f"{{{citation['version']}}}" in entry
+    assert f"{{{citation['license']}}}" in entry
+
+
+def test_what_is_said_of_mmdet_is_true_of_the_installed_one():
+    from importlib.metadata import version
+    from importlib.util import find_spec
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"mmdet {version('mmdet')}" in text
+    folder = Path(find_spec("mmdet").origin).parent
+    for name in ("panoptic_fpn", "maskformer", "mask2former"):
+        assert (folder / "models/detectors" / f"{name}.py").is_file()
+    metric = (folder / "evaluation/metrics/coco_panoptic_metric.py").read_text(encoding="utf-8")
+    assert "import panopticapi" in metric
+    assert "tempfile" in metric

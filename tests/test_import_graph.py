@@ -24,9 +24,16 @@ ALLOWED = {
     "datasets": {"lazy", "registry", "structures", "utils"},
     "evaluation": {"lazy", "registry", "structures", "utils"},
     "visualization": {"registry", "structures", "utils"},
-    "engine": {"registry", "structures", "utils", "checkpoints", "datasets", "version"},
-    "nas": {"registry", "structures", "utils", "models", "checkpoints", "datasets", "engine"},
-    "apis": {*BASE, "models", "checkpoints", "datasets", "evaluation", "visualization", "engine"},
+    "engine": {*BASE, "checkpoints", "datasets", "version"},
+    "tuning": {"utils"},
+    "nas": {
+        *("registry", "structures", "utils", "models", "checkpoints", "datasets", "engine"),
+        "tuning",
+    },
+    "apis": {
+        *(*BASE, "models", "checkpoints", "datasets", "evaluation", "visualization", "engine"),
+        "tuning",
+    },
 }
 ALLOWED["commands"] = {"lazy", *ALLOWED}
 

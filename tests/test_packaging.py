@@ -308,3 +308,48 @@ def test_setup_without_a_compiler_mentions_it_and_goes_on(tmp_path):
     done = run_setup(tmp_path, python3=fake)
     assert "no C++ compiler found: COPS will lack its AMWC solver" in done.stderr
     assert "making venv" in done.stdout
+
+
+FAKE_ENVIRONMENT = """
+echo "$@" >> "$(dirname "$0")/calls"
+[ "$1" = - ] || exit 0
+script="$(cat)"
+[[ "$script" == *torchvision* ]] && { echo 'torchvision==0.28.*'; exit 0; }
+echo ok
+"""
+
+
+def test_setup_installs_the_torchvision_that_belongs_to_torch_and_nothing_else_with_it(tmp_path):
+    venv = tmp_path / "a clone" / ".venv" / "bin"
+    venv.mkdir(parents=True)
+    (venv / "python").write_text(f"#!{BASH}\n{FAKE_ENVIRONMENT}")
+    (venv / "python").chmod(0o755)
+    done = run_setup(tmp_path, python3="exit 0")
+    assert "installing torchvision==0.28.* next to torch for CUDA" in done.stdout, done.stderr
+    calls = (venv / "calls").read_text().splitlines()
+    (installed,) = [call for call in calls if "torchvision" in call]
+    assert installed.startswith("-m pip install")
+    assert "--no-deps" in installed
+
+
+@pytest.mark.parametrize(
+    ("version", "cuda", "wanted"),
+    [
+        ("2.13.0+cu130", "13.0", "torchvision==0.28.*"),
+        ("2.6.1", "12.4", "torchvision==0.21.*"),
+        ("2.13.0+cpu", None, ""),
+    ],
+)
+def test_setup_knows_which_torchvision_belongs_to_torch(tmp_path, version, cuda, wanted):
+    script = re.search(r'torchvision="\$.*?PY\'\n(.*?)\nPY', SETUP.read_text(), re.S).group(1)
+    (tmp_path / "torch.py").write_text(
+        f"class version: cuda = {cuda!r}\n__version__ = {version!r}\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-S", "-c", script],
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == wanted

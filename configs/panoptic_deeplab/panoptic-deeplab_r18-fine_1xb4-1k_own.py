@@ -10,6 +10,7 @@ Command: python tools/train.py configs/panoptic_deeplab/panoptic-deeplab_r18-fin
 
 _base_ = [
     "../_base_/datasets/own_panoptic.py",
+    "../_base_/datasets/fine_pipelines.py",
     "../_base_/schedules/adam_poly.py",
     "../_base_/validated_runtime.py",
     "./panoptic-deeplab_r18-tiny.py",
@@ -24,60 +25,9 @@ auto_scale_lr = dict(base_batch_size=4)
 
 # Cells of half the size in images of half the size: as fine, and a quarter of the pixels to load.
 short_edge = "$size_short_edge*1/2"
-train_pipeline = [
-    dict(type="LoadImage"),
-    dict(type="LoadPanopticAnnotations"),
-    dict(type="StretchContrast"),
-    dict(
-        type="ResizeCrop",
-        resize=dict(
-            type="ResizeShortestEdge",
-            short_edge=["$short_edge*3/4", "$short_edge", "$short_edge*5/4", "$short_edge*3/2"],
-            max_size="$max_size",
-        ),
-        crop=dict(type="RandomCrop", crop_size="$crop_size"),
-    ),
-    # seen from above there is no upside
-    dict(
-        type="PanopticRandomFlip",
-        prob=[0.25, 0.25, 0.25],
-        direction=["horizontal", "vertical", "diagonal"],
-    ),
-    dict(type="ColorJitter", brightness=16.0),
-    dict(type="PackPanopticInputs", with_instances="$with_instances"),
-]
-# The middle of what the training sees.
-test_pipeline = [
-    dict(type="LoadImage"),
-    dict(type="StretchContrast"),
-    dict(type="ResizeShortestEdge", short_edge="$short_edge*5/4", max_size="$max_size*5/4"),
-    dict(type="PackPanopticInputs"),
-]
-tta_pipeline = [
-    dict(type="LoadImage"),
-    dict(type="StretchContrast"),
-    dict(
-        type="TestTimeAug",
-        transforms=[
-            [
-                dict(type="ResizeShortestEdge", short_edge="$short_edge", max_size="$max_size"),
-                dict(
-                    type="ResizeShortestEdge",
-                    short_edge="$short_edge*3/2",
-                    max_size="$max_size*3/2",
-                ),
-            ],
-            [
-                dict(type="PanopticRandomFlip", prob=0.0),
-                *(
-                    dict(type="PanopticRandomFlip", prob=1.0, direction=direction)
-                    for direction in ("horizontal", "vertical", "diagonal")
-                ),
-            ],
-            [dict(type="PackPanopticInputs")],
-        ],
-    ),
-]
+train_pipeline = {{_base_.fine_train}}
+test_pipeline = {{_base_.fine_test}}
+tta_pipeline = {{_base_.fine_tta}}
 
 decoder = dict(
     in_channels="$feature_channels",

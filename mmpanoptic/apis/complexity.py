@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -50,6 +53,56 @@ def count_operations(model: nn.Module, size: tuple[int, int], depth: int = 1) ->
         parameters[name.rpartition(".")[0]] += parameter.numel()
     own = {name: Part(name, parameters[name], flops[name]) for name, _ in model.named_modules()}
     return list(_list_parts(model, "", own, depth))
+
+
+def peak_memory(model: nn.Module, size: tuple[int, int]) -> int:
+    """Find the most bytes that weights and maps of a network take at a time.
+
+    What a backend needs for itself beside them (workspace of convolutions, cached blocks) is not
+    known here and does not count.
+
+    Args:
+        model (nn.Module): With ``forward(inputs, mode="tensor")``; on the device ``meta`` nothing
+            is computed.
+        size (tuple[int, int]): Height and width of the image.
+
+    Returns:
+        int: Bytes.
+    """
+    weights = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
+    device = next(model.parameters()).device
+    with torch.inference_mode(False), torch.no_grad(), _LiveStorages() as alive:
+        model(torch.zeros(1, 3, *size, device=device), mode="tensor")
+    return weights + alive.most
+
+
+class _LiveStorages(TorchDispatchMode):
+    """Follow the storages that operations make, until they are freed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self.seen: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        known = {t.untyped_storage()._cdata for t in tree_leaves(args) if isinstance(t, Tensor)}
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self._follow(tensor.untyped_storage(), known)
+        return result
+
+    def _follow(self, storage: Any, known: set[int]) -> None:
+        key = storage._cdata
+        if key in known or key in self.seen:
+            return
+        self.seen[key] = storage.nbytes()
+        self.now += storage.nbytes()
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._forget, key)
+
+    def _forget(self, key: int) -> None:
+        self.now -= self.seen.pop(key, 0)
 
 
 def _list_parts(module: nn.Module, name: str, own: dict[str, Part], depth: int) -> Iterator[Part]:

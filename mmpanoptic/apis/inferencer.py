@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -391,36 +391,60 @@ class PanopticInferencer:
             PanopticFormatError: If an image cannot be read and ``problems`` is None.
             ValueError: If ``batch_size`` is less than 1.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         writer = CocoWriter(out_dir, self.table) if out_dir is not None else None
         tracker: Tracker | None = None
-        for batch in _same_sizes(self._load(inputs, problems, channels), batch_size):
-            for result in self._predict(batch):
-                if result.video:
-                    tracker = tracker or Tracker()
-                    tracker.add(result)
-                if show_dir is not None:
-                    result.save_overlay(Path(show_dir) / f"{result.name}.png")
-                if writer is not None:
-                    writer.add(result)
-                yield result
+
+        def leave_out(_: ImageSource, error: PanopticFormatError) -> None:
+            if problems is None:
+                raise error
+            problems.append(error)
+
+        for result in self.iterate_sources(iter_sources(inputs, channels), batch_size, leave_out):
+            if result.video:
+                tracker = tracker or Tracker()
+                tracker.add(result)
+            if show_dir is not None:
+                result.save_overlay(Path(show_dir) / f"{result.name}.png")
+            if writer is not None:
+                writer.add(result)
+            yield result
         if writer is not None:
             writer.close()
 
+    def iterate_sources(
+        self,
+        sources: Iterable[ImageSource],
+        batch_size: int,
+        leave_out: Callable[[ImageSource, PanopticFormatError], None],
+    ) -> Iterator[PanopticResult]:
+        """Segment images that have names already; nothing is written.
+
+        Args:
+            sources (Iterable[ImageSource]): Read one batch after another.
+            batch_size (int): As in :meth:`__call__`.
+            leave_out (Callable): Is told of each image that cannot be read, and may raise.
+
+        Yields:
+            PanopticResult: In order, named as its source.
+
+        Raises:
+            ValueError: If ``batch_size`` is less than 1.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        for batch in _same_sizes(self._load(sources, leave_out), batch_size):
+            yield from self._predict(batch)
+
     def _load(
         self,
-        inputs: ImageInput | Iterable[ImageInput],
-        problems: list[PanopticFormatError] | None,
-        channels: str,
+        sources: Iterable[ImageSource],
+        leave_out: Callable[[ImageSource, PanopticFormatError], None],
     ) -> Iterator[_Loaded]:
-        for source in iter_sources(inputs, channels):
+        for source in sources:
             try:
                 sample = self.pipeline(source.to_sample())
             except PanopticFormatError as error:
-                if problems is None:
-                    raise
-                problems.append(error)
+                leave_out(source, error)
                 continue
             yield source, sample
 

@@ -18,6 +18,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 
 from mmpanoptic.datasets.transforms.source_grid import SourceGrid
+from mmpanoptic.ops import name_backends
 from mmpanoptic.registry import MODELS, TRANSFORMS
 from mmpanoptic.structures import OVERLAP_FIELD, LabelTable
 
@@ -125,6 +126,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "opencv": cv2.__version__,
+        "operators": name_backends(device),
         "peak_memory_mib": _peak_memory(device),
     }
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmpanoptic import cli
+from mmpanoptic.utils import threads
 
 if TYPE_CHECKING:
     from mmpanoptic.apis import PanopticInferencer
+    from mmpanoptic.apis.bulk_inference import BulkRun
     from mmpanoptic.utils.format_errors import PanopticFormatError
     from mmpanoptic.visualization import DrawStyle
 
@@ -23,6 +25,7 @@ EXAMPLES = """
   %(prog)s drive.mp4 CONFIG CHECKPOINT                 # frames, and the drawings as a video
   %(prog)s CONFIG CHECKPOINT --webcam                  # a window; ESC or q ends it
   %(prog)s cells.png --model nuclei                    # a model that comes with mmpanoptic
+  %(prog)s --list files.txt work_dirs/demo --out-dir out        # very many images, see below
   %(prog)s street.jpg --model work_dirs/demo           # the folder of a run, named anywhere
 
 CONFIG is a file or the name of a shipped config. It is Python and gets executed: use only those
@@ -36,6 +39,13 @@ written: OUT/panoptic.json and OUT/panoptic/NAME.png (ids, R + 256 G + 65536 B, 
          OUT/heads/NAME_center.png and NAME_offset.png, or of COPS NAME_class_cost.png,
          NAME_component.png, and of each distance d NAME_cost_{d}_row.png,
          NAME_cost_{d}_column.png and NAME_cut_{d}.png, and all of them on NAME_sheet.png
+
+--list FILE takes a text file with the path of one image per line. Several processes share it: start
+the same command with torchrun, in a Slurm array, or with RANK and WORLD_SIZE set. What is done
+stays done when a process is killed; the same command goes on. Written, by shards of --shard-size
+lines: OUT/panoptic/SHARD.tar (with --format png OUT/panoptic/SHARD/*.png), OUT/segments/SHARD.jsonl
+(a line per image: path, size, segments, or why it was left out), OUT/done/, in the end
+OUT/index.json.
 """
 
 
@@ -112,8 +122,18 @@ def build_parser() -> cli.Parser:
         "the centre, the saturation the distance) or costs, cuts and components (COPS; blue edges "
         "attract, red ones repel)",
     )
+    parser.add("--list", type=Path, metavar="FILE", help="the path of one image per line")
+    parser.add(
+        "--shard-size",
+        type=cli.at_least(1),
+        metavar="N",
+        help="of --list: images of a shard (default: 1000)",
+    )
+    parser.add(
+        "--format", choices=("tar", "png"), help="of --list: where label maps go (default: tar)"
+    )
     parser.add("--alpha", type=cli.at_least(0, float), help="weight of the overlay's fill, 0 to 1")
-    parser.take("cfg_options", "trust")
+    parser.take("palette", "cfg_options", "trust")
     return parser
 
 
@@ -123,13 +143,21 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     Raises:
         Failure: If images were left out.
     """
+    threads.settle()
     take_model(args)
+    if args.list is not None:
+        yield from segment_list(args)
+        return
+    if args.shard_size is not None or args.format is not None:
+        raise cli.UsageError("--shard-size and --format are of --list FILE")
     cli.complete_model(args)
     from mmpanoptic.apis import PanopticInferencer
     from mmpanoptic.apis.videos import DrawingVideos, SegmentLines
+    from mmpanoptic.ops import name_operators_in_use
     from mmpanoptic.visualization import DrawStyle
 
-    style = DrawStyle() if args.alpha is None else DrawStyle(alpha=args.alpha)
+    alpha = DrawStyle.alpha if args.alpha is None else args.alpha
+    style = DrawStyle(alpha, palette=args.palette)
     inferencer = PanopticInferencer(
         args.config,
         args.checkpoint,
@@ -139,6 +167,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
         args.heads,
         args.score_thr,
     )
+    yield name_operators_in_use(next(inferencer.model.parameters()).device)
     if args.webcam is not None:
         yield watch(inferencer, args.webcam, style)
         return
@@ -165,6 +194,76 @@ def run(args: argparse.Namespace) -> Iterator[str]:
         raise cli.Failure("left out: " + "\nleft out: ".join(map(str, problems)))
 
 
+def segment_list(args: argparse.Namespace) -> Iterator[str]:
+    """Segment the images of a list, together with other processes.
+
+    Raises:
+        UsageError: If an argument is of another way to segment.
+        Failure: If all shards are done, and images were left out.
+    """
+    drawing = args.heads or args.alpha is not None or args.no_overlay
+    if args.config is None or args.inputs or args.webcam is not None or drawing:
+        raise cli.UsageError(
+            "with --list FILE name the model alone; inputs, --webcam and options of drawings do "
+            "not go with it"
+        )
+    cli.complete_model(args)
+    from mmpanoptic.apis import PanopticInferencer, bulk_inference
+
+    inferencer = PanopticInferencer(
+        args.config,
+        args.checkpoint,
+        args.device or bulk_inference.local_device(),
+        args.cfg_options,
+        args.trust,
+        score_thr=args.score_thr,
+    )
+    worker = bulk_inference.Worker.of_environment()
+    work = bulk_inference.start_run(
+        args.list,
+        args.out_dir,
+        inferencer.table,
+        bulk_inference.model_fingerprint(inferencer),
+        args.shard_size or 1000,
+        args.format or "tar",
+    )
+    before, start = work.count_done(), time.perf_counter()
+    yield (
+        f"worker {worker.rank + 1} of {worker.world}: {work.num_images} images in "
+        f"{work.num_shards} shards, {before} of them done before"
+    )
+    for report in bulk_inference.segment_shards(inferencer, work, worker, args.batch_size):
+        done = work.count_done()
+        left = (work.num_shards - done) * (time.perf_counter() - start) / max(done - before, 1)
+        yield (
+            f"shard {report.shard:06d}: {report.images} images, {report.left_out} left out, in "
+            f"{report.seconds:.1f} s; of all workers {done} of {work.num_shards} shards, "
+            f"about {left:.0f} s left"
+        )
+    yield from sum_up(work)
+
+
+def sum_up(work: BulkRun) -> Iterator[str]:
+    """Say what became of all images once no shard is missing.
+
+    Raises:
+        Failure: If images were left out.
+    """
+    from mmpanoptic.apis import bulk_inference
+
+    index = bulk_inference.write_index(work)
+    if index is None:
+        yield f"{work.count_done()} of {work.num_shards} shards done; other workers are not yet"
+        return
+    counts = f"{index['images']} images done, {index['left_out']} left out"
+    yield f"{counts}; {work.folder / 'index.json'}"
+    if index["left_out"]:
+        rows = [f"{row['path']}: {row['error']}" for row in bulk_inference.left_out_rows(work, 5)]
+        more = index["left_out"] - len(rows)
+        rows += [f"and {more} more, in {work.folder / 'segments'}"] if more else []
+        raise cli.Failure("left out: " + "\nleft out: ".join(rows))
+
+
 def take_model(args: argparse.Namespace) -> None:
     """Settle which words are inputs and which the model; with ``--model`` all are inputs.
 
@@ -179,7 +278,9 @@ def take_model(args: argparse.Namespace) -> None:
         args.config, args.checkpoint = _named_model(args.model), None
     elif args.config and _is_input(args.config, alone=not args.inputs):
         raise cli.UsageError(f"no model is named; {_ways_to_name_one()}")
-    if args.config is None or bool(args.inputs) == (args.webcam is not None):
+    if args.list is None and (
+        args.config is None or bool(args.inputs) == (args.webcam is not None)
+    ):
         raise cli.UsageError(
             "name images, folders or videos in front of the model, or take --webcam"
         )

@@ -46,7 +46,7 @@ def describe_installation() -> Iterator[str]:
     from mmpanoptic.apis import list_configs
     from mmpanoptic.apis.configs import config_root
     from mmpanoptic.checkpoints.download import cache_folder
-    from mmpanoptic.ops import amwc
+    from mmpanoptic.ops import amwc, name_backends
 
     yield f"{'mmpanoptic':16} {__version__}, {Path(__file__).parents[1]}"
     installed = {dist.name: dist.version for dist in metadata.distributions()}
@@ -54,6 +54,8 @@ def describe_installation() -> Iterator[str]:
         yield f"{name:16} {installed.get(name, 'missing')}"
     devices = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
     yield f"{'devices':16} {', '.join(devices) or 'CPU'}, {torch.get_num_threads()} threads"
+    device = "cuda" if devices else "cpu"
+    yield f"{'operators':16} {name_backends(device)}"
     yield f"{'solver of COPS':16} {'compiled' if amwc.is_available() else 'missing'}"
     yield f"{'configs':16} {len(list_configs())} in {config_root()}"
     yield f"{'weights':16} {cache_folder()}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 from mmpanoptic import cli
+from mmpanoptic.utils import threads
 
 EXAMPLES = """
   %(prog)s CONFIG work_dirs/NAME/iter_2000.pth --show-dir pictures
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> None:
         raise cli.UsageError("--format-only writes files; say where with --out-dir FOLDER")
     if args.format_only and args.per_image:
         raise cli.UsageError("--format-only computes nothing, so there is nothing for --per-image")
+    threads.settle()
     from mmpanoptic.engine import testing
     from mmpanoptic.registry import RUNNERS
 

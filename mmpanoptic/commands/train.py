@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmpanoptic import cli
+from mmpanoptic.utils import threads
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -182,6 +183,7 @@ def resumable(path: str) -> str:
 
 def run(args: argparse.Namespace) -> Iterator[str]:
     """Train as the arguments say; draw the curves."""
+    threads.settle()
     from mmengine.dist import is_main_process
 
     from mmpanoptic.registry import RUNNERS

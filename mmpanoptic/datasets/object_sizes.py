@@ -20,6 +20,7 @@ SIZE_SETTINGS = (
     "size_top_k",
     "size_stuff_area",
     "size_small_area",
+    "size_anchors",
 )
 """Placeholders that stand for what :meth:`ObjectSizes.settings` chooses."""
 
@@ -74,16 +75,18 @@ class ObjectSizes:
             longest edge and ``(height, width)`` of the crop in pixels of the input; sigma of the
             centres' Gaussians there; side of the window of non-maximum suppression in the original
             image; limit of the number of centres; least area of stuff in the original image; area
-            in the input below which a thing is a small one of this dataset.
+            in the input below which a thing is a small one of this dataset; sides of the anchors
+            of five levels in pixels of the input, each twice the one before.
         """
         chosen = self.suggested_edge() if short_edge is None else short_edge
         factor = chosen / self.short_edge
-        sigma, kernel, small_area = 8.0, 2 * round(8.0 / factor) + 1, 4096
+        sigma, kernel, small_area, anchor = 8.0, 2 * round(8.0 / factor) + 1, 4096, 32
         if self.things:
             sigma = float(np.clip(round(self.lower * factor / 2) / 2, 2.0, 8.0))
-            half = min(3 * self.small / 8, 8.0 / factor)
+            half = min(3 * self.lower / 8, 8.0 / factor)
             kernel = 2 * max(round(half), 1) + 1
             small_area = round(min(np.pi / 4 * (self.lower * factor) ** 2, 4096))
+            anchor = round(float(np.clip(self.small * factor, 4, 32)))
         return dict(
             zip(
                 SIZE_SETTINGS,
@@ -96,6 +99,7 @@ class ObjectSizes:
                     max(200, 2 * self.most),
                     round(float(np.clip(self.stuff_area / 2, 16, 1024))),
                     small_area,
+                    tuple(anchor << level for level in range(5)),
                 ),
                 strict=True,
             )
@@ -126,7 +130,11 @@ class ObjectSizes:
 
 
 USUAL_SETTINGS: dict[str, Any] = dict(
-    zip(SIZE_SETTINGS, (512, 1024, (512, 512), 8.0, 17, 200, 256, 4096), strict=True)
+    zip(
+        SIZE_SETTINGS,
+        (512, 1024, (512, 512), 8.0, 17, 200, 256, 4096, (32, 64, 128, 256, 512)),
+        strict=True,
+    )
 )
 """For photographs of everyday things; what stands where no annotation file is there to measure."""
 

@@ -1,5 +1,6 @@
 """Training and testing: runner, loops, hooks, checkpoints."""
 
+from .annealing_hook import MaskAnnealingHook
 from .checkpoint_hook import AtomicCheckpointHook
 from .data_summary_hook import DataErrorSummaryHook
 from .logger_hook import MainProcessLoggerHook
@@ -15,6 +16,7 @@ __all__ = [
     "AtomicCheckpointHook",
     "DataErrorSummaryHook",
     "MainProcessLoggerHook",
+    "MaskAnnealingHook",
     "NonFiniteLossHook",
     "NonFiniteLossError",
     "PatienceStopHook",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import operator
 import os
 import re
 from collections import deque
@@ -118,7 +119,8 @@ class AtomicCheckpointHook(CheckpointHook):
     before; two checkpoints are kept by default, so that a damaged
     newest one has a predecessor; published files are named by the SHA-256 of their content, as
     ``torch.hub`` checks it; ``save_best`` takes names without their prefix (``PQ``), knows which
-    metrics are better when greater, and starts anew where a resumed run asks for another metric.
+    metrics are better when greater, and starts anew where a resumed run asks for another metric; of
+    equal ones the later checkpoint is the best, since it has been trained for longer.
 
     Args:
         interval (int): Epochs or iterations between checkpoints; -1 for none.
@@ -131,6 +133,8 @@ class AtomicCheckpointHook(CheckpointHook):
     Raises:
         TypeError: If there is no such argument.
     """
+
+    rule_map = {"greater": operator.ge, "less": operator.le}
 
     out_dir: str  # in the config perhaps None, from before_train on a folder
 

@@ -29,6 +29,7 @@ CLASS_COUNTS: dict[str, Callable[[LabelTable], Any]] = {
     "num_stuff": lambda table: table.num_stuff,
     "thing_labels": lambda table: table.thing_labels,
     "stuff_labels": lambda table: table.stuff_labels,
+    "class_names": lambda table: [label.name for label in table.labels],
 }
 """Placeholders that stand for a number or list of the dataset's label table."""
 
@@ -45,9 +46,10 @@ def resolve_config(
 ) -> Config:
     """Replace every string ``"$name"`` of a config by the value it stands for.
 
-    ``$num_classes``, ``$num_things``, ``$num_stuff``, ``$thing_labels`` and ``$stuff_labels`` come
-    from the dataset's label table, ``$feature_channels`` and ``$feature_strides`` from the model's
-    backbone, ``$size_...`` from the training's annotation file (:func:`fill_sizes`); any other name
+    ``$num_classes``, ``$num_things``, ``$num_stuff``, ``$thing_labels``, ``$stuff_labels`` and
+    ``$class_names`` come from the dataset's label table, ``$feature_channels`` and
+    ``$feature_strides`` from the model's backbone, ``$size_...`` from the training's annotation
+    file (:func:`fill_sizes`); any other name
     is a top-level variable of the config, so that ``--cfg-options
     data_root=... max_iters=...`` reaches every place. ``"$max_iters*2/3-1"`` takes a share, rounded
     down, and then subtracts.

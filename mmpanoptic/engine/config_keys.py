@@ -35,7 +35,7 @@ INNER_KEYS = {
 """Names below a top-level one of which mmengine reads no others, without saying so."""
 
 CLASS_COUNT_NAMES = frozenset(
-    {"num_classes", "num_things", "num_stuff", "thing_labels", "stuff_labels"}
+    {"num_classes", "num_things", "num_stuff", "thing_labels", "stuff_labels", "class_names"}
 )
 """Placeholders that stand for a number or list of the dataset's label table."""
 

@@ -136,6 +136,7 @@ class NonFiniteLossHook(Hook):
     def _are_finite(self, gradients: list[Tensor]) -> bool:
         """Test everything with one look at the device, and agree with the other processes."""
         values = list(self._losses.values())
+        gradients = [one for one in gradients if one.numel()]  # an empty one has no largest value
         if gradients:
             values.append(torch.nn.utils.get_total_norm(gradients, float("inf")))
         if not values:

@@ -34,12 +34,14 @@ from torch.utils.data import DataLoader
 from mmpanoptic.checkpoints.loading import save_checkpoint
 from mmpanoptic.checkpoints.published import install_safe_loading
 from mmpanoptic.checkpoints.run_folder import CONFIG_POINTER
+from mmpanoptic.ops import name_operators_in_use
 from mmpanoptic.registry import RUNNERS, placeholders
 from mmpanoptic.version import __version__
 
 from ..structures import LabelTable
 from ..utils.files import FULL, WriteError, atomic_write, explained_writes
 from ..utils.locks import FolderInUseError, exclusive_folder
+from ..utils.threads import describe
 from .auto_batch import choose_batch
 from .auto_scale import count_processes, scale_to_batch
 from .batches import refuse_endless
@@ -69,7 +71,7 @@ from .resume import ResumeMixin
 from .run_seed import give_positions, give_seed
 from .schedules import without_empty_warmups
 from .stop_hooks import StopSignalHook
-from .workers import GuardedWorker, clear_worker_errors
+from .workers import GuardedWorker, clear_worker_errors, count_workers
 
 install_safe_loading()
 
@@ -169,6 +171,10 @@ class PanopticRunner(ResumeMixin, Runner):
         for note in self._batch_notes:
             level = logging.INFO if note.startswith("auto_") else logging.WARNING
             self.logger.log(level, note, extra=ALWAYS)
+        loader = self._train_dataloader
+        asked = loader.get("num_workers", 0) if isinstance(loader, dict) else loader.num_workers
+        workers = f"loader workers: {count_workers(asked)} of the {asked} in the config"
+        self.logger.info(f"{describe(torch.get_num_threads())}; {workers}")
         with (
             self._watched(),
             self._own_work_dir(),
@@ -250,6 +256,12 @@ class PanopticRunner(ResumeMixin, Runner):
         if replace:
             with atomic_write(os.path.join(self.work_dir, CONFIG_POINTER)) as temporary:
                 temporary.write_text(name, encoding="utf-8")
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call the hooks; before a run of any kind log which operators it will use."""
+        if fn_name == "before_run":
+            self.logger.info(name_operators_in_use(next(self.model.parameters()).device))
+        super().call_hook(fn_name, **kwargs)
 
     # ---- console and environment ----------------------------------------------------------------
 
@@ -335,7 +347,8 @@ class PanopticRunner(ResumeMixin, Runner):
     ) -> DataLoader:
         """Build a data loader whose sampler and datasets know the run's seed.
 
-        Without workers there are none that could persist: ``num_workers=0`` is enough.
+        Without workers there are none that could persist: ``num_workers=0`` is enough. There are
+        at most as many as processors.
 
         Args:
             dataloader (DataLoader | dict): A loader, which is returned, or its config.
@@ -349,7 +362,8 @@ class PanopticRunner(ResumeMixin, Runner):
         if isinstance(dataloader, DataLoader):
             return dataloader
         dataloader = copy.deepcopy(dataloader)
-        if not dataloader.get("num_workers"):
+        dataloader["num_workers"] = count_workers(dataloader.get("num_workers", 0))
+        if not dataloader["num_workers"]:
             dataloader["persistent_workers"] = False
             dataloader.pop("prefetch_factor", None)
         if seed is not None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..utils.threads import processor_share
 from ..utils.worker_guard import guard_worker
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
@@ -18,6 +19,18 @@ _DIED = re.compile(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\) (.*)")
 
 class WorkerError(RuntimeError):
     """A worker process of a data loader has died."""
+
+
+def count_workers(asked: int) -> int:
+    """Bound the worker processes of a loader: more than processors only take memory and turns.
+
+    Args:
+        asked (int): Number of the config; the samples do not depend on it.
+
+    Returns:
+        int: At most one for each processor of this process.
+    """
+    return min(asked, processor_share())
 
 
 @contextmanager

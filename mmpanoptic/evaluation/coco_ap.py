@@ -121,12 +121,35 @@ def evaluate_coco_ap(
         PanopticFormatError: Listing all problems of a file.
         ValueError: If kind or backend are unknown.
     """
-    annotations_class, evaluator_class = load_backend(backend)
+    load_backend(backend)
     if iou_type not in IOU_TYPES:
         raise ValueError(f"unknown kind of AP {iou_type!r}; known: {', '.join(IOU_TYPES)}")
     if not checked:
         truth = check_truth(truth, [iou_type], files[0])
         check_detections(truth, detections, iou_type, files[1])
+    return score_matches(match_detections(truth, detections, iou_type, backend, image_ids))
+
+
+def match_detections(
+    truth: Mapping[str, Any],
+    detections: Sequence[Mapping[str, Any]],
+    iou_type: str,
+    backend: str = BACKENDS[0],
+    image_ids: Sequence[Any] | None = None,
+) -> Any:
+    """Match the detections of each image with the ground truth; the arguments went through checks.
+
+    Args:
+        truth (Mapping): From :func:`check_truth`.
+        detections (Sequence[Mapping]): They went through :func:`check_detections`.
+        iou_type (str): ``bbox`` or ``segm``.
+        backend (str): One of :data:`BACKENDS`.
+        image_ids (Sequence | None): Images to evaluate; None takes all of the ground truth.
+
+    Returns:
+        The backend's evaluator, whose ``evaluate`` has run.
+    """
+    annotations_class, evaluator_class = load_backend(backend)
     with redirect_stdout(io.StringIO()):  # both backends print their progress
         ground_truth = _build(annotations_class, _with_valid_ids(truth))
         evaluator = evaluator_class(
@@ -135,6 +158,19 @@ def evaluate_coco_ap(
         if image_ids is not None:
             evaluator.params.imgIds = list(image_ids)
         evaluator.evaluate()
+    return evaluator
+
+
+def score_matches(evaluator: Any) -> CocoScores:
+    """Add the matches of all images.
+
+    Args:
+        evaluator: From :func:`match_detections`.
+
+    Returns:
+        CocoScores: Fractions.
+    """
+    with redirect_stdout(io.StringIO()):
         evaluator.accumulate()
         evaluator.summarize()
     values = (_nan_if_absent(value) for value in np.asarray(evaluator.stats)[: len(STATISTICS)])

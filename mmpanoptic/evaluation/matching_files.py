@@ -50,7 +50,10 @@ def list_files(folder: str | os.PathLike[str], suffix: str) -> list[Path]:
 
 
 def match_predictions(
-    image_ids: Sequence[str], files: Iterable[Path], suffix: str
+    image_ids: Sequence[str],
+    files: Iterable[Path],
+    suffix: str,
+    needed: Sequence[str] | None = None,
 ) -> Mapping[str, Path]:
     """Find the one prediction of each image.
 
@@ -61,6 +64,7 @@ def match_predictions(
         image_ids: Ids of the ground truth.
         files: Candidates.
         suffix: End of the names, for the message.
+        needed: Ids of the images to find. Default: all.
 
     Returns:
         Mapping[str, Path]: By image id.
@@ -74,15 +78,16 @@ def match_predictions(
         image_id = _longest_id(path.name, wanted)
         if image_id is not None:
             by_prefix.setdefault(image_id, []).append(path)
+    image_ids = image_ids if needed is None else needed
     missing = [i for i in image_ids if i not in by_prefix]
     if missing:
         raise ValueError(
             f"{len(missing)} of {len(image_ids)} images have no prediction named <id>*{suffix}: "
-            f"{_name_some(missing)}"
+            f"{name_some(missing)}"
         )
     double = [i for i in image_ids if len(by_prefix[i]) > 1]
     if double:
-        names = _name_some([str(path) for path in by_prefix[double[0]]])
+        names = name_some([str(path) for path in by_prefix[double[0]]])
         raise ValueError(
             f"{len(double)} images have several predictions; {double[0]} has {names}. Keep one"
         )
@@ -96,6 +101,7 @@ def _longest_id(name: str, ids: Set[str]) -> str | None:
     return None
 
 
-def _name_some(names: Sequence[str]) -> str:
+def name_some(names: Sequence[str]) -> str:
+    """Join the first names, and say how many there are beside them."""
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return ", ".join(names[:_MAX_NAMED]) + more

@@ -37,6 +37,7 @@ from .panoptic_quality import (
     Categories,
     ImageMatch,
     PanopticQuality,
+    SegmentMap,
     accumulate,
     match_segments,
     summarize,
@@ -44,6 +45,8 @@ from .panoptic_quality import (
 from .panoptic_tables import describe_image
 
 PathLike = str | os.PathLike[str]
+Look = Callable[[Mapping[str, Any], Mapping[str, Any], SegmentMap, SegmentMap], Any]
+"""Takes the entries of an image in both JSONs, and both maps; runs are in no order of pixels."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,21 @@ class FileEvaluation:
             the order of the ground truth.
         categories (Categories): The ground truth's categories.
         warnings (list[FormatProblem]): What was odd, but could be evaluated.
+        positions (list[int]): Place of each image among the ground truth's annotations.
+        total (int): Number of the ground truth's annotations.
+        unlisted (list[tuple]): Categories that only segments use, and the place of the first
+            annotation that does.
+        seen (list): What ``look`` returned for each image.
     """
 
     quality: PanopticQuality
     images: list[tuple[Any, str, ImageMatch]]
     categories: Categories
     warnings: list[FormatProblem]
+    positions: list[int]
+    total: int
+    unlisted: list[tuple[Any, int]]
+    seen: list[Any] = field(default_factory=list)
 
     @cached_property
     def per_image(self) -> list[dict[str, Any]]:
@@ -107,6 +119,8 @@ def evaluate_files(
     workers: int | None = None,
     strict: bool = True,
     fill_missing: bool = False,
+    choose: Callable[[Sequence[Any]], list[int]] | None = None,
+    look: Look | None = None,
 ) -> FileEvaluation:
     """Compute panoptic quality from COCO-panoptic JSON files and folders of PNGs.
 
@@ -122,6 +136,9 @@ def evaluate_files(
             False (parity): follow the published evaluator wherever it gives a number.
         fill_missing: Count the pixels where the ground truth lacks ``area`` and take a missing
             ``iscrowd`` as 0, instead of reporting ``missing_field``.
+        choose: Takes the ``image_id`` of every annotation of the ground truth and returns the
+            ascending positions of those to evaluate. Default: all.
+        look: Called for each image, in threads; what it returns is kept in ``seen``.
 
     Returns:
         FileEvaluation: The result.
@@ -140,27 +157,40 @@ def evaluate_files(
     if gt is None or pred is None:
         raise PanopticFormatError(problems.errors)
     categories = _read_categories(gt["categories"], gt_problems)
-    jobs, categories = _join(gt, pred, categories, gt_problems, pred_problems, fill_missing)
+    annotations = gt["annotations"]
+    positions = list(range(len(annotations)))
+    if choose is not None:
+        positions = choose([a.get("image_id") for a in annotations if isinstance(a, Mapping)])
+        gt["annotations"] = [annotations[position] for position in positions]
+    jobs, unlisted = _join(gt, pred, categories, gt_problems, pred_problems, fill_missing)
+    places = [(key, positions[number]) for key, number in unlisted.items()]
+    everything = (*categories.ids, *unlisted)
+    categories = Categories(everything, categories.names, categories.isthing)
     folders = (_folder(gt_json, gt_folder), _folder(pred_json, pred_folder))
-    work = partial(_evaluate_image, categories=categories, folders=folders)
-    matches = _run_in_threads(work, jobs, workers)
+    work = partial(_evaluate_image, categories=categories, folders=folders, look=look)
+    outcomes = _run_in_threads(work, jobs, workers)
     for job in jobs:
         problems.errors += job.problems.errors
         problems.warnings += job.problems.warnings
     if problems.errors:
         raise PanopticFormatError(problems.errors)
-    result = _collect(jobs, [match for match in matches if match is not None], categories, problems)
+    done = [(job.gt, *found) for job, found in zip(jobs, outcomes, strict=True) if found]
+    images = [(gt["image_id"], gt["file_name"], match) for gt, match, _ in done]
+    seen = [what for _, _, what in done]
+    result = collect(
+        images, categories, problems.warnings, positions, len(annotations), places, seen
+    )
     _warn(result.warnings)
     return result
 
 
 def _run_in_threads(
-    work: Callable[[_Job], ImageMatch | None], jobs: Sequence[_Job], workers: int
-) -> list[ImageMatch | None]:
+    work: Callable[[_Job], tuple[ImageMatch, Any] | None], jobs: Sequence[_Job], workers: int
+) -> list[tuple[ImageMatch, Any] | None]:
     """Do all jobs; each thread takes the next one when it is free."""
     if workers == 1:
         return list(map(work, jobs))
-    results: list[ImageMatch | None] = [None] * len(jobs)
+    results: list[tuple[ImageMatch, Any] | None] = [None] * len(jobs)
     waiting = iter(enumerate(jobs))
 
     def take(_: int) -> None:
@@ -244,7 +274,7 @@ def _join(
     gt_problems: ProblemLog,
     pred_problems: ProblemLog,
     fill_missing: bool,
-) -> tuple[list[_Job], Categories]:
+) -> tuple[list[_Job], dict[Any, int]]:
     """Pair annotations by ``image_id``, check their fields, and gather unlisted categories."""
     predictions: dict[Any, Mapping[str, Any]] = {}
     for image_id, annotation in _by_image(pred["annotations"], pred_problems):
@@ -254,8 +284,9 @@ def _join(
         predictions[image_id] = annotation
     as_text = {str(image_id): image_id for image_id in predictions}
     needed = ("id", "category_id") if fill_missing else ("id", "category_id", "area", "iscrowd")
-    jobs, seen = [], set()
-    unlisted: dict[Any, None] = {}
+    jobs: list[_Job] = []
+    seen = set()
+    unlisted: dict[Any, int] = {}
     if not gt["annotations"]:
         gt_problems.warn("empty_annotation", "the ground truth lists no annotations")
     for image_id, annotation in _by_image(gt["annotations"], gt_problems):
@@ -271,10 +302,11 @@ def _join(
             _report_missing(image_id, as_text, problems)
         elif _has_files(prediction, ("id", "category_id"), problems) and usable:
             own = ProblemLog(gt_problems.strict, None, image_id)
-            unlisted.update(_unlisted(annotation, categories, own.at(gt_problems.file, image_id)))
+            new = _unlisted(annotation, categories, own.at(gt_problems.file, image_id))
+            for key in new:
+                unlisted.setdefault(key, len(jobs))
             jobs.append(_Job(annotation, prediction, own))
-    everything = Categories((*categories.ids, *unlisted), categories.names, categories.isthing)
-    return jobs, everything
+    return jobs, unlisted
 
 
 def _by_image(
@@ -343,8 +375,8 @@ def _unlisted(
 
 
 def _evaluate_image(
-    job: _Job, categories: Categories, folders: tuple[Path, Path]
-) -> ImageMatch | None:
+    job: _Job, categories: Categories, folders: tuple[Path, Path], look: Look | None
+) -> tuple[ImageMatch, Any] | None:
     if job.problems.errors:
         return None
     paths = (folders[0] / job.gt["file_name"], folders[1] / job.pred["file_name"])
@@ -366,21 +398,39 @@ def _evaluate_image(
         return None
     match = match_segments(gt, pred)
     check_overlap(match, gt_problems)
-    return match
+    return match, look(job.gt, job.pred, gt, pred) if look else None
 
 
-def _collect(
-    jobs: list[_Job], matches: list[ImageMatch], categories: Categories, problems: ProblemLog
+def collect(
+    images: list[tuple[Any, str, ImageMatch]],
+    categories: Categories,
+    warnings: list[FormatProblem],
+    positions: list[int],
+    total: int,
+    unlisted: list[tuple[Any, int]],
+    seen: Sequence[Any] = (),
 ) -> FileEvaluation:
+    """Add what the images contribute; the arguments are the attributes of the result.
+
+    Args:
+        images: In the order of the ground truth, which decides the last bits.
+        categories: Listed ones first.
+        warnings: So far; empty groups are added.
+        positions: Of the images.
+        total: Of the whole ground truth.
+        unlisted: With places.
+        seen: Of each image.
+    """
+    matches = [match for _, _, match in images]
     quality = summarize(accumulate(matches, len(categories.ids)), categories)
-    images = [
-        (job.gt["image_id"], job.gt["file_name"], match)
-        for job, match in zip(jobs, matches, strict=True)
-    ]
+    problems = ProblemLog(True)
     for name, values in quality.averages.items():
         if not values["n"]:
             problems.warn("empty_group", f"{name}: no category occurs; its values are nan")
-    return FileEvaluation(quality, images, categories, problems.warnings)
+    problems.warnings[:0] = warnings
+    return FileEvaluation(
+        quality, images, categories, problems.warnings, positions, total, unlisted, list(seen)
+    )
 
 
 def _without_nan(value: Any) -> Any:

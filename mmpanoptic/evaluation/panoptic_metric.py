@@ -230,14 +230,14 @@ class PanopticQualityMetric(IndexedMetric):
         problems = ProblemLog(self.strict, sample.get("img_path"), image_id)
         prediction = read_prediction(sample["pred_panoptic_seg"], categories, problems)
         annotation, match = None, None
+        path = Path(sample.get("seg_map_path") or sample.get("img_path") or "")
         if prediction is not None and self._writer is not None:
-            path = Path(sample.get("seg_map_path") or sample["img_path"])
             name = sample.get("png_name") or f"{path.stem}.png"
             annotation = self._writer.add(prediction, image_id, name, table)
         if not self.format_only:
             segments = None if prediction is None else prediction.segments
             match = self._match(segments, self._ground_truth(sample, categories), problems)
-        file = Path(sample.get("seg_map_path") or sample.get("img_path") or "").name
+        file = sample.get("png_name") or path.name  # the latter lacks its folder
         return ImageRecord(
             int(sample["sample_idx"]),
             match,

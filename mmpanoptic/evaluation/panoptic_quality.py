@@ -194,8 +194,47 @@ def count_pairs(gt: SegmentMap, pred: SegmentMap) -> tuple[np.ndarray, np.ndarra
     return pair // num_pred, pair % num_pred, count.astype(np.int64)
 
 
+@dataclass(frozen=True, eq=False)
+class Pairing:
+    """Which segments of one image belong together.
+
+    Attributes:
+        gt_slot (np.ndarray): int64 ``(T,)``, ascending slots of the matched ground truth.
+        pred_slot (np.ndarray): int64 ``(T,)``, slots of their predictions.
+        iou (np.ndarray): float64 ``(T,)``.
+        missed (np.ndarray): bool ``(S,)`` by slot of the ground truth, false negatives.
+        wrong (np.ndarray): bool ``(P,)`` by slot of the prediction, false positives.
+    """
+
+    gt_slot: np.ndarray
+    pred_slot: np.ndarray
+    iou: np.ndarray
+    missed: np.ndarray
+    wrong: np.ndarray
+
+    def to_match(self, gt: SegmentMap, pred: SegmentMap) -> ImageMatch:
+        """Keep the categories alone."""
+        return ImageMatch(
+            gt.category[self.gt_slot],
+            self.iou,
+            pred.category[self.wrong],
+            gt.category[self.missed],
+        )
+
+
 def match_segments(gt: SegmentMap, pred: SegmentMap) -> ImageMatch:
-    """Match the segments of one image.
+    """Match the segments of one image, see :func:`pair_segments`."""
+    return pair_segments(gt, pred, *count_pairs(gt, pred)).to_match(gt, pred)
+
+
+def pair_segments(
+    gt: SegmentMap,
+    pred: SegmentMap,
+    gt_slot: np.ndarray,
+    pred_slot: np.ndarray,
+    count: np.ndarray,
+) -> Pairing:
+    """Match the segments of one image by their common pixels.
 
     All thresholds are strict: an IoU of exactly one half is no match, and a predicted segment
     that is void (or crowd of its category) to exactly one half is a false positive. Of two crowds
@@ -203,16 +242,16 @@ def match_segments(gt: SegmentMap, pred: SegmentMap) -> ImageMatch:
 
     Args:
         gt: Ground truth.
-        pred: Prediction of the same shape.
+        pred: Prediction of the same shape; its runs are not looked at.
+        gt_slot (np.ndarray): From :func:`count_pairs`.
+        pred_slot (np.ndarray): Likewise.
+        count (np.ndarray): Likewise.
 
     Returns:
-        ImageMatch: Matches, false positives and false negatives. An IoU above 1 shows that an
+        Pairing: Matches, false positives and false negatives. An IoU above 1 shows that an
         annotated area is wrong.
     """
-    gt_slot, pred_slot, count = count_pairs(gt, pred)
-    void = np.zeros(len(pred.ids), np.int64)
-    void[pred_slot[gt_slot == 0]] = count[gt_slot == 0]
-
+    void = void_pixels(pred, gt_slot, pred_slot, count)
     same = gt.category[gt_slot] == pred.category[pred_slot]
     same &= (gt.category[gt_slot] != UNLISTED) & ~gt.crowd[gt_slot]
     g, p, common = gt_slot[same], pred_slot[same], count[same]
@@ -228,7 +267,16 @@ def match_segments(gt: SegmentMap, pred: SegmentMap) -> ImageMatch:
     wrong[p] = False
     ignored = void + _inside_crowd(gt, pred, gt_slot, pred_slot, count)
     wrong &= ignored <= 0.5 * pred.area
-    return ImageMatch(gt.category[g], iou, pred.category[wrong], gt.category[missed])
+    return Pairing(g, p, iou, missed, wrong)
+
+
+def void_pixels(
+    pred: SegmentMap, gt_slot: np.ndarray, pred_slot: np.ndarray, count: np.ndarray
+) -> np.ndarray:
+    """Count each predicted segment's pixels on the ground truth's void, int64 ``(P,)``."""
+    void = np.zeros(len(pred.ids), np.int64)
+    void[pred_slot[gt_slot == 0]] = count[gt_slot == 0]
+    return void
 
 
 def _inside_crowd(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,11 +49,15 @@ class SemanticFileCounts(NamedTuple):
             :func:`~mmpanoptic.evaluation.semantic_iou.confusion_matrix`.
         num_images (int): Number of images.
         void (dict[int, int]): Pixels of the ground truth by value, of values that are no class.
+        all_ids (list[str]): Ids of the images of the ground truth, in order.
+        positions (list[int]): Of the images that were counted.
     """
 
     matrix: np.ndarray
     num_images: int
     void: dict[int, int]
+    all_ids: list[str]
+    positions: list[int]
 
 
 class _Pair(NamedTuple):
@@ -66,6 +71,7 @@ def evaluate_semantic_files(
     reduce_zero_label: str = "none",
     nproc: int = 1,
     label: str | None = None,
+    choose: Callable[[Sequence[str]], list[int]] | None = None,
 ) -> SemanticFileCounts:
     """Count pixels by ground truth and prediction.
 
@@ -75,6 +81,8 @@ def evaluate_semantic_files(
         reduce_zero_label: One of :data:`REDUCE_ZERO_LABEL`; there 0 becomes void, and 1 class 0.
         nproc: Number of processes.
         label: Text of the progress bar; without it none is shown.
+        choose: Takes the ids of all images, returns the ascending positions of those to count.
+            Default: all.
 
     Returns:
         SemanticFileCounts: Matrix, number of images, and what is void.
@@ -89,17 +97,20 @@ def evaluate_semantic_files(
         raise ValueError(
             f"reduce_zero_label must be one of {', '.join(_SHIFTED)}, got {reduce_zero_label!r}"
         )
-    pairs = _pairs(folders)
+    truths = _truths(folders)
+    ids = list(truths)
+    positions = list(range(len(ids))) if choose is None else choose(ids)
+    pairs = _pairs(folders, truths, [ids[position] for position in positions])
     count = partial(_count_pair, num_classes=num_classes, shifted=_SHIFTED[reduce_zero_label])
     parts, void = [], Counter[int]()
     for part, outside in run(count, pairs, nproc, label):
         parts.append(part)
         void.update(outside)
     matrix = add_counts(parts, (num_classes, num_classes + 1))
-    return SemanticFileCounts(matrix, len(pairs), dict(sorted(void.items())))
+    return SemanticFileCounts(matrix, len(pairs), dict(sorted(void.items())), ids, positions)
 
 
-def _pairs(folders: LabelMapFolders) -> list[_Pair]:
+def _truths(folders: LabelMapFolders) -> dict[str, Path]:
     truths: dict[str, Path] = {}
     for path in list_files(folders.truth, folders.truth_suffix):
         image_id = path.name.removesuffix(folders.truth_suffix)
@@ -108,9 +119,14 @@ def _pairs(folders: LabelMapFolders) -> list[_Pair]:
                 f"{truths[image_id]} and {path} have the same name; images need names of their own"
             )
         truths[image_id] = path
+    return truths
+
+
+def _pairs(folders: LabelMapFolders, truths: dict[str, Path], chosen: list[str]) -> list[_Pair]:
     files = list_files(folders.prediction, folders.prediction_suffix)
-    found = match_predictions(list(truths), files, folders.prediction_suffix)
-    return [_Pair(path, found[image_id]) for image_id, path in truths.items()]
+    # Among the ids of all images, since an id may begin like another one.
+    found = match_predictions(list(truths), files, folders.prediction_suffix, chosen)
+    return [_Pair(truths[image_id], found[image_id]) for image_id in chosen]
 
 
 def _count_pair(

@@ -11,13 +11,34 @@ from typing import TYPE_CHECKING, Any
 from .mmcv_ext import MissingOperatorError, install
 
 if TYPE_CHECKING:
-    from .backends import backend, describe_backends, pytorch_only
+    from .backends import (
+        backend,
+        describe_backends,
+        name_backends,
+        name_operators_in_use,
+        pytorch_only,
+    )
 
-__all__ = ["MissingOperatorError", "backend", "describe_backends", "install", "pytorch_only"]
+_BACKENDS = (
+    "backend",
+    "describe_backends",
+    "name_backends",
+    "name_operators_in_use",
+    "pytorch_only",
+)
+__all__ = [
+    "MissingOperatorError",
+    "backend",
+    "describe_backends",
+    "install",
+    "name_backends",
+    "name_operators_in_use",
+    "pytorch_only",
+]
 
 
 def __getattr__(name: str) -> Any:
     # The operators import torch, which `import mmpanoptic` must not do before it is needed.
-    if name in ("backend", "describe_backends", "pytorch_only"):
+    if name in _BACKENDS:
         return getattr(importlib.import_module(".backends", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

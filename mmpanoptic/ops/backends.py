@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -72,6 +74,44 @@ def describe_backends(device: str | torch.device = "cpu") -> dict[str, str]:
         Operator name to ``"mmcv"``, ``"torchvision"`` or ``"pytorch"``.
     """
     return {operator: backend(operator, device) for operator in sorted(IMPLEMENTED)}
+
+
+def name_backends(device: str | torch.device = "cpu") -> str:
+    """Say in a line which implementation each operator uses, for logs.
+
+    Args:
+        device: Device of the inputs.
+
+    Returns:
+        For example ``"torchvision: deform_conv_forward, nms; pytorch: deform_conv_backward"``;
+        both directions of an operator share a name where one implementation computes both.
+    """
+    chosen = describe_backends(device)
+    directions: dict[str, dict[str, str]] = {}
+    for operator, used in chosen.items():
+        name, direction, _ = re.split(r"(_forward|_backward|$)", operator, maxsplit=1)
+        directions.setdefault(name, {})[direction] = used
+    operators: dict[str, list[str]] = {used: [] for used in chosen.values()}
+    for name, by_direction in directions.items():
+        one_for_both = len({*by_direction.values()}) == 1
+        for direction, used in [*by_direction.items()][: 1 if one_for_both else None]:
+            operators[used].append(name if one_for_both else name + direction)
+    return "; ".join(f"{used}: {', '.join(names)}" for used, names in operators.items())
+
+
+def name_operators_in_use(device: str | torch.device) -> str:
+    """Say :func:`name_backends` in the words of a log, or that no part has asked for an operator.
+
+    Args:
+        device: Device of the model.
+
+    Returns:
+        The line. Looking at the backends would load torchvision, which a model without operators
+        does without.
+    """
+    if "mmcv.ops" not in sys.modules:
+        return f"operators on {device}: none is needed"
+    return f"operators on {device}: {name_backends(device)}"
 
 
 @contextmanager

@@ -32,6 +32,8 @@ IMPLEMENTED = {
     "deform_conv_backward_parameters": "deform_conv",
     "modulated_deform_conv_forward": "deform_conv",
     "modulated_deform_conv_backward": "deform_conv",
+    "ms_deform_attn_forward": "deform_attn",
+    "ms_deform_attn_backward": "deform_attn",
 }
 """Operators of ``mmcv._ext`` that mmpanoptic provides, and their modules in this package."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +11,12 @@ import numpy as np
 
 from mmpanoptic.structures import LabelTable, find_runs
 
-from .text import put_tag, text_size
+from .colors import PALETTES, segment_colors
+from .text import put_tag, tag_size
 
 _VOID_DARK, _VOID_LIGHT = (24, 24, 24), (72, 72, 72)
 _MIN_TEXT_SCALE = 0.35
+_TAG_SHARE = 0.12  # of its segment that a name may cover
 
 
 @dataclass(frozen=True)
@@ -24,56 +24,28 @@ class DrawStyle:
     """How a panoptic map is drawn.
 
     Attributes:
-        alpha (float): Weight of the fill, 0 shows the image alone, 1 the fill alone.
-        outlines (bool): Draw the borders between segments.
+        alpha (float): Weight of the fill of things, 0 shows the image alone, 1 the fill alone.
+            Stuff is tinted more lightly, and the tint dims with the image: what is black stays
+            black.
+        outlines (bool): Draw the borders of segments.
         names (bool): Write the name of each segment that has room for it.
         scores (bool): Write the score behind the name, where a segment has one.
         void (bool): Hatch pixels without a label; else they show the image.
+        palette (str): ``classes``, the dataset's colours, or ``colorblind``.
     """
 
-    alpha: float = 0.65
+    alpha: float = 0.5
     outlines: bool = True
     names: bool = True
     scores: bool = True
     void: bool = True
+    palette: str = PALETTES[0]
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha must lie in [0, 1], got {self.alpha}")
-
-
-def segment_colors(segments_info: Sequence[Mapping[str, Any]], table: LabelTable) -> np.ndarray:
-    """Choose a colour for each segment.
-
-    Stuff has the colour of its class; the things of a class differ a little from it, so that
-    neighbours can be told apart.
-
-    Args:
-        segments_info: Segments with ``label``; of videos also with ``track_id``, by which a thing
-            keeps its colour.
-        table: The classes.
-
-    Returns:
-        np.ndarray: uint8 RGB ``(S + 1, 3)``; row 0 (void) is black.
-    """
-    count: Counter[int] = Counter()
-    colors = [(0, 0, 0)]
-    for segment in segments_info:
-        label = table[segment["label"]]
-        step = segment.get("track_id", count[label.index])
-        colors.append(_vary(label.color, step) if label.isthing else label.color)
-        count[label.index] += 1
-    return np.array(colors, np.uint8)
-
-
-def _vary(color: tuple[int, int, int], step: int) -> tuple[int, int, int]:
-    """Shift hue and brightness; step 0 is the colour itself."""
-    hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in color))
-    turn = 0.618033988749895 * step % 1.0
-    hue += 0.11 * (turn - 0.5 * (step > 0))
-    value = value * (1 - 0.3 * (0.381966 * step % 1.0))
-    red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
-    return round(255 * red), round(255 * green), round(255 * blue)
+        if self.palette not in PALETTES:
+            raise ValueError(f"unknown palette {self.palette!r}; there are {', '.join(PALETTES)}")
 
 
 def draw_panoptic(
@@ -100,17 +72,33 @@ def draw_panoptic(
     """
     style = style or DrawStyle()
     _check(image, index_map, segments_info)
-    colors = segment_colors(segments_info, table)
-    # One look-up paints all segments, however many there are.
-    picture = cv2.addWeighted(colors[index_map], style.alpha, image, 1 - style.alpha, 0)
+    colors = segment_colors(segments_info, table, index_map, style.palette)
+    isthing = np.array([False, *(table[s["label"]].isthing for s in segments_info)])
+    things = isthing[index_map]
+    picture = _fill(image, colors[index_map], things, style)
     void = index_map == 0
     if void.any():
         picture[void] = (_hatching(index_map.shape) if style.void else image)[void]
     edges = find_edges(index_map)
     if style.outlines:
-        _draw_outlines(picture, edges)
+        _draw_outlines(picture, index_map, edges, things, colors)
     if style.names:
         _draw_names(picture, index_map, edges, segments_info, table, colors, style.scores)
+    return picture
+
+
+def _fill(
+    image: np.ndarray, painted: np.ndarray, things: np.ndarray, style: DrawStyle
+) -> np.ndarray:
+    """Lay the colours over the image: a fill on things, a tint as bright as the image on stuff."""
+    picture = cv2.addWeighted(painted, style.alpha, image, 1 - style.alpha, 0)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.size else image[..., 0]
+    # Fill and floor of its light fall faster than alpha, and are full where alpha is.
+    weight, floor = style.alpha**1.7, style.alpha**3.3
+    light = cv2.merge([cv2.addWeighted(grey, 1 - floor, grey, 0, 255 * floor)] * 3)
+    tint = cv2.multiply(painted, light, scale=1 / 255)
+    stuff = cv2.addWeighted(tint, weight, image, 1 - weight, 0)
+    np.copyto(picture, stuff, where=~things[..., None])
     return picture
 
 
@@ -154,13 +142,29 @@ def find_edges(index_map: np.ndarray) -> np.ndarray:
     return edges
 
 
-def _draw_outlines(picture: np.ndarray, edges: np.ndarray) -> None:
-    """Darken a line along the edges and light up its middle; both show on any colour."""
-    width = max(1, round(min(edges.shape) / 300))
-    dark = cv2.dilate(edges, np.ones((2 * width + 1,) * 2, np.uint8)).astype(bool)
-    picture[dark] = (picture[dark] * 0.45).astype(np.uint8)
-    light = cv2.dilate(edges, np.ones((width,) * 2, np.uint8)).astype(bool)
-    picture[light] = 255
+def _draw_outlines(
+    picture: np.ndarray,
+    index_map: np.ndarray,
+    edges: np.ndarray,
+    things: np.ndarray,
+    colors: np.ndarray,
+) -> None:
+    """Line each thing on its inner side with its colour; stuff only where it meets other stuff."""
+    width = max(1, round(min(edges.shape) / 400))
+    border = _thick(edges, width) & things
+    between_stuff = edges.copy()
+    between_stuff[:, :-1][things[:, :-1] | things[:, 1:]] = 0
+    between_stuff[:-1][things[:-1] | things[1:]] = 0
+    border |= _thick(between_stuff, width) & ~things
+    picture[border] = colors[index_map[border]]
+
+
+def _thick(edges: np.ndarray, width: int) -> np.ndarray:
+    """Widen edges to ``width`` pixels on both sides, bool ``(H, W)``."""
+    # An edge lies on the left or upper one of two pixels, so the anchor reaches further back.
+    kernel = np.ones((2 * width, 2 * width), np.uint8)
+    wide = cv2.dilate(edges, kernel, anchor=(width, width)) if edges.size else edges
+    return wide.astype(bool)
 
 
 def find_anchors(
@@ -209,17 +213,22 @@ def _draw_names(
     colors: np.ndarray,
     scores: bool,
 ) -> None:
-    """Write names where they fit, small segments last so that they end on top."""
+    """Write the names that lie wholly in their segment and cover little of it."""
     points, reach = find_anchors(index_map, len(segments_info), edges)
+    area = np.bincount(index_map.ravel(), minlength=len(segments_info) + 1)
     largest = float(np.clip(min(index_map.shape) / 900, _MIN_TEXT_SCALE, 1.0))
-    for position in np.argsort(-reach, kind="stable"):
+    scales = np.unique(np.linspace(largest, _MIN_TEXT_SCALE, 4))[::-1].tolist()
+    smallest = tag_size("i", _MIN_TEXT_SCALE)[1] / 2
+    for position in np.flatnonzero(reach >= smallest).tolist():
         text = segment_text(segments_info[position], table, scores)
-        room = 2.0 * reach[position]
-        width, height = text_size(text, largest)
-        scale = largest * min(1.0, 2.2 * room / width, room / height)
-        if scale >= _MIN_TEXT_SCALE:
-            x, y = points[position]
-            put_tag(picture, text, (int(x), int(y)), scale, colors[position + 1].tolist())
+        for scale in scales:
+            width, height = tag_size(text, scale)
+            left, top = (points[position] - (width // 2, height // 2)).tolist()
+            under = index_map[max(top, 0) : top + height, max(left, 0) : left + width]
+            covers_little = width * height <= _TAG_SHARE * area[position + 1]
+            if covers_little and under.size == width * height and (under == position + 1).all():
+                put_tag(picture, text, (left, top), scale, colors[position + 1].tolist())
+                break
 
 
 def segment_text(segment: Mapping[str, Any], table: LabelTable, scores: bool = True) -> str:

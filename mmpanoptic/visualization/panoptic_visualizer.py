@@ -17,6 +17,7 @@ from mmpanoptic.structures import LabelTable, find_runs, lookup_sorted
 from mmpanoptic.utils import atomic_write
 from mmpanoptic.utils.panoptic_png import read_panoptic_png
 
+from .difference import DIFFERENCE_TITLE, difference_map, draw_difference
 from .draw import DrawStyle, draw_panoptic, enlarge
 from .text import place_side_by_side
 
@@ -35,7 +36,8 @@ class PanopticVisualizer(Visualizer):
         name (str): Name of the instance.
         vis_backends (list | None): As in mmengine.
         save_dir (str | None): As in mmengine.
-        alpha (float): Weight of the fill in ``[0, 1]``.
+        alpha (float): Weight of the fill of things in ``[0, 1]``.
+        palette (str): ``classes``, the dataset's colours, or ``colorblind``.
         min_side (int): Smaller images are enlarged by a whole factor to about this size of the
             shorter side, so that names can be read; 0 keeps every size.
     """
@@ -49,9 +51,10 @@ class PanopticVisualizer(Visualizer):
         save_dir: str | None = None,
         alpha: float = DrawStyle.alpha,
         min_side: int = 384,
+        palette: str = DrawStyle.palette,
     ) -> None:
         super().__init__(name=name, vis_backends=vis_backends, save_dir=save_dir)
-        self.style = DrawStyle(alpha=alpha)
+        self.style = DrawStyle(alpha=alpha, palette=palette)
         self.min_side = min_side
 
     def _initialize_fig(self, fig_cfg: dict[str, Any]) -> tuple[Any, Any, Any]:
@@ -120,21 +123,28 @@ class PanopticVisualizer(Visualizer):
             draw_gt (bool): As there.
             draw_pred (bool): As there.
             pred_score_thr (float): As there.
-            draw_image (bool): Put the bare image first.
+            draw_image (bool): Put the bare image first; it also stands before ground truth and
+                prediction together, and their difference behind them.
 
         Returns:
-            np.ndarray: uint8 RGB picture: what was asked for and is there, side by side; the
-            image if nothing is.
+            np.ndarray: uint8 RGB picture: what was asked for and is there, side by side (four
+            wide pictures in two rows); the image if nothing is.
         """
         bare = enlarge(image, np.zeros(image.shape[:2], np.uint8), self.min_side)[0]
-        panels = [("image", bare)] if draw_image else []
-        if draw_gt and (truth := ground_truth_of(data_sample, image.shape[:2])) is not None:
+        truth = ground_truth_of(data_sample, image.shape[:2]) if draw_gt else None
+        found = prediction_of(data_sample, pred_score_thr) if draw_pred else None
+        panels = [("image", bare)] if draw_image or (truth and found) else []
+        if truth is not None:
             panels.append(("ground truth", self.draw_map(image, *truth)))
-        if draw_pred and (found := prediction_of(data_sample, pred_score_thr)) is not None:
+        if found is not None:
             panels.append(("prediction", self.draw_map(image, *found)))
+        if truth is not None and found is not None:
+            large = enlarge(image, difference_map(*truth, *found), self.min_side)
+            panels.append((DIFFERENCE_TITLE, draw_difference(*large)))
         if not panels:
             return bare
-        return panels[0][1] if len(panels) == 1 else place_side_by_side(panels)
+        columns = 2 if len(panels) == 4 and image.shape[1] > 1.2 * image.shape[0] else 0
+        return panels[0][1] if len(panels) == 1 else place_side_by_side(panels, columns=columns)
 
     def draw_map(
         self, image: np.ndarray, index_map: np.ndarray, segments_info: Sequence[Mapping[str, Any]]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from .text import put_tag
+from .text import put_tag, tag_size
 
 _ARROW, _HALO = (255, 255, 255), (20, 20, 20)
 
@@ -52,7 +52,8 @@ def draw_relations(
             cv2.arrowedLine(picture, start, end, color, width, cv2.LINE_AA, tipLength=tip)
     scale = max(0.35, min(image.shape[:2]) / 900)
     for name, anchor, color in zip(names, anchors, colors, strict=True):
-        put_tag(picture, name, anchor, scale, color)
+        width, height = tag_size(name, scale)
+        put_tag(picture, name, (anchor[0] - width // 2, anchor[1] - height // 2), scale, color)
     return picture
 
 

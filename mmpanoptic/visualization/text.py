@@ -38,36 +38,45 @@ def put_text(
     cv2.putText(image, text, place, _FONT, scale, tuple(map(int, color)), 1, cv2.LINE_AA)
 
 
+def tag_size(text: str, scale: float) -> tuple[int, int]:
+    """Measure the plate of :func:`put_tag`: width and height in pixels."""
+    pad = max(2, round(6 * scale))
+    width, height = text_size(text, scale)
+    return width + 2 * pad, height + pad
+
+
 def put_tag(
-    image: np.ndarray, text: str, center: tuple[int, int], scale: float, color: Sequence[int]
+    image: np.ndarray, text: str, origin: tuple[int, int], scale: float, color: Sequence[int]
 ) -> None:
     """Write a name on a dark plate with a coloured line under it, moved to be inside the image.
 
     Args:
         image (np.ndarray): uint8 RGB ``(H, W, 3)``, changed in place.
         text (str): One line.
-        center (tuple[int, int]): x, y of the plate's centre.
+        origin (tuple[int, int]): x, y of the plate's upper left corner.
         scale (float): Size of the text.
         color (Sequence[int]): RGB of the line.
     """
     height, width = image.shape[:2]
     pad = max(2, round(6 * scale))
-    text_width, text_height = text_size(text, scale)
-    box_width, box_height = text_width + 2 * pad, text_height + pad
-    left = int(np.clip(center[0] - box_width // 2, 0, max(width - box_width, 0)))
-    top = int(np.clip(center[1] - box_height // 2, 0, max(height - box_height, 0)))
+    box_width, box_height = tag_size(text, scale)
+    left = int(np.clip(origin[0], 0, max(width - box_width, 0)))
+    top = int(np.clip(origin[1], 0, max(height - box_height, 0)))
     plate = image[top : top + box_height, left : left + box_width]
     plate[:] = (plate * 0.3).astype(np.uint8)
     plate[-max(1, pad // 2) :] = color
     put_text(image, text, (left + pad, top + pad // 2), scale)
 
 
-def place_side_by_side(panels: Sequence[tuple[str, np.ndarray]], gap: int = 8) -> np.ndarray:
-    """Put pictures of one size in a row, each under its title.
+def place_side_by_side(
+    panels: Sequence[tuple[str, np.ndarray]], gap: int = 8, columns: int = 0
+) -> np.ndarray:
+    """Put pictures of one size in rows, each under its title.
 
     Args:
         panels: Title and uint8 RGB picture ``(H, W, 3)``.
         gap (int): Pixels between two pictures.
+        columns (int): Pictures in a row, 0 for one row.
 
     Returns:
         np.ndarray: uint8 RGB.
@@ -82,9 +91,13 @@ def place_side_by_side(panels: Sequence[tuple[str, np.ndarray]], gap: int = 8) -
     scale = float(np.clip(height / 700, 0.4, 1.2))
     pad = round(6 * scale) + 1
     header = max(text_size(title, scale)[1] for title, _ in panels) + 2 * pad
-    canvas = np.full((height + header, len(panels) * (width + gap) - gap, 3), 255, np.uint8)
+    columns = min(columns or len(panels), len(panels))
+    rows = -(-len(panels) // columns)
+    shape = (rows * (height + header + gap) - gap, columns * (width + gap) - gap, 3)
+    canvas = np.full(shape, 255, np.uint8)
     for position, (title, picture) in enumerate(panels):
-        left = position * (width + gap)
-        canvas[header:, left : left + width] = picture
-        put_text(canvas, title, (left + 4, pad), scale, _BLACK)
+        row, column = divmod(position, columns)
+        left, top = column * (width + gap), row * (height + header + gap)
+        canvas[top + header : top + header + height, left : left + width] = picture
+        put_text(canvas[:, : left + width], title, (left + 4, top + pad), scale, _BLACK)
     return canvas

@@ -96,9 +96,22 @@ def test_images_get_the_size_that_the_objects_need(short_edge, lower, expected):
 def test_heatmaps_of_small_objects_are_sharper_and_windows_narrower():
     nuclei = sizes_of(256, 10.7, small=8.0).settings()
     things = sizes_of(480, 90.0, small=60.0).settings()
-    assert (nuclei["size_sigma"], nuclei["size_nms_kernel"]) == (5.5, 7)
+    assert (nuclei["size_sigma"], nuclei["size_nms_kernel"]) == (5.5, 9)
     assert (things["size_sigma"], things["size_nms_kernel"]) == (8.0, 17)
     assert nuclei["size_small_area"] < things["size_small_area"] == 4096
+
+
+def test_a_few_small_things_do_not_narrow_the_window_between_large_ones():
+    photographs = sizes_of(427, 21.8, small=11.4)
+    assert photographs.settings()["size_nms_kernel"] == 15  # as far as 8 pixels of the input reach
+    assert photographs.settings(192)["size_nms_kernel"] == 17
+
+
+def test_anchors_begin_with_the_small_things_and_follow_the_input():
+    sizes = sizes_of(256, 10.7, small=8.2)
+    assert sizes.settings(256)["size_anchors"] == (8, 16, 32, 64, 128)
+    assert sizes.settings(512)["size_anchors"] == (16, 32, 64, 128, 256)
+    assert sizes_of(480, 90.0, small=60.0).settings()["size_anchors"][0] == 32  # the usual one
 
 
 def test_another_input_size_takes_sigma_along_but_not_the_window_in_the_original():
@@ -107,7 +120,7 @@ def test_another_input_size_takes_sigma_along_but_not_the_window_in_the_original
     assert half["size_short_edge"] == whole["size_short_edge"]  # still the suggestion
     assert half["size_crop_size"] == (256, 256)
     assert half["size_sigma"] == 2.5
-    assert half["size_nms_kernel"] == whole["size_nms_kernel"] == 7
+    assert half["size_nms_kernel"] == whole["size_nms_kernel"] == 9
     assert half["size_small_area"] == pytest.approx(whole["size_small_area"] / 4, abs=1)
 
 

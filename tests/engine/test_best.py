@@ -69,6 +69,22 @@ def test_a_pointer_names_the_best_of_the_last_training(tmp_path):
     assert run_checkpoint(tmp_path).name == "iter_3.pth"
 
 
+@METRICS.register_module()
+class LevelMetric(METRICS.get("ToyMetric")):
+    """The same value whenever it is asked."""
+
+    def compute_metrics(self, results):
+        return {"PQ": 0.0}
+
+
+def test_of_equal_checkpoints_the_later_is_the_best(tmp_path):
+    level = {"val_evaluator": {"type": "LevelMetric"}, "train_cfg.val_interval": 2}
+    train(toy_config(tmp_path, steps=6, **{"default_hooks.checkpoint.save_best": "PQ"}, **level))
+    (best,) = tmp_path.glob("best_*.pth")
+    assert best.name == "best_PQ_iter_6.pth"
+    assert run_checkpoint(tmp_path) == best
+
+
 def test_of_several_metrics_the_first_one_names_the_best(tmp_path):
     rules = {"default_hooks.checkpoint.rule": ["greater", "less"]}
     best = {"default_hooks.checkpoint.save_best": ["PQ", "toy/PQ"], **rules}
@@ -149,7 +165,8 @@ def test_what_the_config_saves_as_best_stays(tmp_path):
 
 def test_without_validation_both_say_that_they_do_nothing(tmp_path):
     never = {"val_cfg": None, "val_dataloader": None, "val_evaluator": None}
-    train(toy_config(tmp_path, steps=1, custom_hooks=[EARLY], **never))
+    train(toy_config(tmp_path, steps=1, custom_hooks=[EARLY], log_level="INFO", **never))
     text = "".join(path.read_text() for path in tmp_path.glob("*/*.log"))
     assert "early stopping does nothing" in text
+    assert text.count("operators on cpu:") == 1
     assert "save_best=['PQ'] does nothing" in text

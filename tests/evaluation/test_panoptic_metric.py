@@ -220,10 +220,12 @@ def test_images_of_equal_names_in_different_folders_stay_apart(files, tmp_path):
     samples = [files.sample(i) for i in range(NUM_IMAGES)]
     for number, sample in enumerate(samples):
         sample.set_metainfo({"png_name": f"{'xyzvw'[number]}/0001.png"})
-    metrics = run(make_metric(outfile_prefix=str(tmp_path / "out")), samples)
+    rows = tmp_path / "rows.json"
+    metrics = run(make_metric(outfile_prefix=str(tmp_path / "out"), per_image=rows), samples)
     written = tmp_path / "out.panoptic.json"
     names = [a["file_name"] for a in json.loads(written.read_text())["annotations"]]
     assert names == [f"{folder}/0001.png" for folder in "xyzvw"]
+    assert [row["file_name"] for row in json.loads(rows.read_text())] == names
     quality = evaluate_files(files.paths[0], written, files.folder / "gt").quality
     assert metrics["coco_panoptic/PQ"] == 100 * quality.averages["All"]["pq"]
 

@@ -8,6 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmpanoptic.models.fusion_heads import CenterGroupingHead, center_grouping
 from mmpanoptic.models.instance_heads import CenterOffsetOutputs
+from mmpanoptic.models.postprocess import centers as centers_module
 from mmpanoptic.models.postprocess import segments
 from mmpanoptic.models.postprocess.segments import add_striped
 from tests.data.golden.panoptic_deeplab.crafted_inputs import make_logits, make_postprocess_inputs
@@ -218,6 +219,21 @@ def test_fixed_sizes_give_the_same_result(monkeypatch, seed, out_shape, centers)
     for mine, theirs in pairs:
         assert mine.pop("score") == pytest.approx(theirs.pop("score"), rel=1e-5)
         assert mine == theirs
+
+
+def test_an_image_of_many_close_centres_is_grouped_again(monkeypatch):
+    head = CenterGroupingHead(7, (4, 5, 6), stride=4, stuff_area=30, top_k=50)
+    expected = predict(head, crafted(0), img_shape=(192, 256))["pred_panoptic_seg"]
+    monkeypatch.setattr(centers_module, "LEVELS", ((64, 64), (16, 1), (4, 1)))
+    again = []
+    group = head.group
+    monkeypatch.setattr(
+        head, "group", lambda *a, **k: again.append(k.get("fixed")) or group(*a, **k)
+    )
+    actual = predict(fixed_sizes(head, monkeypatch), crafted(0), img_shape=(192, 256))
+    assert again == [None, False]
+    assert torch.equal(actual["pred_panoptic_seg"].index_map, expected.index_map)
+    assert actual["pred_panoptic_seg"].segments_info == expected.segments_info
 
 
 def test_nothing_on_a_gpu_waits_before_the_final_copy(monkeypatch):

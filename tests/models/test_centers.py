@@ -8,7 +8,11 @@ from mmpanoptic.models.postprocess.centers import (
     assign_to_centers,
     find_centers,
     find_centers_padded,
+    group_things,
+    group_things_padded,
 )
+from mmpanoptic.models.postprocess.segments import block_elements
+from tests.models.traffic import traffic_of
 from tests.reference import panoptic_deeplab as reference
 
 
@@ -104,12 +108,62 @@ def test_bands_find_the_same_centres(monkeypatch):
     assert torch.equal(find_centers(heatmap, 0.1, 7, None), expected)
 
 
-def test_places_without_centre_attract_nothing():
-    generator = torch.Generator().manual_seed(0)
-    centers = torch.randint(0, 50, (9, 2), generator=generator)
-    offset = torch.randn(2, 50, 60, generator=generator) * 9
-    offset[:, 0, 0] = float("inf")
-    offset[:, 0, 1] = float("nan")
-    valid = torch.arange(9) < 4
-    assigned = assign_to_centers(centers, offset, torch.arange(3000), valid)
-    assert torch.equal(assigned, assign_to_centers(centers[:4], offset, torch.arange(3000)))
+THINGS = torch.tensor([False, True])
+
+
+def crafted_scene(seed, height, width, count, spread):
+    """Classes, centres padded with zeros, and offsets to a centre nearby, with noise."""
+    generator = torch.Generator().manual_seed(seed)
+    places = torch.randperm(height * width, generator=generator)[:count].sort().values
+    centers = torch.stack([places // width, places % width], 1)
+    semantic = torch.randint(0, 2, (height, width), generator=generator)
+    pixels = torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
+    aim = centers[torch.randint(0, count, (height, width), generator=generator)].permute(2, 0, 1)
+    offset = aim - pixels + torch.randn(2, height, width, generator=generator) * spread
+    padded = torch.cat([centers, torch.zeros(7, 2, dtype=torch.int64)])
+    return semantic, centers, padded, torch.arange(count + 7) < count, offset
+
+
+@pytest.mark.parametrize("band", [None, 1 << 12])
+@pytest.mark.parametrize(("size", "count"), [((90, 300), 1), ((90, 300), 60), ((200, 90), 9)])
+def test_nearby_centres_give_what_all_centres_give(monkeypatch, size, count, band):
+    if band:
+        monkeypatch.setattr(module, "block_elements", lambda device: band)
+    semantic, centers, padded, valid, offset = crafted_scene(count, *size, count, 4.0)
+    found, unsure = group_things_padded(semantic, padded, valid, offset, THINGS)
+    assert not unsure
+    assert torch.equal(found, group_things(semantic, centers, offset, THINGS))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), 1e30, 500.0, -500.0])
+def test_pixels_that_point_far_away_are_told_if_they_are_things(number):
+    semantic, _, padded, valid, offset = crafted_scene(0, 60, 70, 5, 2.0)
+    offset[0, 3, 4], semantic[3, 4] = number, 0
+    assert not group_things_padded(semantic, padded, valid, offset, THINGS)[1]
+    semantic[3, 4] = 1
+    assert group_things_padded(semantic, padded, valid, offset, THINGS)[1]
+
+
+def test_crowds_of_centres_are_told():
+    semantic, _, padded, valid, offset = crafted_scene(0, 20, 20, 200, 1.0)
+    assert group_things_padded(semantic, padded, valid, offset, THINGS)[1]
+
+
+def test_without_centres_there_is_no_instance():
+    semantic, _, padded, valid, offset = crafted_scene(0, 20, 30, 5, 1.0)
+    found, unsure = group_things_padded(semantic, padded, valid & False, offset, THINGS)
+    assert not unsure
+    assert not found.any()
+
+
+def test_grouping_with_200_centres_moves_two_gigabytes_at_most(monkeypatch):
+    monkeypatch.setattr(
+        module, "block_elements", lambda device: block_elements(torch.device("cuda"))
+    )
+    semantic, _, padded, valid, offset = crafted_scene(0, 1024, 2048, 193, 5.0)
+    result = []
+    moved = traffic_of(
+        lambda: result.extend(group_things_padded(semantic, padded, valid, offset, THINGS))
+    )
+    assert not result[1]
+    assert moved <= 2e9

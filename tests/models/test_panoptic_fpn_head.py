@@ -96,6 +96,17 @@ def test_loss_is_the_mean_over_all_labelled_pixels(pad_handling):
     assert loss["loss_semantic"].item() == pytest.approx(2 * torch.cat(terms).mean().item(), 1e-4)
 
 
+def test_levels_from_stride_2_have_a_label_for_every_second_pixel():
+    head = make_head(stride=2)
+    logits = torch.randn(1, 4, 8, 8)
+    label = torch.randint(0, 5, (16, 13))
+    loss = head.loss_by_feat(logits, [sample(label, (16, 16))])["loss_semantic"]
+    full = functional.interpolate(logits, size=(16, 16), mode="bilinear", align_corners=True)
+    target = head.channel_of_label[label][None]
+    expected = functional.cross_entropy(full[..., :13], target, ignore_index=0)
+    assert loss.item() == pytest.approx(0.5 * expected.item(), 1e-5)
+
+
 def test_nothing_labelled_gives_a_loss_of_zero_with_gradients():
     head = make_head()
     feats = pyramid(8, 8)

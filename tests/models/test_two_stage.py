@@ -3,9 +3,11 @@ import copy
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 
+from mmpanoptic.models.fusion_heads import HeuristicFusionHead
 from mmpanoptic.models.roi_heads import PanopticRoIHead, to_original_size
-from mmpanoptic.registry import MODELS
+from mmpanoptic.registry import MODELS, ConfigError
 from tests.models.two_stage_builders import (
     CONFIG,
     THING,
@@ -281,3 +283,24 @@ def test_mmdets_own_conventions_train_and_predict():
     with torch.no_grad():
         (sample,) = model.eval()(**batch(model, [scene()], False), mode="predict")
     assert sample.pred_panoptic_seg.index_map.shape == (1, 64, 96)
+
+
+def test_a_fusion_head_of_another_stride_is_refused():
+    with pytest.raises(ConfigError, match="set fusion_head"):
+        build_two_stage(**{"fusion_head.stride": 2})
+
+
+def test_logits_of_stride_2_are_enlarged_twice():
+    head = HeuristicFusionHead(thing_labels=(0,), stuff_labels=(1, 2), stuff_area=0, stride=2)
+    logits = torch.zeros(1, 4, 8, 8)
+    logits[:, 1, :, :4], logits[:, 2, :, 4:] = 1.0, 1.0
+    empty = InstanceData(
+        bboxes=torch.zeros(0, 4),
+        scores=torch.zeros(0),
+        labels=torch.zeros(0, dtype=torch.long),
+        mask_logits=torch.zeros(0, 28, 28),
+    )
+    (result,) = head.predict(logits, [empty], [{"img_shape": (16, 16), "ori_shape": (16, 16)}])
+    first, second = result["pred_panoptic_seg"].segments_info
+    assert first["area"] + second["area"] == 16 * 16
+    assert abs(first["area"] - second["area"]) <= 2 * 16

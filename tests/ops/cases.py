@@ -22,6 +22,7 @@ MMCV_MODULES = (
     "focal_loss",
     "deform_conv",
     "modulated_deform_conv",
+    "multi_scale_deform_attn",
 )
 
 

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from mmpanoptic.ops import MissingOperatorError, backend, describe_backends, pytorch_only
+from mmpanoptic.ops import (
+    MissingOperatorError,
+    backend,
+    describe_backends,
+    name_backends,
+    pytorch_only,
+)
 from mmpanoptic.ops.backends import TORCHVISION_NAMES, forget_trials, full_mmcv_installed
 from mmpanoptic.ops.deform_sampling import Convolution, Problem, forward
 from mmpanoptic.ops.mmcv_ext import IMPLEMENTED
@@ -106,6 +112,15 @@ def test_torchvision_is_used_where_its_numbers_are_the_same(torchvision):
     assert torchvision.calls  # it was tried before
     with pytorch_only():
         assert set(describe_backends().values()) == {"pytorch"}
+
+
+@pytest.mark.usefixtures("torchvision")
+def test_a_line_names_the_backends():
+    assert name_backends() == (
+        "pytorch: deform_conv_backward, modulated_deform_conv_backward, nms_match, roi_pool, "
+        "sigmoid_focal_loss, softnms; "
+        "torchvision: deform_conv_forward, modulated_deform_conv_forward, nms, roi_align"
+    )
 
 
 @pytest.mark.parametrize(

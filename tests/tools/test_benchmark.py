@@ -21,6 +21,7 @@ def test_reports_every_stage(run_tool, shapes_root, checkpoint, post):
         assert 0 < row["p50"] <= row["p95"]
     assert times["total"]["mean"] == pytest.approx(sum(times[s]["mean"] for s in stages))
     assert content["machine"]["threads"] == 1
+    assert "nms" in content["machine"]["operators"]
     assert all(stage in done.stdout for stage in times)
 
 

@@ -23,6 +23,7 @@ def test_every_switch_is_timed_alone_and_with_the_others(run_tool):
         assert row["inference"] > row["train"]
     assert "channels_last + bf16" in done.stdout
     assert content["machine"]["threads"] == 1
+    assert "nms" in content["machine"]["operators"]
 
 
 def test_without_switches_there_is_one_row(run_tool):

@@ -12,6 +12,7 @@ TOOL = "infer.py"
 
 def test_writes_maps_json_and_overlays(run_tool, shapes_root, checkpoint):
     done = run_tool(TOOL, shapes_root / "val", CONFIG, checkpoint, "--device", "cpu")
+    assert done.stdout.startswith("operators on cpu: ")
     assert "3 images done, 0 left out" in done.stdout
     out = run_tool.folder / "outputs"
     content = json.loads((out / "panoptic.json").read_text())

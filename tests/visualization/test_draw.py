@@ -7,7 +7,6 @@ from mmpanoptic.visualization.draw import (
     draw_panoptic,
     enlarge,
     find_anchors,
-    find_edges,
     segment_colors,
     segment_text,
 )
@@ -35,13 +34,27 @@ def index_map():
     return index
 
 
-def test_fill_is_the_weighted_mean_of_image_and_color(index_map):
+def test_the_fill_of_things_is_the_weighted_mean_of_image_and_color(index_map):
     image = np.full((120, 160, 3), 100, np.uint8)
-    colors = segment_colors(SEGMENTS, TABLE).astype(float)
+    colors = segment_colors(SEGMENTS, TABLE, index_map).astype(float)
     drawn = draw_panoptic(image, index_map, SEGMENTS, TABLE, BARE)
     expected = BARE.alpha * colors[index_map] + (1 - BARE.alpha) * 100
-    labelled = index_map > 0
-    assert np.abs(drawn[labelled] - expected[labelled]).max() <= 1
+    things = index_map > 1
+    assert np.abs(drawn[things] - expected[things]).max() <= 1
+
+
+@pytest.mark.parametrize("brightness", [0, 60, 255])
+def test_the_image_stays_visible_under_stuff(brightness):
+    index = np.ones((40, 60), np.int32)
+    image = np.full((40, 60, 3), brightness, np.uint8)
+    image[::2] //= 2
+    drawn = draw_panoptic(image, index, SEGMENTS, TABLE, BARE).astype(int)
+    assert np.abs(drawn - image).max() <= 0.3 * 255
+    if brightness == 0:
+        assert drawn.max() < 10
+    else:
+        contrast = np.abs(drawn[0] - drawn[1]).mean() / (brightness - brightness // 2)
+        assert contrast > 0.75
 
 
 def test_the_image_stays_as_it_was(index_map):
@@ -67,28 +80,43 @@ def test_stuff_has_the_color_of_its_class_and_things_differ():
     assert np.abs(colors[3].astype(int) - colors[2]).max() > 20
 
 
-def test_many_things_of_one_class_have_different_colors():
-    things = [{"label": 1, "isthing": True}] * 30
-    colors = segment_colors(things, TABLE)[1:]
-    assert len(np.unique(colors, axis=0)) == 30
-
-
-def test_outlines_lie_on_the_borders_only(index_map):
+def test_outlines_have_the_color_of_their_segment_and_lie_inside_it(index_map):
     image = np.zeros((120, 160, 3), np.uint8)
+    colors = segment_colors(SEGMENTS, TABLE, index_map)
     with_lines = draw_panoptic(image, index_map, SEGMENTS, TABLE, DrawStyle(names=False))
     without = draw_panoptic(image, index_map, SEGMENTS, TABLE, BARE)
     changed = (with_lines != without).any(axis=2)
-    assert changed[60, 69]
-    assert not changed[60, 45]
-    assert (with_lines[find_edges(index_map) > 0] == 255).all()
+    for column in (20, 69):
+        assert with_lines[60, column].tolist() == colors[2].tolist()
+    assert with_lines[30, 45].tolist() == with_lines[89, 45].tolist() == colors[2].tolist()
+    # The stuff around a thing stays as it is; between stuff and void its side has a line.
+    assert not changed[60, [18, 19, 45, 70, 71]].any()
+    assert with_lines[10, 149].tolist() == colors[1].tolist()
 
 
-def test_names_are_written_into_their_segments(index_map):
-    image = np.zeros((120, 160, 3), np.uint8)
-    named = draw_panoptic(image, index_map, SEGMENTS, TABLE, DrawStyle(outlines=False))
-    changed = (named != draw_panoptic(image, index_map, SEGMENTS, TABLE, BARE)).any(axis=2)
-    for k in (2, 3):
-        assert changed[index_map == k].any()
+def test_names_are_written_into_segments_with_room_and_cover_nothing_else(index_map):
+    large = np.repeat(np.repeat(index_map, 3, 0), 3, 1)
+    for index in (index_map, large):
+        picture = np.zeros((*index.shape, 3), np.uint8)
+        named = draw_panoptic(picture, index, SEGMENTS, TABLE, DrawStyle(outlines=False))
+        changed = (named != draw_panoptic(picture, index, SEGMENTS, TABLE, BARE)).any(axis=2)
+        # "car 0.93" would cover a seventh of the small one.
+        assert changed[index == 2].any() == (index is large)
+        for k in (1, 3):
+            assert changed[index == k].any()
+        for k in (1, 2, 3):
+            assert changed[index == k].mean() <= 0.12
+        assert not changed[index == 0].any()
+
+
+def test_a_name_is_no_wider_than_a_thin_segment():
+    index = np.ones((200, 300), np.int32)
+    index[:, 140:160] = 2
+    picture = np.zeros((200, 300, 3), np.uint8)
+    named = draw_panoptic(picture, index, SEGMENTS, TABLE, DrawStyle(outlines=False))
+    changed = (named != draw_panoptic(picture, index, SEGMENTS, TABLE, BARE)).any(axis=2)
+    assert not changed[:, 140:160].any()
+    assert changed.any()
 
 
 def test_text_has_name_crowd_and_score():

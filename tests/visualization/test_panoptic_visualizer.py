@@ -53,9 +53,24 @@ def test_ids_become_positions_and_unknown_ids_void():
 def test_ground_truth_is_drawn_beside_the_prediction(visualizer, sample):
     both = visualizer.draw_sample(IMAGE, sample)
     one = visualizer.draw_sample(IMAGE, sample, draw_gt=False)
+    # Image, truth, prediction and difference, two and two since the image is wide.
+    header = (both.shape[0] - 8) // 2 - 64
     assert both.shape[1] == 2 * 96 + 8
     assert one.shape == IMAGE.shape
-    assert np.array_equal(both[-64:, -96:], one)
+    assert np.array_equal(both[header : header + 64, :96], IMAGE)
+    assert np.array_equal(both[header : header + 64, -96:], one)
+    assert np.array_equal(both[-64:, :96], one)
+    difference = both[-64:, -96:]
+    assert (difference == difference[..., :1]).all()  # nothing is wrong: grey
+
+
+def test_pictures_that_are_not_wide_stand_in_one_row(visualizer):
+    sample = DetDataSample()
+    index = INDEX[:, :64]
+    sample.pred_panoptic_seg = make_panoptic_data(index, SEGMENTS)
+    sample.gt_panoptic_seg = make_panoptic_data(index, SEGMENTS)
+    row = visualizer.draw_sample(np.ascontiguousarray(IMAGE[:, :64]), sample)
+    assert row.shape[1] == 4 * 64 + 3 * 8
 
 
 def test_without_annotation_the_prediction_is_drawn_alone(visualizer, sample):
@@ -143,6 +158,9 @@ def test_the_colours_can_cover_the_image_or_leave_it_alone(sample):
         visualizer.dataset_meta = SHAPES_TABLE.to_metainfo()
         pictures[alpha] = visualizer.draw_sample(IMAGE, sample, draw_gt=False).astype(int)
     mix = (pictures[0.0] + pictures[1.0]) / 2
-    inside = np.abs(pictures[0.5] - mix).max(2) <= 1
+    things = np.array([False, *(s["isthing"] for s in SEGMENTS)])[INDEX]
+    inside = np.abs(pictures[0.5] - mix).max(2)[things] <= 1
     assert inside.mean() > 0.5, "all but outlines and names"
+    stuff = pictures[1.0][~things & (INDEX > 0)]
+    assert len(np.unique(stuff, axis=0)) < 0.1 * len(stuff), "the image is covered"
     assert (np.abs(pictures[0.0] - IMAGE).max(2) == 0).mean() > 0.5

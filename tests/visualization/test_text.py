@@ -27,6 +27,9 @@ def test_pictures_are_put_in_a_row_under_their_titles():
     assert (row[header:, :80] == 10).all()
     assert (row[header:, 84:] == 20).all()
     assert (row[:header, :80] < 128).any()
+    rows = place_side_by_side([("a", first), ("b", second), ("c", first)], gap=4, columns=2)
+    assert rows.shape == (2 * row.shape[0] + 4, 164, 3)
+    assert (rows[-60:, :80] == 10).all()
 
 
 def test_pictures_of_different_sizes_are_refused():

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv with everything mmpanoptic needs. Usage: tools/dev/setup_env.sh [runtime|tests]
+# Make .venv with everything mmpanoptic needs. Usage: tools/dev/setup_env.sh [runtime|search|tests]
 # A second run with unchanged requirements does nothing. PYTHON=... chooses the interpreter.
 set -euo pipefail
 
@@ -88,17 +88,35 @@ others="$venv/constraints-without-torch.txt"
 grep -v '^torch==' "$constraints" > "$others"
 echo "set-up: installing the OpenMMLab packages and mmpanoptic"
 arguments=(-r "$root/requirements/runtime.txt")
+[ "$level" = runtime ] || arguments+=(-r "$root/requirements/search.txt")
 [ "$level" = tests ] && arguments+=(-r "$root/requirements/tests.txt")
 pip_install -c "$others" "setuptools<82" wheel pybind11 "${arguments[@]}"
 if [ "$level" = tests ]; then
     pip_install --no-deps -r "$root/requirements/judges.txt"
+fi
+# Compiled NMS, RoIAlign and deformable convolution. Next to a CPU build they would cost more to fetch than they bring.
+# Without its dependencies: no other torch may take the place of this one.
+torchvision="$("$venv/bin/python" - <<'PY'
+from importlib.util import find_spec
+
+import torch
+
+if torch.version.cuda and find_spec("torchvision") is None:
+    major, minor = (int(part) for part in torch.__version__.split(".")[:2])
+    if major == 2:  # torchvision 0.15 belongs to torch 2.0, and so on
+        print(f"torchvision==0.{minor + 15}.*")
+PY
+)"
+if [ -n "$torchvision" ]; then
+    echo "set-up: installing $torchvision next to torch for CUDA"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$torchvision" || echo \
+        "set-up: no $torchvision to be had; the operators run in PyTorch, which is slower (docs/operators.md)" >&2
 fi
 pip_install --no-deps --no-build-isolation -e "$root"
 "$venv/bin/python" -c 'from mmpanoptic.ops.amwc import is_available; raise SystemExit(not is_available())' \
     || echo "set-up: the AMWC solver was not built (a compiler's words: pip install -v --no-build-isolation" \
     "--no-deps -e '$root'); COPS needs it, everything else works" >&2
 fingerprint > "$stamp"
-if [ "$level" = tests ]; then
-    fingerprint > "$venv/.mmpanoptic-runtime"
-fi
+[ "$level" = runtime ] || fingerprint > "$venv/.mmpanoptic-runtime"
+[ "$level" != tests ] || fingerprint > "$venv/.mmpanoptic-search"
 echo "set-up: done; activate it with: source .venv/bin/activate"

@@ -40,7 +40,7 @@ def build_parser() -> cli.Parser:
     parser.add("--repeat", type=at_least(1), default=1, help="augmentations of each (default 1)")
     parser.add("--shuffle", action="store_true", help="take images from all over the dataset")
     parser.add("--no-image", action="store_true", help="draw the ground truth alone")
-    parser.take("cfg_options")
+    parser.take("palette", "cfg_options")
     return parser
 
 
@@ -68,7 +68,7 @@ def draw_items(dataset: Any, args: argparse.Namespace) -> Iterator[GalleryEntry]
     from mmpanoptic.datasets import SampleIndex
     from mmpanoptic.visualization import GalleryEntry, PanopticVisualizer
 
-    visualizer = PanopticVisualizer("browse_dataset")
+    visualizer = PanopticVisualizer("browse_dataset", palette=args.palette)
     visualizer.dataset_meta = dataset.metainfo
     count = min(args.num or len(dataset), len(dataset))
     order = np.arange(len(dataset))

@@ -34,6 +34,7 @@ def build_parser() -> cli.Parser:
     parser.add("--out-dir", old=["--out"], type=Path, required=True, help="folder of the gallery")
     parser.add("--num", type=cli.at_least(1), default=40, help="images to draw (default 40)")
     parser.take("per_image", help="rows of eval_panoptic.py in JSON, for captions")
+    parser.take("palette")
     parser.add("--title", default="Ground truth and predictions")
     return parser
 
@@ -81,7 +82,7 @@ def draw_entries(args: argparse.Namespace, dataset: PanopticDataset) -> Iterator
     from mmpanoptic.visualization import GalleryEntry, PanopticVisualizer
 
     table = dataset.label_table
-    visualizer = PanopticVisualizer()
+    visualizer = PanopticVisualizer(palette=args.palette)
     visualizer.dataset_meta = table.to_metainfo()
     entries = read_json(args.pred_json)["annotations"]
     predictions = {entry["image_id"]: entry for entry in entries}

@@ -12,13 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmpanoptic import cli
+from mmpanoptic.evaluation.part_contents import semantic_part
 from mmpanoptic.evaluation.semantic_files import (
     REDUCE_ZERO_LABEL,
     LabelMapFolders,
+    SemanticFileCounts,
     evaluate_semantic_files,
 )
 from mmpanoptic.evaluation.semantic_iou import DEFINITIONS, semantic_scores, semantic_table
 from mmpanoptic.evaluation.tables import to_percent
+
+from ._part_options import add_part_options, save_part
 
 EXAMPLES = """
   %(prog)s annotations/val predictions/val --num-classes 133
@@ -58,6 +62,7 @@ def build_parser() -> cli.Parser:
     )
     parser.take("nproc")
     parser.take("json", help="write all numbers, unrounded, in percent")
+    add_part_options(parser)
     return parser
 
 
@@ -90,23 +95,32 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     """Evaluate the folders that the arguments name."""
     names = class_names(args)
     folders = LabelMapFolders(args.truth, args.predictions, args.gt_suffix, args.pred_suffix)
-    matrix, num_images, outside = evaluate_semantic_files(
-        folders, len(names), args.reduce_zero_label, args.nproc, "images"
+    choose = None if args.part is None else args.part.positions
+    counts = evaluate_semantic_files(
+        folders, len(names), args.reduce_zero_label, args.nproc, "images", choose
     )
+    yield from report(args, counts, names)
+    settings = {"reduce_zero_label": args.reduce_zero_label}
+    yield from save_part(args, lambda: semantic_part(counts, names, settings))
+
+
+def report(args: argparse.Namespace, counts: SemanticFileCounts, names: list[str]) -> Iterator[str]:
+    """Show the scores of pixel counts, and write ``--json``."""
+    matrix = counts.matrix
     scores = {name: semantic_scores(matrix, name) for name in args.definition}
     first = scores[args.definition[0]]
     lines = [semantic_table(first, names, args.definition[0])]
     for name, result in scores.items():
         values = result.averages().items()
         lines.append(f"{name}: " + ", ".join(f"{key} {100 * value:.3f}" for key, value in values))
-    lines += describe_void(outside, int(matrix.sum()))
+    lines += describe_void(counts.void, int(matrix.sum()))
     absent = [name for name, row in zip(names, matrix, strict=True) if not row.sum()]
     if absent:
         lines.append(f"warning: without a pixel in the ground truth: {', '.join(absent)}")
     void = int(matrix[:, -1].sum())
     if void:
         lines.append(f"{void:,} evaluated pixels are predicted as no class")
-    lines.append(f"{num_images} images, {int(matrix.sum()):,} evaluated pixels")
+    lines.append(f"{counts.num_images} images, {int(matrix.sum()):,} evaluated pixels")
     numbers = {
         "averages": {name: result.averages() for name, result in scores.items()},
         "class_iou": dict(zip(names, first.iou.tolist(), strict=True)),

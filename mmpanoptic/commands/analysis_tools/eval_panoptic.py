@@ -21,12 +21,16 @@ from mmpanoptic.evaluation.panoptic_tables import (
     worst_table,
     write_per_image,
 )
+from mmpanoptic.evaluation.part_contents import panoptic_part
 from mmpanoptic.utils import read_json
 from mmpanoptic.utils.format_errors import PanopticFormatError
+
+from ._part_options import add_part_options, save_part
 
 EXAMPLES = """
   %(prog)s --gt_json_file panoptic_val.json --pred_json_file predictions.panoptic.json
   %(prog)s --gt_json_file GT --pred_json_file PRED --per-image rows.csv --worst 20
+  %(prog)s --gt_json_file GT --pred_json_file PRED --part 2/8 --save-part part2.json
 """
 
 
@@ -50,6 +54,18 @@ def build_parser() -> cli.Parser:
         action="store_true",
         help="count the pixels where the ground truth lacks area; take a missing iscrowd as 0",
     )
+    add_output_options(parser)
+    add_part_options(parser)
+    parser.add(
+        "--check-against-panopticapi",
+        action="store_true",
+        help="run panopticapi (one process) as well and compare the bits",
+    )
+    return parser
+
+
+def add_output_options(parser: cli.Parser) -> None:
+    """Let a command say where figures of panoptic quality go."""
     parser.take("json", help="write everything as JSON")
     parser.take("per_image")
     parser.add(
@@ -59,12 +75,6 @@ def build_parser() -> cli.Parser:
         metavar="N",
         help="list the N images with the lowest PQ",
     )
-    parser.add(
-        "--check-against-panopticapi",
-        action="store_true",
-        help="run panopticapi (one process) as well and compare the bits",
-    )
-    return parser
 
 
 def run(args: argparse.Namespace) -> Iterator[str]:
@@ -72,7 +82,10 @@ def run(args: argparse.Namespace) -> Iterator[str]:
 
     Raises:
         Failure: If panopticapi computes other bits.
+        UsageError: If a part is to be compared.
     """
+    if args.check_against_panopticapi and args.part is not None:
+        raise cli.UsageError("--check-against-panopticapi compares the whole; leave out --part")
     if args.check_against_panopticapi and find_spec("panopticapi") is None:
         raise ImportError(
             "--check-against-panopticapi needs panopticapi: pip install --no-deps panopticapi-lite "
@@ -86,11 +99,22 @@ def run(args: argparse.Namespace) -> Iterator[str]:
         args.nproc,
         strict=not args.parity,
         fill_missing=args.fill_missing_fields,
+        choose=None if args.part is None else args.part.positions,
     )
     # Like the reference, the function returns nan; a command that succeeds has a result.
     empty = [p for p in result.warnings if p.kind == "empty_annotation" and not args.parity]
-    if empty:
+    if empty and args.part is None:
         raise PanopticFormatError(empty)
+    yield from report(args, result)
+    settings = {"parity": args.parity, "fill_missing_fields": args.fill_missing_fields}
+    yield from save_part(args, lambda: panoptic_part(result, args.gt_json_file, settings))
+    if args.check_against_panopticapi:
+        check_against_panopticapi(args, result)
+        yield "panopticapi computes the same bits"
+
+
+def report(args: argparse.Namespace, result: FileEvaluation) -> Iterator[str]:
+    """Show a result and write what :func:`add_output_options` asks for."""
     yield class_table(result.quality, result.categories)
     yield group_table(result.quality)
     if args.worst:
@@ -100,9 +124,6 @@ def run(args: argparse.Namespace) -> Iterator[str]:
         cli.save_json(args, result.to_dict())
     if args.per_image is not None:
         write_per_image(args.per_image, result.per_image)
-    if args.check_against_panopticapi:
-        check_against_panopticapi(args, result)
-        yield "panopticapi computes the same bits"
 
 
 def check_against_panopticapi(args: argparse.Namespace, result: FileEvaluation) -> None:

@@ -9,6 +9,7 @@ the PNG folder of that name; images stay where they are.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -221,8 +222,18 @@ def convert(args: argparse.Namespace) -> list[object]:
     summaries = convert_own_data(jobs, options, args.out, splits, info, args.nproc)
     if args.whole_things:
         summaries += write_whole_things(jobs, classes, args.out, splits, info, args.nproc)
-    commands = describe_commands(cli.tools_folder(), args.out, args.images, list(splits))
+    commands = describe_commands(way_of_calling(), args.out, args.images, list(splits))
     return [*summaries, *describe_unmatched(labels, finder), commands]
+
+
+def way_of_calling() -> Path | list[str]:
+    """Say how the user calls commands: the folder of the scripts, or the words in front."""
+    program = Path(sys.argv[0])
+    if program.stem == "mmpanoptic":
+        return ["mmpanoptic"]
+    if program.parts[-2:] == ("mmpanoptic", "__main__.py"):
+        return ["python", "-m", "mmpanoptic"]
+    return cli.tools_folder()
 
 
 def run(args: argparse.Namespace) -> list[object]:

@@ -11,11 +11,13 @@ CONFIG = "panoptic-deeplab_r18-tiny_1xb4-5k_own"
 """The config for own data that the commands name."""
 
 
-def describe_commands(tools: Path, out: Path, images: Path, splits: Sequence[str]) -> str:
+def describe_commands(
+    tools: Path | Sequence[str], out: Path, images: Path, splits: Sequence[str]
+) -> str:
     """Write the commands that check, train and test a converted dataset.
 
     Args:
-        tools: Folder of the commands.
+        tools: Folder of the scripts, or the words that call ``mmpanoptic``.
         out: Folder of the dataset.
         images: Folder of its images.
         splits: Names of its splits; training takes ``train`` (else the first one), testing
@@ -24,8 +26,6 @@ def describe_commands(tools: Path, out: Path, images: Path, splits: Sequence[str
     Returns:
         str: Several lines.
     """
-    relative = os.path.relpath(tools)
-    root = tools if relative.startswith("..") else Path(relative)
     train = "train" if "train" in splits else splits[0]
     val = "val" if "val" in splits else train
     # Two paths of one kind lead to each other; else the images' own is clearer.
@@ -34,14 +34,23 @@ def describe_commands(tools: Path, out: Path, images: Path, splits: Sequence[str
     options = [f"data_root={out}", *_variables("train", train), *_variables("val", val)]
     options += [f"train_img={place}/", f"val_img={place}/"]
     names = [f"{out}/annotations/panoptic_{split}.json" for split in splits]
-    check = "dataset_converters/check.py"
-    commands = [[check, name, "--img-dir", str(images)] for name in names]
-    commands.append(["train.py", CONFIG, "--cfg-options", *options])
-    commands.append(["test.py", f"work_dirs/{CONFIG}"])
-    lines = [f"  {shlex.join(['python', str(root / tool), *rest])}" for tool, *rest in commands]
+    commands = [["check", name, "--img-dir", str(images)] for name in names]
+    commands.append(["train", CONFIG, "--cfg-options", *options])
+    commands.append(["test", f"work_dirs/{CONFIG}"])
+    lines = [f"  {shlex.join([*_call(tools, name), *rest])}" for name, *rest in commands]
     if val == train:
         lines.insert(0, f"  (there is no split val: testing takes {train}, on which it trained)")
     return "\n".join(["next, to check, train and test:", *lines])
+
+
+def _call(tools: Path | Sequence[str], name: str) -> list[str]:
+    """Say how a command is called: as ``mmpanoptic``, or as a script."""
+    if not isinstance(tools, Path):
+        return [*tools, name]
+    relative = os.path.relpath(tools)
+    root = tools if relative.startswith("..") else Path(relative)
+    folder = "dataset_converters/" if name == "check" else ""
+    return ["python", str(root / f"{folder}{name}.py")]
 
 
 def _variables(part: str, split: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from .adaptive_logit import AdaptiveLogitFusionHead
 from .center_grouping import CenterGroupingHead, FullSizeOutputs
+from .mask_set import MaskSetFusionHead
 from .multicut import MulticutHead
 from .ordered_fusion import (
     HeuristicFusionHead,
@@ -19,6 +20,7 @@ __all__ = [
     "FullSizeOutputs",
     "HeuristicFusionHead",
     "LabelResizeFusionHead",
+    "MaskSetFusionHead",
     "MulticutHead",
     "OcclusionFusionHead",
     "RelationFusionHead",

@@ -14,7 +14,12 @@ from torch import Tensor
 from mmpanoptic.models.layers import resize_bilinear, upsample_to_image
 from mmpanoptic.models.postprocess import ResizedLogits
 from mmpanoptic.models.postprocess.augmented import AVERAGES, AveragedOutputs, MeanLogits
-from mmpanoptic.models.postprocess.centers import find_centers, find_centers_padded, group_things
+from mmpanoptic.models.postprocess.centers import (
+    find_centers,
+    find_centers_padded,
+    group_things,
+    group_things_padded,
+)
 from mmpanoptic.models.postprocess.flips import flipped_dims
 from mmpanoptic.models.postprocess.segments import (
     SegmentTable,
@@ -29,6 +34,8 @@ from mmpanoptic.structures import SegmentInfo, make_panoptic_data
 
 SCORE_MODES = ("product", "semantic", "center")
 CENTER_SCORES = ("centroid", "peak")
+UNSURE = -1
+"""Number of all segments of an image that has to be grouped again."""
 
 
 class GroupedImage(NamedTuple):
@@ -39,12 +46,14 @@ class GroupedImage(NamedTuple):
         index_map (Tensor): int32 ``(H, W)``, segment of each pixel.
         rows (Tensor): What is known of the segments, see ``segments.segment_rows``.
         heads (PixelData | None): The head's outputs where the result keeps them.
+        outputs (FullSizeOutputs | AveragedOutputs): What it was made of.
     """
 
     semantic: Tensor
     index_map: Tensor
     rows: Tensor
     heads: PixelData | None
+    outputs: Any
 
 
 @dataclass
@@ -251,7 +260,9 @@ class CenterGroupingHead(BaseModule):
             self.rescale_offsets,
         )
 
-    def group(self, outputs: FullSizeOutputs | AveragedOutputs) -> GroupedImage:
+    def group(
+        self, outputs: FullSizeOutputs | AveragedOutputs, fixed: bool | None = None
+    ) -> GroupedImage:
         """Group the pixels of one image; the host does not yet ask what was found.
 
         On a GPU all sizes are fixed (given ``top_k``), so that the host need not wait; on a CPU
@@ -259,32 +270,42 @@ class CenterGroupingHead(BaseModule):
 
         Args:
             outputs (FullSizeOutputs | AveragedOutputs): Logits, heatmap and offsets.
+            fixed (bool | None): Fix all sizes; None decides by the device.
 
         Returns:
             GroupedImage: For :meth:`form_results`.
         """
-        fixed = self._sizes_are_fixed(outputs.center.device)
+        if fixed is None:
+            fixed = self._sizes_are_fixed(outputs.center.device)
         options: Any = (self.threshold, self.nms_kernel, self.top_k, self.stable_top_k)
-        valid = None
+        semantic = outputs.semantic.classes(sparse=not fixed)
+        unsure = None
         if fixed:
             centers, valid = find_centers_padded(outputs.center, *options)
+            instance, unsure = group_things_padded(
+                semantic, centers, valid, outputs.offset, self.isthing
+            )
         else:
             centers = find_centers(outputs.center, *options)
-        semantic = outputs.semantic.classes(sparse=not fixed)
-        instance = group_things(semantic, centers, outputs.offset, self.isthing, valid)
+            instance = group_things(semantic, centers, outputs.offset, self.isthing)
         index_map, table = merge_segments(
             semantic, instance, len(centers), self.isthing, self.stuff_area
         )
         probability = self._class_probability(outputs.semantic, instance, table, not fixed)
         del instance
         rows = self._rows(index_map, table, probability, centers, outputs.center)
+        if unsure is not None:
+            rows[:, 0] = torch.where(unsure, UNSURE, rows[:, 0])
         heads = None
         if self.keep_outputs:
             heads = PixelData(center=outputs.center[None], offset=outputs.offset)
-        return GroupedImage(semantic, index_map, rows, heads)
+        return GroupedImage(semantic, index_map, rows, heads, outputs)
 
     def form_results(self, images: Sequence[GroupedImage]) -> list[dict[str, Any]]:
         """List the segments of a batch; the host waits here, once.
+
+        Where so many centres lie so close together that a GPU did not compare all that may be the
+        nearest one, it is done again without fixed sizes.
 
         Args:
             images (Sequence[GroupedImage]): What :meth:`group` gave.
@@ -295,6 +316,9 @@ class CenterGroupingHead(BaseModule):
         listed = list_segments([image.rows for image in images], self.thing_labels)
         results = []
         for image, segments in zip(images, listed, strict=True):
+            if segments and segments[0]["id"] == UNSURE:
+                image = self.group(image.outputs, fixed=False)
+                (segments,) = list_segments([image.rows], self.thing_labels)
             pred_sem_seg = PixelData()
             pred_sem_seg.sem_seg = image.semantic[None]
             result: dict[str, Any] = {

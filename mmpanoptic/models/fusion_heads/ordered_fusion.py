@@ -72,9 +72,8 @@ class PaintFusionHead(BaseModule):
             of all classes (EfficientPS's).
         predict_instances (bool): Also return ``pred_instances``, all detections with full-size
             masks, for box and mask AP.
+        stride (int): Of the semantic logits, as in the semantic head.
     """
-
-    stride = 4
 
     NEEDS = {"mask_logits": "a RoI head such as PanopticRoIHead"}
 
@@ -91,6 +90,7 @@ class PaintFusionHead(BaseModule):
         align_corners: bool = True,
         first_stuff: int = 1,
         predict_instances: bool = False,
+        stride: int = 4,
     ) -> None:
         super().__init__()
         check_pad_handling(pad_handling)
@@ -105,6 +105,7 @@ class PaintFusionHead(BaseModule):
         self.align_corners = align_corners
         self.first_stuff = first_stuff
         self.predict_instances = predict_instances
+        self.stride = stride
 
     def make_rule(self, instances: InstanceData, masks: BoxedMasks) -> PaintRule:
         """Make the rule for the instances of one image.

@@ -4,7 +4,13 @@ Nothing here is registered; the heads of ``models/fusion_heads`` put these funct
 """
 
 from .augmented import MeanLogits
-from .centers import assign_to_centers, find_centers, find_centers_padded, group_things
+from .centers import (
+    assign_to_centers,
+    find_centers,
+    find_centers_padded,
+    group_things,
+    group_things_padded,
+)
 from .mask_paste import paste_masks
 from .painting import paint_in_order
 from .resized_logits import (
@@ -25,6 +31,7 @@ __all__ = [
     "find_centers",
     "find_centers_padded",
     "group_things",
+    "group_things_padded",
     "list_segments",
     "merge_segments",
     "most_likely_class",

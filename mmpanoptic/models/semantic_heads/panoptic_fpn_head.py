@@ -43,13 +43,13 @@ class PanopticFPNSemanticHead(BaseModule):
             resizes the padded map to the size of the image without padding, which shifts it by up
             to the padding; RAP's published weights were trained and tested like this.
         loss_weight (float): Weight of the loss.
+        stride (int): Of the finest level; 2 for objects of few pixels. The fusion head must have
+            the same.
         init_cfg (dict | list | None): Initialisation; PyTorch's own by default.
 
     Raises:
         ValueError: If ``pad_handling`` is unknown.
     """
-
-    stride = 4
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class PanopticFPNSemanticHead(BaseModule):
         align_corners: bool = True,
         pad_handling: str = "crop",
         loss_weight: float = 0.5,
+        stride: int = 4,
         init_cfg: Any = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -76,6 +77,7 @@ class PanopticFPNSemanticHead(BaseModule):
         self.align_corners = align_corners
         self.pad_handling = pad_handling
         self.loss_weight = loss_weight
+        self.stride = stride
         self.register_buffer(
             "channel_of_label", _channel_table(stuff_labels, thing_labels), persistent=False
         )
