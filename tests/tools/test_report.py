@@ -1,10 +1,14 @@
+import importlib
 import json
+import os
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
 from mmpanoptic import commands
+from mmpanoptic.apis.error_report import describe_comparison
 from mmpanoptic.datasets.shapes import SHAPES_TABLE, ShapesSettings, make_scene
 from mmpanoptic.utils import read_json, write_json
 from mmpanoptic.utils.panoptic_png import encode_panoptic_png
@@ -127,6 +131,47 @@ def test_fewer_images_are_drawn_on_demand_and_said(data, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "2 of 7 images drawn" in out
     assert "poor boundary" in out
+
+
+@pytest.mark.parametrize(
+    ("difference", "ends", "text"),
+    [
+        (0.012, [0.004, 0.02], "PQ is better than base by 1.2, 95 % 0.4 to 2.0"),
+        (-0.03, [-0.05, -0.01], "PQ is worse than base by 3.0, 95 % 1.0 to 5.0"),
+        (
+            0.01,
+            [-0.01, 0.03],
+            "PQ is better than base by 1.0, 95 % -1.0 to 3.0; this may be chance",
+        ),
+        (0.0, [0.0, 0.0], "PQ equals that of base"),
+    ],
+)
+def test_a_comparison_is_a_sentence(difference, ends, text):
+    row = {"difference": difference, "interval": ends}
+    assert describe_comparison({"groups": {"All": row}}, "base") == text
+
+
+def test_of_a_run_the_newest_predictions_are_taken_or_it_is_tested(tmp_path, monkeypatch):
+    module = importlib.import_module("mmpanoptic.commands.analysis_tools.report")
+    tested = []
+    monkeypatch.setattr(module.cli, "call_tool", lambda *words: tested.append(words))
+    args = SimpleNamespace(cfg_options={"data_root": "x"})
+    old, new = (tmp_path / name / "predictions.panoptic.json" for name in ("old", "new"))
+    for path, time in ((old, 100), (new, 300)):
+        write_json(path, {})
+        os.utime(path, (time, time))
+    assert module.predictions_of_run(tmp_path, args) == new  # no weights, but predictions
+    weights = tmp_path / "iter_1.pth"
+    weights.write_bytes(b"")
+    (tmp_path / "last_checkpoint").write_text(str(weights))
+    os.utime(weights, (200, 200))
+    assert module.predictions_of_run(tmp_path, args) == new
+    assert not tested
+    os.utime(weights, (400, 400))
+    made = tmp_path / "predictions"
+    assert module.predictions_of_run(tmp_path, args) == made / "predictions.panoptic.json"
+    words = ("test.py", tmp_path, "--out-dir", made, "--cfg-options", "data_root=x")
+    assert tested == [words]
 
 
 @pytest.mark.parametrize(
