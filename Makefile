@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 TEST_WORKERS ?= 2
 
-.PHONY: help venv test-venv demo search-demo test test-faults test-photos test-parity measure-rounding lint docs clean
+.PHONY: help venv search-venv test-venv demo search-demo test test-gpu test-faults test-photos test-parity measure-rounding lint docs clean
 
 help: ## Show the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/:/'
@@ -10,10 +10,13 @@ help: ## Show the commands
 venv: ## Make .venv with everything mmpanoptic needs
 	@bash tools/dev/setup_env.sh runtime
 
+search-venv: ## The same with the engine of search and tuning
+	@bash tools/dev/setup_env.sh search
+
 test-venv: ## The same with the test tools
 	@bash tools/dev/setup_env.sh tests
 
-search-demo: venv ## Search an architecture in miniature: all stages (about 5 minutes on 2 cores)
+search-demo: search-venv ## Search an architecture in miniature: all stages (about 5 minutes on 2 cores)
 	@$(PY) tools/dev/search_demo.py
 
 demo: venv ## Train, test and look at a tiny model on generated data (about 4 minutes on 2 cores)
@@ -22,7 +25,10 @@ demo: venv ## Train, test and look at a tiny model on generated data (about 4 mi
 test: test-venv ## Lint, type check and run the tests
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 	@$(PY) -m mypy
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile
+	@CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile
+
+test-gpu: test-venv ## On a GPU: tests, equality with the CPU, memory and speed, in 12 minutes (skipped without one)
+	@$(PY) tools/dev/gpu_check.py
 
 test-faults: test-venv ## Kill, stop, damage and fill up: the long form of tests/faults (under 15 minutes on 2 cores)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest tests/faults -m "not gpu" -n $(TEST_WORKERS) --dist load

@@ -167,7 +167,12 @@ setup(
         "optional": read_requirements("optional"),
         "transformers": read_requirements("transformers"),
         "formats": read_requirements("formats"),
-        "all": [*read_requirements("optional"), *read_requirements("formats")],
+        "search": read_requirements("search"),
+        "all": [
+            line
+            for name in ("optional", "formats", "search", "transformers")
+            for line in read_requirements(name)
+        ],
         "tests": read_requirements("tests"),
         "docs": read_requirements("docs"),
     },

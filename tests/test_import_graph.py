@@ -25,8 +25,15 @@ ALLOWED = {
     "evaluation": {"lazy", "registry", "structures", "utils"},
     "visualization": {"registry", "structures", "utils"},
     "engine": {*BASE, "checkpoints", "datasets", "version"},
-    "nas": {"registry", "structures", "utils", "models", "checkpoints", "datasets", "engine"},
-    "apis": {*BASE, "models", "checkpoints", "datasets", "evaluation", "visualization", "engine"},
+    "tuning": {"utils"},
+    "nas": {
+        *("registry", "structures", "utils", "models", "checkpoints", "datasets", "engine"),
+        "tuning",
+    },
+    "apis": {
+        *(*BASE, "models", "checkpoints", "datasets", "evaluation", "visualization", "engine"),
+        "tuning",
+    },
 }
 ALLOWED["commands"] = {"lazy", *ALLOWED}
 

@@ -97,6 +97,14 @@ def test_the_wheel_carries_every_module(names, path):
     assert str(path) in names
 
 
+@pytest.mark.parametrize("path", files("mmpanoptic/visualization/templates"), ids=str)
+def test_wheel_and_source_archive_carry_the_templates_of_pages(names, source_archive, path):
+    assert path.suffix in (".html", ".css", ".js")
+    assert str(path) in names
+    with tarfile.open(source_archive) as archive:
+        assert str(path) in {name.split("/", 1)[-1] for name in archive.getnames()}
+
+
 @pytest.mark.parametrize("path", files("mmpanoptic/checkpoints/shipped"), ids=str)
 def test_wheel_and_source_archive_carry_the_shipped_models(names, source_archive, path):
     assert path.name in ("card.yml", "weights.pth")

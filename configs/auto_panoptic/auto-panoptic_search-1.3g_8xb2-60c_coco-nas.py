@@ -6,7 +6,7 @@ Reproduces: the search in `scripts/architecture_search.sh` of the published code
     the running average of the norms: calibration=dict(num_batches=500, mode="ema").
 Published: the found architecture is that of auto-panoptic_coco-3.8g
 Measured: -
-Hardware: 8 GPUs; or any number of machines with any number of processes that share search_folder
+Hardware: 8 GPUs; or any number of machines with any number of processes that share search_storage
 Command: tools/dist_train.sh configs/auto_panoptic/auto-panoptic_search-1.3g_8xb2-60c_coco-nas.py 8
 """
 
@@ -27,7 +27,8 @@ val_instances = "nas/instances_nas_val2017.json"
 val_img = "train2017/"
 val_seg = "annotations/panoptic_train2017/"
 
-search_folder = None  # work_dir/search; a shared folder shares the work
+search_folder = None  # work_dir/search
+search_storage = None  # sqlite in search_folder; a shared one shares the work
 train_dataloader = dict(persistent_workers=False)  # the same batches for every candidate
 param_scheduler = auto_scale_lr = None
 train_cfg = dict(
@@ -41,6 +42,7 @@ train_cfg = dict(
     cost=dict(input_size=(800, 1344), box_rois=1000, mask_rois=100),
     constraints=None,  # dict(macs=(None, 4e11), params=(None, 5e7)) for instance
     folder="$search_folder",
+    storage="$search_storage",
     top_k=3,
     export_configs=dict(
         pretrain="auto-panoptic_coco-3.8g_8xb64-600k_imagenet.py",

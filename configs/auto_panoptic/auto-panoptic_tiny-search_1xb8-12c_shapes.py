@@ -16,7 +16,8 @@ _base_ = [
 ]
 
 load_from = "work_dirs/auto-panoptic_tiny-supernet_1xb4-300_shapes/iter_300.pth"
-search_folder = None  # work_dir/search; a shared folder shares the work
+search_folder = None  # work_dir/search
+search_storage = None  # sqlite in search_folder; a shared one shares the work
 num_images = 40
 with_instances = True
 train_dataloader = dict(persistent_workers=False)  # the same batches for every candidate
@@ -32,6 +33,7 @@ train_cfg = dict(
     calibration=dict(num_batches=8, mode="mean", cache=True),
     cost=dict(input_size=(128, 192), box_rois=200, mask_rois=50),
     folder="$search_folder",
+    storage="$search_storage",
     top_k=3,
     export_configs=dict(
         pretrain="auto-panoptic_tiny_1xb32-120_shapes-crops.py",

@@ -309,6 +309,8 @@ def describe_comparison(comparison: Mapping[str, Any], other: str) -> str:
     row = comparison["groups"]["All"]
     if row["difference"] is None:
         return f"PQ cannot be compared with {other}: no class occurs"
+    if row["difference"] == 0:
+        return f"PQ equals that of {other}"
     sign = -1 if row["difference"] < 0 else 1
     ends = sorted(100 * sign * end for end in row["interval"])
     word = "better" if sign > 0 else "worse"

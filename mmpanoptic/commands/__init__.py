@@ -17,6 +17,7 @@ from mmpanoptic import cli
 COMMANDS = {
     "train": ("train", "train a model"),
     "test": ("test", "test a checkpoint: tables of the config's metrics"),
+    "tune": ("tune", "tune learning rate, loss weights, thresholds of a config"),
     "infer": ("infer", "segment images, folders, videos or what a camera sees"),
     "report": ("analysis_tools.report", "report the errors of predictions as a page, and why"),
     "check": ("dataset_converters.check", "check a dataset in COCO-panoptic format"),

@@ -27,6 +27,9 @@ RUNNER_KEYS = frozenset(_RUNNER_KEYS.split())
 
 INNER_KEYS = {
     "env_cfg": {"cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"},
+    "env_cfg.mp_cfg": {"mp_start_method", "opencv_num_threads"},
+    "env_cfg.dist_cfg": {"backend", "timeout", "init_backend", "init_method"},
+    "randomness": {"seed", "diff_rank_seed", "deterministic"},
     "auto_scale_lr": {"enable", "base_batch_size", "accumulative_counts"},
 }
 """Names below a top-level one of which mmengine reads no others, without saying so."""
@@ -80,8 +83,15 @@ def check_keys(cfg: Config) -> None:
     if unread:
         place = f"{cfg.filename}: " if cfg.filename else ""
         raise ConfigError("\n".join(place + _explain_unread(cfg, name) for name in unread))
+    hooks = cfg.get("default_hooks") or {}
+    named = [name for name, hook in hooks.items() if isinstance(hook, Mapping) and "type" in hook]
+    for name in hooks.keys() - {*named}:
+        if hint := did_you_mean(name, named):
+            raise ConfigError(f"default_hooks.{name} has no type{hint}")
     for name, known in INNER_KEYS.items():
-        for key in cfg.get(name) or {}:
+        outer, _, inner = name.partition(".")
+        settings = cfg.get(outer) or {}
+        for key in (settings.get(inner) or {}) if inner else settings:
             if key not in known:
                 raise ConfigError(f"nothing reads {name}.{key}{did_you_mean(key, known)}")
 

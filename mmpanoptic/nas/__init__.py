@@ -1,6 +1,11 @@
-"""Architecture search: spaces, samplers, search loops, costs and stores."""
+"""Architecture search: spaces, samplers, search loops and costs."""
 
-from .loops import EvolutionSearchLoop, PathPrioritySearchLoop, RandomSearchLoop
+from .loops import (
+    EvolutionSearchLoop,
+    PathPrioritySearchLoop,
+    RandomSearchLoop,
+    SamplerSearchLoop,
+)
 from .optim import SupernetOptimWrapperConstructor
 from .path_hook import SupernetPathHook
 from .slicing import build_subnet, slice_supernet
@@ -11,6 +16,7 @@ __all__ = [
     "EvolutionSearchLoop",
     "PathPrioritySearchLoop",
     "RandomSearchLoop",
+    "SamplerSearchLoop",
     "SearchSpace",
     "SupernetOptimWrapperConstructor",
     "SupernetPathHook",

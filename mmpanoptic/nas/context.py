@@ -1,15 +1,35 @@
-"""What an evaluation depends on besides weights and architecture, as plain values."""
+"""What an evaluation depends on besides the architecture, as plain values."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 
 from ..engine.checkpoint_state import to_plain
-from .store import digest_of_file
+
+
+def digest_of_weights(state: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of a state dict: names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def digest_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def describe_data(cfg: Config) -> dict[str, Any]:

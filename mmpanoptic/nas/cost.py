@@ -127,19 +127,20 @@ def check_ranges(ranges: Mapping[str, Sequence[float | None]] | None) -> Ranges:
     return checked
 
 
-def within(cost: Mapping[str, float], ranges: Ranges) -> bool:
-    """Tell whether the costs of an architecture keep all ranges.
+def excess(cost: Mapping[str, float], ranges: Ranges) -> list[float]:
+    """Tell how far the costs of an architecture are outside of each end of the ranges.
 
     Args:
         cost (Mapping[str, float]): From :meth:`CostTable.cost`.
         ranges (Ranges): The ranges.
 
     Returns:
-        bool: True if they do; limits themselves are allowed.
+        list[float]: Positive where an end is passed; limits themselves are allowed.
     """
-    for name, (low, high) in ranges.items():
-        if low is not None and cost[name] < low:
-            return False
-        if high is not None and cost[name] > high:
-            return False
-    return True
+    lows = [low - cost[name] for name, (low, _) in ranges.items() if low is not None]
+    return lows + [cost[name] - high for name, (_, high) in ranges.items() if high is not None]
+
+
+def within(cost: Mapping[str, float], ranges: Ranges) -> bool:
+    """Tell whether the costs of an architecture keep all ranges."""
+    return all(value <= 0 for value in excess(cost, ranges))

@@ -6,7 +6,8 @@ import copy
 import itertools
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +22,9 @@ from ..engine.batches import endless_batches
 from ..engine.random_state import isolated_random_state
 from ..models.layers import set_path
 from .recalibration import MODES, recalibrated_norms
+
+Judge = Callable[[int, Mapping[str, float]], bool]
+"""Gets the number of a check and the metrics so far; tells whether to give the candidate up."""
 
 
 class CandidateEvaluator:
@@ -40,9 +44,11 @@ class CandidateEvaluator:
         backbone_only (bool): Run only the backbone for the recalibration, which is enough where
             no other part has batch norms; False runs the losses of the whole model.
         cache (bool): Keep the loaded batches of both loaders in memory.
+        checks (Sequence[float]): Shares of the validation data after which a candidate may be
+            given up.
 
     Raises:
-        ValueError: If the mode is unknown, or ``backbone_only`` would leave norms out.
+        ValueError: If the mode or a check is unknown, or ``backbone_only`` would leave norms out.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class CandidateEvaluator:
         mode: str = "mean",
         backbone_only: bool = True,
         cache: bool = False,
+        checks: Sequence[float] = (),
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"the mode of recalibration must be one of {MODES}, got {mode!r}")
@@ -66,45 +73,47 @@ class CandidateEvaluator:
         self.evaluator = evaluator
         self.seed = seed
         self.num_batches, self.mode, self.backbone_only = num_batches, mode, backbone_only
+        if any(not 0 < share < 1 for share in checks):
+            raise ValueError(f"the shares of early checks lie between 0 and 1, got {checks}")
+        self.checks = sorted(checks)
+        self._batches = 0
         self._cached: dict[str, list[Any]] | None = {} if cache else None
 
-    def __call__(self, path: Mapping[str, int]) -> dict[str, Any]:
+    def __call__(self, path: Mapping[str, int], judge: Judge | None = None) -> dict[str, Any]:
         """Evaluate a path; to be called by all processes.
 
         Args:
             path (Mapping[str, int]): Choice by name of the decision.
+            judge (Callable | None): Called after each of ``checks``, by all processes alike.
 
         Returns:
-            dict: ``status`` (``done`` or ``failed``), ``metrics`` by name (empty if failed),
-            ``traceback`` if failed, ``seconds``.
+            dict: ``status`` (``done``, ``failed`` or ``pruned``), ``metrics`` by name (empty if
+            failed, of a part of the data if pruned), ``traceback`` if failed, ``seconds``,
+            ``batches`` of the validation data that this process ran.
         """
         start = time.perf_counter()
         with isolated_random_state(), torch.no_grad():
             torch.manual_seed(derive_seed(self.seed, 0))
-            metrics, error = self._measure(path)
-        record: dict[str, Any] = {
-            "status": "failed" if error else "done",
-            "metrics": metrics,
-            "seconds": time.perf_counter() - start,
-        }
-        return record | ({"traceback": error} if error else {})
+            record = self._measure(path, judge)
+        return record | {"seconds": time.perf_counter() - start, "batches": self._batches}
 
-    def _measure(self, path: Mapping[str, int]) -> tuple[dict[str, float], str]:
+    def _measure(self, path: Mapping[str, int], judge: Judge | None) -> dict[str, Any]:
         set_path(self.model, path)
-        error = ""
+        error, part = "", {}
         try:
             with self._recalibrated():
-                self._predict()
+                part = self._predict(judge if self.checks else None)
         except Exception:  # a candidate that fails is recorded; the search goes on
             error = traceback.format_exc()
         errors = [text for text in all_gather_object(error) if text]
-        if errors:
+        if errors or part:
             for metric in self.evaluator.metrics:
                 metric.results.clear()
-            return {}, errors[0]
+            if not errors:
+                return {"status": "pruned", "metrics": part}
+            return {"status": "failed", "metrics": {}, "traceback": errors[0]}
         metrics = self.evaluator.evaluate(len(self.val_loader.dataset))  # type: ignore[arg-type]
-        numbers = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
-        return numbers, ""
+        return {"status": "done", "metrics": _numbers(metrics)}
 
     def _recalibrated(self) -> Any:
         forward = self._run_backbone if self.backbone_only else self._run_losses
@@ -118,10 +127,26 @@ class CandidateEvaluator:
     def _run_losses(self, batch: Any) -> None:
         self.model(**self.model.data_preprocessor(batch, training=True), mode="loss")
 
-    def _predict(self) -> None:
+    def _predict(self, judge: Judge | None = None) -> dict[str, float]:
+        """Run the validation data; return the metrics so far if the candidate is given up."""
+        places = [max(1, round(share * len(self.val_loader))) for share in self.checks]
+        self._batches = 0
         for batch in self._val_batches():
             outputs = self.model.val_step(batch)
             self.evaluator.process(data_samples=outputs, data_batch=batch)
+            self._batches += 1
+            if judge and self._batches in places and self._batches < len(self.val_loader):
+                metrics = self._metrics_so_far()
+                if judge(places.index(self._batches), metrics):
+                    return metrics
+        return {}
+
+    def _metrics_so_far(self) -> dict[str, float]:
+        # A metric that is evaluated forgets its records.
+        part = copy.deepcopy(self.evaluator)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it saw a part of the images
+            return _numbers(part.evaluate(len(self.val_loader.dataset)))  # type: ignore[arg-type]
 
     def _train_batches(self) -> Iterable[Any]:
         first = itertools.islice(endless_batches(self.train_loader, 0)[0], self.num_batches)
@@ -137,6 +162,10 @@ class CandidateEvaluator:
             self._cached[name] = list(batches)
         # Preprocessor and model write into their batch.
         return (copy.deepcopy(batch) for batch in self._cached[name])
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from mmpanoptic.checkpoints.loading import save_checkpoint
 
 from ..engine.checkpoint_state import to_plain
 from ..utils.files import atomic_write, write_json
-from .results import Result
+from .report import Result
 from .slicing import slice_supernet
 from .space import Architecture, SearchSpace
 
@@ -61,7 +61,7 @@ def export_models(
     """
     folder = Path(folder)
     state = supernet.state_dict()
-    fitness = {result.arch: result.fitness for result in results}
+    fitness = {result.digits: result.fitness for result in results}
     written = []
     for number, arch in enumerate(archs):
         stem = folder / f"model_{number}"
@@ -73,7 +73,7 @@ def export_models(
         )
         for name, base in (base_configs or {}).items():
             path = folder / f"{stem.name}_{name}.py"
-            text = config_text(space, arch, base, path, fitness.get(arch))
+            text = config_text(space, arch, base, path, fitness.get(space.digits(arch)))
             with atomic_write(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         written.append(stem)

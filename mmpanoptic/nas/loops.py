@@ -1,13 +1,17 @@
-"""The searches: path priority, evolution, random."""
+"""The searches: path priority, evolution, random, and Optuna's samplers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..datasets.seeding import derive_seed
+from ..engine.console import ALWAYS
 from ..registry import LOOPS
+from ..tuning.report import front_study
+from ..tuning.samplers import make_pruner, make_sampler
 from .budget import best_in_ranges
 from .sampling import fair_table
 from .scoring import SCORERS, best_architectures, rank_scores, ridge_scores
@@ -34,8 +38,8 @@ def best_evaluated(history: Sequence[Generation], number: int) -> list[Architect
     found = [arch for arch, _ in ranked(history)[:number]]
     if not found:
         raise RuntimeError(
-            "every candidate of the search failed; the log and the records of the search's folder "
-            "hold the tracebacks"
+            "every candidate of the search failed; the log and the trials of the study hold the "
+            "tracebacks"
         )
     return found
 
@@ -219,6 +223,88 @@ class EvolutionSearchLoop(SearchLoop):
         return tuple(
             a if rng.random_sample() < 0.5 else b for a, b in zip(first, second, strict=True)
         )
+
+
+@LOOPS.register_module()
+class SamplerSearchLoop(SearchLoop):
+    """Search with one of Optuna's samplers, for one objective or several.
+
+    With one objective the fittest candidates are exported, with several those of the Pareto set,
+    the fittest first. Candidates outside of the constraints are not evaluated.
+
+    Args:
+        sampler (dict): ``type``, a class of ``optuna.samplers`` (``TPESampler``,
+            ``NSGAIISampler``, ``NSGAIIISampler``, ``RandomSampler``, ...), and its arguments.
+        candidates (int): Number of different architectures.
+        objectives (Sequence[str]): Costs that are minimised while the fitness is maximised:
+            ``("macs", "latency")``.
+        pruner (dict | None): ``type``, a class of ``optuna.pruners`` (``MedianPruner``,
+            ``SuccessiveHalvingPruner``, ...), and its arguments. It compares the fitness on a part
+            of the validation data with that of the other candidates and gives bad ones up. It
+            needs a single objective.
+        checks (Sequence[float]): Shares of the validation data after which it is asked.
+        **kwargs: As in :class:`SearchLoop` (runner, dataloader, space, fitness, calibration, ...).
+
+    Raises:
+        ValueError: If ``candidates`` is not positive, or settings do not go together.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        sampler: Mapping[str, Any],
+        candidates: int = 60,
+        objectives: Sequence[str] = (),
+        pruner: Mapping[str, Any] | None = None,
+        checks: Sequence[float] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if candidates < 1:
+            raise ValueError(f"candidates must be at least 1, got {candidates}")
+        if objectives and self.cost_cfg is None:
+            raise ValueError("objectives need cost=dict(...), which says how to count")
+        if bool(pruner) != bool(checks):
+            raise ValueError("pruner and checks belong together: checks says when it is asked")
+        if pruner and objectives:
+            raise ValueError("Optuna's pruners compare one objective; leave pruner or objectives")
+        make_sampler(sampler, 0)  # an unknown one is an error now
+        self.sampler, self.candidates = dict(sampler), candidates
+        self.objectives, self.pruner = list(objectives), make_pruner(pruner)
+        self.pruning = {"pruner": dict(pruner or {}), "checks": [float(c) for c in checks]}
+
+    def explore(self) -> list[Generation]:
+        """Evaluate what the sampler names."""
+        trials = self.study.sample(
+            min(self.candidates, self.space.size),
+            lambda n: make_sampler(self.sampler, derive_seed(self.seed, n), bool(self.constraints)),
+            self.run_trial,
+            lambda params: self.allowed(self.arch(params)),
+        )
+        saved = sum(trial.state.name == "PRUNED" for trial in trials)
+        if self.pruner:
+            batches = sum(trial.user_attrs["batches"] for trial in trials)
+            whole = len(trials) * len(self.evaluator.val_loader)
+            self.runner.logger.info(
+                f"{saved} of {len(trials)} candidates were given up early: {batches} of {whole} "
+                "batches of the validation data were run",
+                extra=ALWAYS,
+            )
+        return [[(self.arch(trial.params), self._fitness_of(trial)) for trial in trials]]
+
+    def choose(self, history: list[Generation]) -> tuple[list[Architecture], dict[str, Any]]:
+        """Take the fittest candidates, with several objectives those of the Pareto set."""
+        best = best_evaluated(history, len(history[0]))
+        if self.objectives:
+            rows = [
+                (arch, [fitness, *(self.costs.cost(arch)[name] for name in self.objectives)])  # type: ignore[union-attr]
+                for arch, fitness in ranked(history)
+            ]
+            directions = ["maximize", *["minimize"] * len(self.objectives)]
+            front = front_study([(self.space.digits(a), v) for a, v in rows], directions)[1]
+            best = [arch for arch in best if self.space.digits(arch) in front]
+        details = {"sampler": self.sampler, "objectives": self.objectives, **self.pruning}
+        return best[: self.top_k], details
 
 
 def draw_new(

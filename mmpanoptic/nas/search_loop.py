@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +14,16 @@ from torch.utils.data import DataLoader
 
 from ..engine.checkpoint_state import bare_model, to_plain
 from ..engine.console import ALWAYS
-from .context import describe_data
-from .cost import CostTable, check_ranges, within
+from ..tuning import Outcome, SharedStudy, open_storage, require_optuna
+from ..tuning.report import Progress
+from ..tuning.samplers import CONSTRAINTS
+from ..tuning.storage import WORKER
+from .context import describe_data, digest_of_weights
+from .cost import CostTable, check_ranges, excess, within
 from .evaluation import CandidateEvaluator
 from .export import export_models
-from .progress import Progress
-from .report import write_report
-from .results import Result
+from .report import Result, write_report
 from .space import Architecture, SearchSpace
-from .store import SearchStore, digest_of_weights
 
 if TYPE_CHECKING:
     from ..engine.runner import PanopticRunner
@@ -37,10 +37,10 @@ class SearchLoop(BaseLoop):
 
     The config's training data are those for the recalibration of batch norms, its validation data
     and metrics those that judge a candidate, ``load_from`` is the trained supernet. Candidates
-    depend on seed and earlier results alone. Every evaluation is kept in ``folder``, so that a
-    search that is stopped at any moment and started again goes on, and several processes or
-    machines that share the folder share the work: start the same command once on each. Started by
-    ``tools/dist_train.sh``, all processes work on one candidate.
+    depend on seed and earlier results alone. Every evaluation is a trial of an Optuna study in
+    ``storage``, so that a search that is stopped at any moment and started again goes on, and
+    several processes or machines that share the storage share the work: start the same command
+    once on each. Started by ``tools/dist_train.sh``, all processes work on one candidate.
 
     Args:
         runner (PanopticRunner): The runner.
@@ -53,8 +53,11 @@ class SearchLoop(BaseLoop):
         constraints (dict | None): Least and greatest allowed value by quantity:
             ``dict(macs=(None, 2e11), latency=(None, 50))``.
         seed (int | None): Seed of the candidates. None takes the run's.
-        folder (str | None): Folder of the evaluations. None stands for ``search`` in the run's.
-        lease_seconds (float): See :class:`~mmpanoptic.nas.store.SearchStore`.
+        folder (str | None): Folder of the results. None stands for ``search`` in the run's.
+        storage (str | None): Where the trials are kept, see
+            :func:`~mmpanoptic.tuning.open_storage`. None stands for ``sqlite`` in ``folder``.
+        heartbeat_seconds (int): A worker gives a sign of life as often; after three times as long
+            without one others take its candidate over.
         poll_seconds (float): Pause before looking again whether other workers are done.
         top_k (int): Number of models to export.
         export_configs (dict | None): Configs that the exported ones inherit, by name; paths from
@@ -72,7 +75,8 @@ class SearchLoop(BaseLoop):
         constraints: Mapping[str, Sequence[float | None]] | None = None,
         seed: int | None = None,
         folder: str | None = None,
-        lease_seconds: float = 600.0,
+        storage: str | None = None,
+        heartbeat_seconds: int = 10,
         poll_seconds: float = 5.0,
         top_k: int = 3,
         export_configs: Mapping[str, str] | None = None,
@@ -87,8 +91,12 @@ class SearchLoop(BaseLoop):
             raise ValueError("constraints need cost=dict(...), which says how to count")
         self.seed = runner.seed if seed is None else seed
         self.folder = Path(folder or Path(runner.work_dir) / "search")
-        self.lease_seconds, self.poll_seconds = lease_seconds, poll_seconds
+        self.storage = storage or f"sqlite:///{self.folder.resolve() / 'study.db'}"
+        self.heartbeat_seconds, self.poll_seconds = heartbeat_seconds, poll_seconds
         self.top_k = top_k
+        self.objectives: list[str] = []
+        self.pruner: Any = None
+        self.pruning: dict[str, Any] = {"checks": []}
         self.export_configs = _find_configs(export_configs or {}, runner.cfg.filename)
         # Random weights in a part of the supernet would make every evaluation worthless.
         runner._must_be_whole = True
@@ -130,16 +138,35 @@ class SearchLoop(BaseLoop):
         Returns:
             nn.Module: The supernet, unchanged.
         """
+        require_optuna()
         self._prepare()
-        history: list[Generation] = []
-        while (candidates := self.propose(history)) is not None:
-            history.append(self._evaluate(candidates))
-        models, details = self.choose(history)
-        best = self._evaluate(models)
         if is_main_process():
-            self._report(history, best, details)
+            self._search()
+            self._agree("end")
+        else:
+            self._follow()
         barrier()
         return self.runner.model
+
+    def _search(self) -> None:
+        self.study = self._open_study()
+        history = self.explore()
+        models, details = self.choose(history)
+        best = self.evaluate(models)
+        self._report(history, best, details)
+
+    def explore(self) -> list[Generation]:
+        """Evaluate generation after generation."""
+        history: list[Generation] = []
+        while (candidates := self.propose(history)) is not None:
+            history.append(self.evaluate(candidates))
+        return history
+
+    def _follow(self) -> None:
+        """Work on the candidates that the first process names."""
+        while (message := self._agree(None)) != "end":
+            if message != "wait":
+                self.evaluator(self.space.path(message), lambda *_: self._agree(None))
 
     def _prepare(self) -> None:
         runner = self.runner
@@ -155,7 +182,7 @@ class SearchLoop(BaseLoop):
         self.model = bare_model(runner.model)
         self.space.check_model(self.model)
         self.costs = self._build_costs()
-        for name in self.constraints:
+        for name in [*self.constraints, *self.objectives]:
             self.costs.split(name)  # type: ignore[union-attr] # an unknown name is an error now
         val_loop = runner.val_loop
         self.evaluator = CandidateEvaluator(
@@ -165,20 +192,69 @@ class SearchLoop(BaseLoop):
             val_loop.evaluator,
             self.seed,
             **self.calibration,
+            checks=self.pruning["checks"],
         )
-        calibration = {k: v for k, v in self.calibration.items() if k != "cache"}
-        context = {
+
+    def _open_study(self) -> SharedStudy:
+        old = self.folder / "records"
+        if old.is_dir():
+            raise ValueError(
+                f"{old} holds evaluations of an earlier version of mmpanoptic, which this one does "
+                "not go on from; take another folder=, or move them away. search.json of a "
+                "finished search is read as before by tools/search/choose.py"
+            )
+        distributions = require_optuna().distributions
+        names = [group.choices for group in self.space.groups for _ in range(group.size)]
+        study = SharedStudy(
+            open_storage(self.storage, self.heartbeat_seconds),
+            "search",
+            {
+                decision: distributions.CategoricalDistribution(choices)
+                for decision, choices in zip(self.space.decisions, names, strict=True)
+            },
+            ["maximize", *["minimize"] * len(self.objectives)],
+            self._context(),
+            self.poll_seconds,
+            lambda: self._agree("wait"),
+            self.pruner,
+            self._initial,
+        )
+        study.progress = Progress(self.runner.logger, self.fitness, extra=ALWAYS)
+        self.runner.logger.info(f"trials: study {study.study.study_name} in {self.storage}")
+        return study
+
+    def _context(self) -> dict[str, Any]:
+        return {
             "weights": digest_of_weights(self.model.state_dict()),
             "space": [vars(group) for group in self.space.groups],
-            "data": describe_data(runner.cfg),
-            "model": to_plain(runner.cfg.model.to_dict()),
-            "calibration": calibration,
+            "data": describe_data(self.runner.cfg),
+            "model": to_plain(self.runner.cfg.model.to_dict()),
+            "calibration": {k: v for k, v in self.calibration.items() if k != "cache"},
+            "objectives": [self.fitness, *self.objectives],
+            "pruning": self.pruning,
             "seed": self.seed,
             "processes": get_world_size(),
         }
-        self.store = SearchStore(self.folder, context, self.lease_seconds)
-        self.store.describe_context()
-        self.progress = Progress(runner.logger, self.fitness)
+
+    def params(self, arch: Architecture) -> dict[str, str]:
+        """Name the choices of an architecture as the parameters of a trial."""
+        flat = [name for names in self.space.describe(arch).values() for name in names]
+        return dict(zip(self.space.decisions, flat, strict=True))
+
+    def arch(self, params: Mapping[str, str]) -> Architecture:
+        """Read the parameters of a trial; the inverse of :meth:`params`."""
+        groups = [group for group in self.space.groups for _ in range(group.size)]
+        names = zip(groups, self.space.decisions, strict=True)
+        return tuple(group.choices.index(params[decision]) for group, decision in names)
+
+    def _initial(self, params: Mapping[str, str]) -> dict[str, Any]:
+        """Give the attributes that a trial has from the beginning."""
+        arch = self.arch(params)
+        cost = self.costs.cost(arch) if self.costs else {}
+        found: dict[str, Any] = {"digits": self.space.digits(arch), "cost": cost}
+        if self.constraints:
+            found[CONSTRAINTS] = excess(cost, self.constraints)
+        return found
 
     def _build_costs(self) -> CostTable | None:
         if self.cost_cfg is None:
@@ -193,51 +269,49 @@ class SearchLoop(BaseLoop):
 
     # ---- evaluations -------------------------------------------------------------------------
 
-    def _evaluate(self, candidates: Sequence[Architecture]) -> Generation:
+    def evaluate(self, candidates: Sequence[Architecture]) -> Generation:
         """Evaluate candidates together with the other workers; wait until all are done."""
-        wanted = list(dict.fromkeys(candidates))
-        while True:
-            records = self._read()
-            todo = [arch for arch in wanted if self.store.key(arch) not in records]
-            self.progress.show(records, len(todo), len(wanted))
-            if not todo:
-                break
-            if not any(self._evaluate_if_free(arch) for arch in todo):
-                time.sleep(self.poll_seconds)  # others work on all that is left
-        return [(arch, self._fitness(records[self.store.key(arch)])) for arch in candidates]
+        trials = self.study.evaluate([self.params(arch) for arch in candidates], self.run_trial)
+        return [(a, self._fitness_of(trial)) for a, trial in zip(candidates, trials, strict=True)]
 
-    def _evaluate_if_free(self, arch: Architecture) -> bool:
-        """Evaluate one candidate unless another worker does or did; tell whether it was free."""
-        if not is_main_process():
-            mine = self._agree(None)
-            if mine:
-                self.evaluator(self.space.path(arch))
-            return bool(mine)
-        if self.store.key(arch) in self.store.records():
-            return bool(self._agree(False))
-        with self.store.claim(arch) as mine:
-            # The owner of an expired claim may have finished all the same.
-            mine = mine and self.store.key(arch) not in self.store.records()
-            if self._agree(mine):
-                self._evaluate_and_record(arch)
-        return mine
-
-    def _evaluate_and_record(self, arch: Architecture) -> None:
-        outcome = self.evaluator(self.space.path(arch))
-        if outcome["status"] == "failed":
+    def run_trial(self, trial: Any, params: Mapping[str, str]) -> Outcome:
+        """Evaluate the candidate of a trial with all processes of this worker."""
+        arch = self._agree(self.arch(params))
+        record = self.evaluator(self.space.path(arch), self._judge(trial))
+        known = {name: record[name] for name in ("metrics", "seconds", "batches")}
+        if record["status"] == "failed":
             self.runner.logger.error(
                 f"the candidate {self.space.digits(arch)} failed and is left out "
-                f"({outcome['traceback'].strip().splitlines()[-1]}); the records in {self.folder} "
-                "hold the traceback"
+                f"({record['traceback'].strip().splitlines()[-1]}); its trial holds the traceback"
             )
+            return Outcome((), known, record["traceback"])
         cost = self.costs.cost(arch) if self.costs else {}
-        now = time.time()
-        record = {"digits": self.space.digits(arch), "cost": cost, "seed": self.seed}
-        self.store.append(arch, outcome | record | {"finished": now})
+        values = [self._read_fitness(record["metrics"]), *(cost[n] for n in self.objectives)]
+        return Outcome(values, known, pruned=record["status"] == "pruned")
 
-    def _read(self) -> dict[str, dict[str, Any]]:
-        """Read the records; all processes of this worker get the same ones."""
-        return self._agree(self.store.records() if is_main_process() else None)
+    def _judge(self, trial: Any) -> Callable[[int, Mapping[str, float]], bool]:
+        """Ask the pruner about a candidate; all processes do what it says."""
+        handle = self.study.handle(trial) if self.pruning["checks"] else None
+
+        def judge(step: int, metrics: Mapping[str, float]) -> bool:
+            handle.report(self._read_fitness(metrics), step)  # type: ignore[union-attr]
+            return self._agree(handle.should_prune())  # type: ignore[union-attr]
+
+        return judge
+
+    def _read_fitness(self, metrics: Mapping[str, float]) -> float:
+        if self.fitness not in metrics:
+            raise ValueError(
+                f"no metric is called {self.fitness!r}; there are {', '.join(sorted(metrics))}. "
+                "Set fitness= of the search loop"
+            )
+        return metrics[self.fitness]
+
+    def _fitness_of(self, trial: Any) -> float | None:
+        if trial.state.name != "COMPLETE":
+            return None
+        value = trial.user_attrs["metrics"][self.fitness]
+        return value if math.isfinite(value) else None
 
     def _agree(self, value: Any) -> Any:
         values = [value]
@@ -258,19 +332,29 @@ class SearchLoop(BaseLoop):
     # ---- results -----------------------------------------------------------------------------
 
     def _report(self, history: list[Generation], best: Generation, details: dict) -> None:
-        records = self.store.records()
-        archs = dict.fromkeys(arch for generation in history for arch, _ in generation)
-        results = [
-            Result.from_record(self.space, arch, records[self.store.key(arch)], self.fitness)
-            for arch in [*archs, *(arch for arch, _ in best if arch not in archs)]
-        ]
+        trials = self.study.finished()
+        archs = [arch for generation in [*history, best] for arch, _ in generation]
+        keys = {arch: self.study.fingerprint(self.params(arch)) for arch in archs}
+        results = [self._result(trials[key]) for key in keys.values()]
         chosen = [arch for arch, _ in best]
-        write_report(self.folder, self.space, results, chosen, self.settings() | details)
+        details = self.settings() | details
+        write_report(self.folder, self.space, results, chosen, details, self.objectives)
         export_models(
             self.folder / "models", self.model, self.space, chosen, results, self.export_configs
         )
         report = f"the report of the search is in {self.folder}"
         self.runner.logger.info(report, extra=ALWAYS)
+
+    def _result(self, trial: Any) -> Result:
+        known = trial.user_attrs
+        return Result(
+            digits=known["digits"],
+            fitness=self._fitness_of(trial),
+            metrics=known.get("metrics", {}) if trial.state.name == "COMPLETE" else {},
+            cost=known["cost"],
+            seconds=known.get("seconds", 0.0),
+            host=known[WORKER]["host"],
+        )
 
     # ---- what the runner asks a training loop ------------------------------------------------
 

@@ -1,10 +1,12 @@
 """Overrides reach what they name, and names that nothing reads are errors."""
 
 import argparse
+import re
 
 import pytest
 from mmengine.config import Config
 
+from mmpanoptic.apis import get_config
 from mmpanoptic.engine.config import resolve_config
 from mmpanoptic.engine.config_keys import apply_options, check_keys, read_names
 from mmpanoptic.registry import ConfigError
@@ -186,3 +188,18 @@ def test_json_and_lazy_configs_are_read(base, tmp_path):
     lazy = tmp_path / "lazy.py"
     lazy.write_text("from torch.optim import SGD\nlr = 1\noptim_wrapper = dict(type=SGD, lr=lr)\n")
     check_keys(Config.fromfile(lazy))
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("default_hooks.chekpoint.interval", "did you mean checkpoint?"),
+        ("randomness.sede", "did you mean seed?"),
+        ("env_cfg.dist_cfg.bakend", "did you mean backend?"),
+        ("env_cfg.mp_cfg.mp_start", "did you mean mp_start_method?"),
+    ],
+)
+def test_a_nested_name_with_a_typing_error_is_refused(key, hint):
+    cfg = get_config("panoptic-deeplab_r18-tiny_1xb8-500_shapes", {key: 1})
+    with pytest.raises(ConfigError, match=re.escape(hint)):
+        check_keys(cfg)

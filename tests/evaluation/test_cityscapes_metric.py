@@ -23,11 +23,15 @@ def make_metric(kind, **settings):
 
 @pytest.fixture
 def samples(tmp_path):
+    return write_samples(tmp_path)
+
+
+def write_samples(folder):
     rng = np.random.default_rng(0)
     made = []
     for index, image_id in enumerate(IDS):
         labels, instances = random_scene(rng)
-        image = write_truth(tmp_path / "cityscapes", image_id, labels, instances)
+        image = write_truth(folder / "cityscapes", image_id, labels, instances)
         values = [v for v in np.unique(instances) if 24000 <= v < 29000 or v >= 31000]
         masks = np.stack([np.roll(instances == v, 4, 1) for v in values])
         scores = rng.random(len(values)).tolist()

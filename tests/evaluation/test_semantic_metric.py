@@ -42,13 +42,17 @@ def make_metric(**settings):
     return metric
 
 
-@pytest.fixture
-def samples(tmp_path):
+def write_samples(folder):
     segments = [(70000, 1), (3, 0), (500, 1)]
     return [
-        write_sample(tmp_path, 0, [[3, 3, 70000, 500, 0]], segments, [[0, 1, 1, 1, 2]]),
-        write_sample(tmp_path, 1, [[3, 3]], segments[1:2], [[0, 255]]),
+        write_sample(folder, 0, [[3, 3, 70000, 500, 0]], segments, [[0, 1, 1, 1, 2]]),
+        write_sample(folder, 1, [[3, 3]], segments[1:2], [[0, 255]]),
     ]
+
+
+@pytest.fixture
+def samples(tmp_path):
+    return write_samples(tmp_path)
 
 
 def test_counts_segments_as_their_classes_and_leaves_out_void(samples):

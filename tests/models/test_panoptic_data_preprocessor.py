@@ -50,3 +50,29 @@ def test_stacked_images_without_samples():
     batch = PanopticDataPreprocessor(pad_size_divisor=16)({"inputs": images})
     assert batch["inputs"].shape == (2, 3, 32, 32)
     assert batch["data_samples"] is None
+
+
+def test_a_fixed_size_is_padded_with_black_or_the_mean_colour():
+    images = [
+        torch.full((3, 5, 9), 200, dtype=torch.uint8),
+        torch.zeros(3, 8, 4, dtype=torch.uint8),
+    ]
+    for colour, value in (("black", None), ("mean", 0.0)):
+        built = PanopticDataPreprocessor(pad_size=(10, 12), pad_colour=colour)
+        batch = built({"inputs": images, "data_samples": None})["inputs"]
+        assert batch.shape == (2, 3, 10, 12)
+        expected = (-built.mean / built.std).flatten() if value is None else torch.zeros(3)
+        for place in (batch[0, :, 9, 0], batch[0, :, 0, 11], batch[1, :, 9, 11]):
+            torch.testing.assert_close(place, expected)
+        black = (-built.mean / built.std).flatten()
+        torch.testing.assert_close(batch[1, :, 7, 3], black)
+
+
+def test_images_larger_than_the_fixed_size_and_two_rules_are_refused():
+    built = PanopticDataPreprocessor(pad_size=(4, 4))
+    with pytest.raises(ValueError, match=r"larger than pad_size=\(4, 4\)"):
+        built({"inputs": [torch.zeros(3, 5, 4, dtype=torch.uint8)], "data_samples": None})
+    with pytest.raises(ValueError, match="exclude each other"):
+        PanopticDataPreprocessor(pad_size=(4, 4), pad_size_divisor=32)
+    with pytest.raises(ValueError, match="pad_colour must be mean or black"):
+        PanopticDataPreprocessor(pad_colour="white")

@@ -8,6 +8,7 @@ import torch
 from mmpanoptic.checkpoints.loading import load_checkpoint
 from tests.engine.test_distributed import launch
 from tests.engine.toy import train
+from tests.nas.test_loops import records
 from tests.nas.toy import WINDOW, search_config, supernet_config
 
 
@@ -52,13 +53,15 @@ def test_two_processes_sum_the_gradients_of_a_window_as_one_does(both):
 
 def test_two_processes_work_on_one_candidate(folder):
     train(supernet_config(folder / "normed", steps=WINDOW))
-    cfg = search_config(folder / "search", folder / "normed" / f"iter_{WINDOW}.pth", cycles=1)
+    cfg = search_config(
+        folder / "search", folder / "normed" / f"iter_{WINDOW}.pth", cycles=1, storage=None
+    )
     config = write(cfg, folder / "search.py")
     status, output = launch("dist_train.sh", config, 2, "--work-dir", folder / "search")
     assert status == 0, output
     found = folder / "search" / "search"
-    files = list((found / "records").glob("*.jsonl"))
-    assert len(files) == 1  # the first process writes
-    keys = [json.loads(line)["key"] for line in files[0].read_text().splitlines()]
+    trials = records(found)
+    assert len({trial["worker"]["process"] for trial in trials}) == 1  # the first process writes
+    keys = [trial["fingerprint"] for trial in trials]
     assert len(keys) == len(set(keys)) >= WINDOW
     assert json.loads((found / "search.json").read_text())["models"]

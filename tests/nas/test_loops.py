@@ -1,7 +1,9 @@
 import json
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,6 @@ from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.engine.runner import PanopticRunner
 from mmpanoptic.nas.evaluation import CandidateEvaluator
 from mmpanoptic.nas.space import SearchSpace
-from mmpanoptic.nas.store import SearchStore
 from tests.engine.toy import train
 from tests.nas.toy import SPACE, search_config, supernet_config
 
@@ -40,19 +41,28 @@ def result(folder):
 
 
 def records(folder):
-    lines = [
-        line
-        for path in (folder / "records").glob("*.jsonl")
-        for line in path.read_text().split("\n")
-    ]
-    return [json.loads(line) for line in lines if line.strip()]
+    """Evaluations in the storage of a search's folder: attributes of the finished trials."""
+    file = folder / "study.db"
+    if not file.exists():
+        return []
+    with closing(sqlite3.connect(file)) as base:
+        text = "select trial_id, key, value_json from trial_user_attributes natural join trials"
+        done = "where state in ('COMPLETE', 'PRUNED', 'FAIL')"
+        try:
+            rows = base.execute(f"{text} {done} order by trial_id").fetchall()
+        except sqlite3.OperationalError:  # no tables yet
+            return []
+    found = {}
+    for trial, key, value in rows:
+        found.setdefault(trial, {})[key] = json.loads(value)
+    return [one for one in found.values() if "seconds" in one]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, weights):
     """The result of a search that nobody disturbed."""
     folder = tmp_path_factory.mktemp("whole")
-    return search(folder, weights), folder
+    return search(folder, weights, storage=None), folder
 
 
 def test_a_search_reports_and_exports(whole, weights):
@@ -73,7 +83,7 @@ def test_a_second_run_evaluates_nothing(whole, weights, monkeypatch):
     content, folder = whole
     count = len(records(folder / "search"))
     monkeypatch.setattr(CandidateEvaluator, "__call__", None)
-    assert search(folder, weights) == content
+    assert search(folder, weights, storage=None) == content
     assert len(records(folder / "search")) == count
 
 
@@ -82,7 +92,9 @@ def test_other_weights_reuse_nothing(whole, weights, tmp_path):
     state["state_dict"]["last.bias"] += 1
     torch.save(state, tmp_path / "other.pth")
     _, folder = whole
-    other = search(tmp_path / "other", tmp_path / "other.pth", folder=str(folder / "search"))
+    other = search(
+        tmp_path / "other", tmp_path / "other.pth", folder=str(folder / "search"), storage=None
+    )
     values = [one["fitness"] for one in other["evaluations"]]
     before = {one["digits"]: one["fitness"] for one in whole[0]["evaluations"]}
     assert all(
@@ -90,7 +102,7 @@ def test_other_weights_reuse_nothing(whole, weights, tmp_path):
         for value, one in zip(values, other["evaluations"], strict=True)
         if one["digits"] in before
     )
-    search(folder, weights)  # the report of the first weights again
+    search(folder, weights, storage=None)  # the report of the first weights again
 
 
 def worker(tmp_path, weights, folder, **options):
@@ -105,23 +117,23 @@ def test_a_killed_search_goes_on_and_ends_alike(whole, weights, tmp_path):
     assert first.returncode == -9
     assert len(records(tmp_path / "search")) == 5
     start = time.monotonic()
-    assert search(tmp_path, weights) == whole[0]
-    assert time.monotonic() - start < 300  # the lease of the killed process was not waited for
-    keys = [record["key"] for record in records(tmp_path / "search")]
+    assert search(tmp_path, weights, storage=None) == whole[0]
+    assert time.monotonic() - start < 300  # its signs of life were not waited for
+    keys = [record["fingerprint"] for record in records(tmp_path / "search")]
     assert len(set(keys)) == len(keys)
 
 
 def test_two_workers_share_the_work(whole, weights, tmp_path):
     other = worker(tmp_path / "a", weights, tmp_path / "search", delay=0.3)
-    while not (tmp_path / "search" / "records").is_dir() or not records(tmp_path / "search"):
+    while not records(tmp_path / "search"):
         assert other.poll() is None, other.stdout.read().decode()[-2000:]
         time.sleep(0.05)
-    assert search(tmp_path, weights) == whole[0]
+    assert search(tmp_path, weights, storage=None) == whole[0]
     assert other.wait() == 0, other.stdout.read().decode()[-2000:]
     assert result(tmp_path / "search") == whole[0]
     found = records(tmp_path / "search")
-    assert len({record["key"] for record in found}) == len(found)
-    assert len({record["worker"] for record in found}) == 2
+    assert len({record["fingerprint"] for record in found}) == len(found)
+    assert len({record["worker"]["process"] for record in found}) == 2
 
 
 def test_a_failing_candidate_is_recorded_and_left_out(whole, weights, tmp_path, monkeypatch):
@@ -129,23 +141,23 @@ def test_a_failing_candidate_is_recorded_and_left_out(whole, weights, tmp_path, 
     path = SearchSpace(SPACE).path(SearchSpace(SPACE).parse(bad))
     plain = CandidateEvaluator._predict
 
-    def predict(self):
+    def predict(self, judge):
         blocks = [*self.model.backbone.blocks, *self.model.head]
         if [block.choice for block in blocks] == list(path.values()):
             raise RuntimeError("out of memory")
-        plain(self)
+        return plain(self, judge)
 
     monkeypatch.setattr(CandidateEvaluator, "_predict", predict)
-    content = search(tmp_path, weights)
+    content = search(tmp_path, weights, storage=None)
     failed = [one for one in content["evaluations"] if one["fitness"] is None]
     assert [one["digits"] for one in failed] == [bad]
-    record = next(r for r in records(tmp_path / "search") if r["status"] == "failed")
-    assert "RuntimeError: out of memory" in record["traceback"]
+    record = next(r for r in records(tmp_path / "search") if "error" in r)
+    assert "RuntimeError: out of memory" in record["error"]
     assert content["models"]
 
 
 def test_a_search_in_which_all_fail_says_so(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(CandidateEvaluator, "_predict", lambda self: 1 / 0)
+    monkeypatch.setattr(CandidateEvaluator, "_predict", lambda self, judge: 1 / 0)
     with pytest.raises(RuntimeError, match="every candidate of the search failed"):
         search(tmp_path, weights, cycles=1)
 
@@ -262,17 +274,23 @@ def test_of_equal_choices_the_last_is_taken(weights, tmp_path, monkeypatch):
     assert content["models"][0]["digits"][:3] == "111"
 
 
-def test_the_lease_of_claims_is_an_option(weights, tmp_path, monkeypatch):
+def test_signs_of_life_come_as_often_as_the_option_says(weights, tmp_path, monkeypatch):
     from mmpanoptic.nas import search_loop
 
-    leases = []
+    intervals, plain = [], search_loop.open_storage
     monkeypatch.setattr(
         search_loop,
-        "SearchStore",
-        lambda folder, context, lease: leases.append(lease) or SearchStore(folder, context, lease),
+        "open_storage",
+        lambda url, seconds: intervals.append(seconds) or plain(url, seconds),
     )
-    search(tmp_path, weights, lease_seconds=33.0, cycles=1)
-    assert leases == [33.0]
+    search(tmp_path, weights, heartbeat_seconds=33, cycles=1)
+    assert intervals == [33]
+
+
+def test_records_of_an_earlier_version_are_refused(weights, tmp_path):
+    (tmp_path / "search" / "records").mkdir(parents=True)
+    with pytest.raises(ValueError, match="evaluations of an earlier version"):
+        search(tmp_path, weights)
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])

@@ -10,9 +10,7 @@ from mmpanoptic.nas.context import describe_data
 from mmpanoptic.nas.cost import CostTable
 from mmpanoptic.nas.export import export_models
 from mmpanoptic.nas.latency import add_latencies, measure_choices, write_latencies
-from mmpanoptic.nas.progress import Progress
-from mmpanoptic.nas.report import write_report
-from mmpanoptic.nas.results import Result, pareto_front
+from mmpanoptic.nas.report import Result, write_report
 from mmpanoptic.nas.space import SearchSpace
 from mmpanoptic.registry import MODELS
 from tests.engine.toy import toy_config
@@ -23,7 +21,7 @@ SPACE = SearchSpace(SPACE)
 
 def result(digits, fitness, macs):
     metrics = {} if fitness is None else {"PQ": fitness}
-    return Result(SPACE.parse(digits), digits, fitness, metrics, {"macs": macs}, 1.0, "here")
+    return Result(digits, fitness, metrics, {"macs": macs}, 1.0, "here")
 
 
 RESULTS = [
@@ -33,10 +31,6 @@ RESULTS = [
     result("00010", None, 1.0),
     result("00011", 3.9, 9.0),
 ]
-
-
-def test_the_pareto_set_has_no_dominated_member():
-    assert [one.digits for one in pareto_front(RESULTS, "macs")] == ["00002", "00001"]
 
 
 def test_a_report_has_tables_and_pictures(tmp_path):
@@ -107,15 +101,3 @@ def test_the_context_knows_the_data_but_not_its_folder(tmp_path):
     one = described(tmp_path / "a", "1")
     assert one == described(tmp_path / "b", "1")
     assert one != described(tmp_path / "c", "2")
-
-
-def test_progress_tells_what_is_left_and_how_long_it_takes():
-    progress = Progress(None, "PQ")
-    progress._start = (100.0, 2)
-    records = {str(i): {"status": "done", "metrics": {"PQ": i}} for i in range(5)}
-    records["x"] = {"status": "failed", "metrics": {}}
-    line = progress.line(records, left=6, total=12, now=160.0)
-    # 4 of the 6 records came within the 60 s
-    assert line == (
-        "6 of 12 candidates of this round are evaluated; best PQ 4; 1 failed; about 0:01:30 to go"
-    )

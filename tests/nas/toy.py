@@ -119,6 +119,7 @@ def search_config(work_dir, weights, loop="PathPrioritySearchLoop", **options):
         "fitness": "toy/PQ",
         "calibration": {"num_batches": 2},
         "poll_seconds": 0.05,
+        "storage": "memory",
         **options,
     }
     if loop == "PathPrioritySearchLoop":

@@ -17,15 +17,15 @@ def main():
     kill_after, delay = options.pop("kill_after", None), options.pop("delay", 0.0)
     plain, count = CandidateEvaluator.__call__, [0]
 
-    def slow(self, path):
+    def slow(self, path, *judge):
         if count[0] == kill_after:
             os.kill(os.getpid(), signal.SIGKILL)
         count[0] += 1
         time.sleep(delay)
-        return plain(self, path)
+        return plain(self, path, *judge)
 
     CandidateEvaluator.__call__ = slow
-    train(search_config(work_dir, weights, folder=folder, **options))
+    train(search_config(work_dir, weights, folder=folder, storage=None, **options))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import argparse
 import copy
 import json
 import logging
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -85,6 +86,21 @@ def read_batch(loader: Any, count: int = 2) -> dict[str, Any]:
     return pseudo_collate([dataset[index] for index in range(count)])
 
 
+def make_shapes(root: Path) -> Path:
+    """Write a few shapes with relations."""
+    from mmpanoptic.datasets.shapes import generate_shapes
+    from tests.tools.load_tool import load_tool
+
+    generate_shapes(root, {"train": 4, "val": 3})
+    tool = load_tool("dataset_converters/coco_relations.py")
+    for split in ("train", "val"):
+        files = [root / f"annotations/{kind}_{split}.json" for kind in ("instances", "panoptic")]
+        options = ["--matching", "segment_id", "--front", "depth", "--overlap-thr", "0.05"]
+        if tool.main([*map(str, files), *options]):
+            raise RuntimeError("the shapes have no relations")
+    return root
+
+
 class System:
     """One system on the device."""
 
@@ -104,7 +120,9 @@ class System:
         """Yield the steps by name, in the order in which they run."""
         import torch
 
+        here = copy.deepcopy(self.model)
         yield "to the device", lambda: self.model.to("cuda")
+        yield "equal to the CPU", lambda: self.compare(here)
         if "supernet" in self.name:
             yield "paths", self.train_paths
         yield "train", self.train
@@ -113,6 +131,14 @@ class System:
         yield "metric", self.measure
         if self.name in AUGMENTED:
             yield "augmented", self.predict_augmented
+
+    def compare(self, here: Any) -> None:
+        """Compare with a copy on the CPU."""
+        from tests.gpu.comparison import compare, too_far
+
+        found = compare(here, self.model, self.train_batch, self.test_batch)
+        if too_far(found, hasattr(here, "roi_head")):
+            raise AssertionError(f"the device computes something else: {found}")
 
     def train(self, dtype: Any = None) -> None:
         """Take one step of an optimizer, with autocast to ``dtype`` if one is given."""
@@ -267,6 +293,7 @@ def main() -> None:
     from mmengine.registry import init_default_scope
 
     import mmpanoptic  # noqa: F401  registers what the configs name
+    from tests.gpu import metrics
     from tests.pretended_gpu.device import PretendedGPU
 
     torch.set_num_threads(1)
@@ -276,6 +303,8 @@ def main() -> None:
     with PretendedGPU():
         results: dict[str, Any] = {"the device itself": examine_device()}
         results["operators"] = examine_operators()
+        with tempfile.TemporaryDirectory() as folder:
+            results["metrics"] = metrics.compare(Path(folder))
     for name in args.only:
         with PretendedGPU():
             results[name] = examine(name, args.data)

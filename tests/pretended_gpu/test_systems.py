@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from mmpanoptic.datasets.shapes import generate_shapes
+from tests.gpu import metrics
 from tests.pretended_gpu import guard
-from tests.pretended_gpu.systems import ROOT, TINY
-from tests.tools.load_tool import load_tool
+from tests.pretended_gpu.systems import ROOT, TINY, make_shapes
 
 MAX_WAITS = {
     ("panoptic-deeplab", "train"): 2,
@@ -40,20 +39,12 @@ FUSION_FILES = (
     "postprocess/mask_paste",
     "structures/",
 )
-STEPS = ("to the device", "train", "train bf16", "predict", "metric")
+STEPS = ("to the device", "equal to the CPU", "train", "train bf16", "predict", "metric")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A few shapes with relations."""
-    root = tmp_path_factory.mktemp("shapes")
-    generate_shapes(root, {"train": 4, "val": 3})
-    for split in ("train", "val"):
-        files = [root / f"annotations/{kind}_{split}.json" for kind in ("instances", "panoptic")]
-        options = ["--matching", "segment_id", "--front", "depth", "--overlap-thr", "0.05"]
-        tool = load_tool("dataset_converters/coco_relations.py")
-        assert not tool.main([*map(str, files), *options])
-    return root
+    return make_shapes(tmp_path_factory.mktemp("shapes"))
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +82,11 @@ def test_no_operator_meets_two_devices(results, system):
     assert {*STEPS} <= results[system].keys()
     failed = {step: found["error"] for step, found in results[system].items() if found["error"]}
     assert not failed, "\n".join(failed.values())
+
+
+def test_metrics_take_predictions_from_the_device(results):
+    assert results["metrics"].keys() == metrics.ALL
+    assert all(results["metrics"].values()), results["metrics"]
 
 
 @pytest.mark.parametrize("operator", MAX_WAITS_OF_OPERATORS)

@@ -21,13 +21,16 @@ each_tool = pytest.mark.parametrize("name", NAMES)
 READ_NOTHING = {
     "dataset_converters/shapes.py",
     "dev/demo.py",
+    "dev/gpu_check.py",
     "dev/search_demo.py",
     "dev/weights_page.py",
 }
 READ_ON_REQUEST = {
     "weights.py": ["missing"],
     "analysis_tools/benchmark_parts.py": ["missing"],
+    "analysis_tools/benchmark_curves.py": ["missing"],
     "analysis_tools/benchmark_peers.py": ["missing"],
+    "dev/draw_benchmarks.py": ["--curves", "missing"],
     "analysis_tools/draw_amwc.py": ["--costs", "missing"],
     "infer.py": ["missing", "missing", "missing"],
 }

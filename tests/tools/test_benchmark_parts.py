@@ -115,7 +115,7 @@ def test_numbers_must_be_positive(run_tool, option):
     assert f"{option}: must be" in run_tool(TOOL, option, "0", status=2).stderr
 
 
-@pytest.mark.parametrize("name", ["pq_memory", "pq_files", "open_annotations"])
+@pytest.mark.parametrize("name", ["pq_memory", "pq_files", "open_annotations", "decode_png"])
 def test_parts_for_files_agree_with_their_baselines(name):
     module = tool.load_part(name, tool.PARTS_FOLDER / f"{name}.py")
     for case, options in module.CASES.items():
@@ -137,6 +137,13 @@ def test_multiway_cut_parts_agree_with_their_baselines(name):
     cases = getattr(module, "CASES", {"": {}})
     case, options = next(iter(cases.items()))
     assert tool.measure(case, module, options, "small", 1)["ratio"] > 0
+
+
+def test_a_process_counts_with_its_children():
+    before = tool.processor_time()
+    module = tool.load_part("start", tool.PARTS_FOLDER / "start.py")
+    assert module.ours(module.make_inputs(**module.CASES["check"])) == "usage:"
+    assert tool.processor_time() - before > 0.01
 
 
 def test_attention_path_agrees_with_its_baseline():

@@ -72,3 +72,29 @@ def test_wrong_names_are_errors(run_tool, configs):
     done = run_tool(TOOL, configs / "leaf.py", "--only", "nothing", status=2)
     assert "has nothing under 'nothing'" in done.stderr
     assert "error: there is no config" in run_tool(TOOL, "none.py", status=1).stderr
+
+
+def test_a_search_shows_values_comments_and_options_left_out(run_tool, configs):
+    (configs / "more.py").write_text(
+        "crop = (3, 4)  # height, width\n"
+        "train_pipeline = [dict(type='RandomCrop', crop_size='$crop')]\n"
+        "model = dict(backbone=dict(type='DeepLabResNet', depth=18))\n"
+    )
+    shown = run_tool(TOOL, configs / "more.py", "--search", "crop").stdout.splitlines()
+    assert "crop = (3, 4)  # my configs/more.py; height, width" in shown
+    (size,) = [line for line in shown if line.startswith("train_pipeline.0.crop_size")]
+    assert size.startswith("train_pipeline.0.crop_size = (3, 4)  # my configs/more.py: $crop; ")
+    assert "pixels" in size
+    (left_out,) = run_tool(TOOL, configs / "more.py", "--search", "stem_s").stdout.splitlines()
+    assert left_out.startswith("model.backbone.stem_stride = 4  # default of DeepLabResNet; ")
+    done = run_tool(TOOL, configs / "more.py", "--search", "corp", status=2)
+    assert "no setting with 'corp'; did you mean crop?" in done.stderr
+
+
+def test_a_search_through_all_shipped_configs(run_tool):
+    lines = run_tool(TOOL, "--search", "crop_size").stdout.splitlines()
+    (line,) = [line for line in lines if line.startswith("crop_size = ")]
+    assert "'$size_crop_size'" in line
+    assert line.endswith(" configs; height, width")
+    assert "did you mean base_lr" in run_tool(TOOL, "--search", "bas_lr", status=2).stderr
+    assert "CONFIG, or --search WORD" in run_tool(TOOL, status=2).stderr

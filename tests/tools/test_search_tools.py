@@ -13,6 +13,7 @@ from mmpanoptic import cli
 from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.nas import SearchSpace
 from mmpanoptic.nas.auto_panoptic_cost import make_costs
+from tests.nas.test_loops import records
 
 from .load_tool import TOOLS, load_tool
 
@@ -190,8 +191,7 @@ def test_the_demo_of_all_stages_ends_alike_if_it_is_killed_in_the_middle(tmp_pat
     cut = demo(tmp_path / "cut", tmp_path / "data")
     reader = threading.Thread(target=cut.stdout.read, daemon=True)
     reader.start()
-    records = tmp_path / "cut" / "2-search" / "search" / "records"
-    while not any(path.stat().st_size for path in records.glob("*.jsonl")):
+    while not records(tmp_path / "cut" / "2-search" / "search"):
         assert cut.poll() is None
         time.sleep(0.2)
     os.killpg(cut.pid, signal.SIGKILL)

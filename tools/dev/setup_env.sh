@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv with everything mmpanoptic needs. Usage: tools/dev/setup_env.sh [runtime|tests]
+# Make .venv with everything mmpanoptic needs. Usage: tools/dev/setup_env.sh [runtime|search|tests]
 # A second run with unchanged requirements does nothing. PYTHON=... chooses the interpreter.
 set -euo pipefail
 
@@ -88,6 +88,7 @@ others="$venv/constraints-without-torch.txt"
 grep -v '^torch==' "$constraints" > "$others"
 echo "set-up: installing the OpenMMLab packages and mmpanoptic"
 arguments=(-r "$root/requirements/runtime.txt")
+[ "$level" = runtime ] || arguments+=(-r "$root/requirements/search.txt")
 [ "$level" = tests ] && arguments+=(-r "$root/requirements/tests.txt")
 pip_install -c "$others" "setuptools<82" wheel pybind11 "${arguments[@]}"
 if [ "$level" = tests ]; then
@@ -116,7 +117,6 @@ pip_install --no-deps --no-build-isolation -e "$root"
     || echo "set-up: the AMWC solver was not built (a compiler's words: pip install -v --no-build-isolation" \
     "--no-deps -e '$root'); COPS needs it, everything else works" >&2
 fingerprint > "$stamp"
-if [ "$level" = tests ]; then
-    fingerprint > "$venv/.mmpanoptic-runtime"
-fi
+[ "$level" = runtime ] || fingerprint > "$venv/.mmpanoptic-runtime"
+[ "$level" != tests ] || fingerprint > "$venv/.mmpanoptic-search"
 echo "set-up: done; activate it with: source .venv/bin/activate"

@@ -1,11 +1,12 @@
-"""Print a whole config and where each value comes from; or what two configs differ in."""
+"""Print a whole config and where each value comes from; find a setting; compare two configs."""
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ EXAMPLES = """
   %(prog)s CONFIG --cfg-options base_lr=1e-4 max_iters=500
   %(prog)s CONFIG --diff OTHER_CONFIG
   %(prog)s CONFIG --parameters
+  %(prog)s CONFIG --search crop           # what --cfg-options could set, with meanings
+  %(prog)s --search crop                  # the variables of all shipped configs
 
 A line is KEY = VALUE  # FILE. Where the config has a placeholder such as $num_classes, VALUE is
 what it stands for and the placeholder is named behind the file; a class count whose dataset is
@@ -35,8 +38,15 @@ Flat = dict[str, Any]
 def build_parser() -> cli.Parser:
     """Say what the command takes."""
     parser = cli.Parser(__doc__, EXAMPLES)
-    parser.take("config", "cfg_options")
+    parser.take("config", nargs="?")
+    parser.take("cfg_options")
     parser.add("--only", metavar="KEY", help="print what lies under it, such as model.backbone")
+    parser.add(
+        "--search",
+        metavar="WORD",
+        help="print the settings with this word in their key, value or comment, and the options of "
+        "the config's parts that it leaves at their defaults; without CONFIG of all shipped ones",
+    )
     parser.add("--diff", metavar="OTHER", help="print the keys whose values differ from OTHER's")
     parser.add("--parameters", action="store_true", help="also count those of the model")
     return parser
@@ -170,6 +180,91 @@ def count_parameters(args: argparse.Namespace) -> Iterator[str]:
         yield f"{name}: {sum(parameter.numel() for parameter in part.parameters()):,} parameters"
 
 
+def search(path: Path, options: Mapping[str, Any] | None, word: str) -> Iterator[str]:
+    """Yield the settings of a config that have to do with a word, then the options it leaves out.
+
+    Raises:
+        UsageError: If there is none; with the nearest name.
+    """
+    from mmpanoptic.apis.config_search import arguments_of, comments_of, parts_of
+    from mmpanoptic.engine.config_keys import apply_options
+
+    values = Origins().trace(path, options)
+    files = {_short(file): file for file in _chain(path)}
+    cfg = _load(path)
+    apply_options(cfg, options or {})
+    parts = dict(parts_of(cfg.to_dict()))
+    names, count = set(values), 0
+    for key, (value, origin) in values.items():
+        place, _, name = key.rpartition(".")
+        part = parts.get(place)
+        file = files.get(origin.partition(": ")[0])
+        said = comments_of(file).get(key, "") if file and file.suffix == ".py" else ""
+        if _has(word, key, value, said):
+            said = said or (arguments_of(part["type"]).get(name, ("", ""))[1] if part else "")
+            yield f"{key} = {value!r}  # {origin}{f'; {said}' if said else ''}"
+            count += 1
+    for place, part in parts.items():
+        if "$" in part["type"]:
+            continue
+        for name, (default, said) in arguments_of(part["type"]).items():
+            names.add(name)
+            if name not in part and default is not inspect.Parameter.empty and _has(word, name):
+                yield f"{place}.{name} = {default!r}  # default of {part['type']}; {said}"
+                count += 1
+    if not count:
+        words = {word for name in names for word in (name.rpartition(".")[2], *name.split("_"))}
+        raise cli.UsageError(f"{path} has no setting with {word!r}{_near(word, words)}")
+
+
+def search_shipped(word: str) -> Iterator[str]:
+    """Yield the variables of all shipped configs that have to do with a word, one line each.
+
+    Raises:
+        UsageError: If there is none; with the nearest name.
+    """
+    from mmpanoptic.apis import list_configs
+    from mmpanoptic.apis.config_search import comments_of
+
+    found: dict[str, dict[str, int]] = {}
+    said: dict[str, str] = {}
+    chains = {file for path in list_configs().values() for file in _chain(path)}
+    for file in sorted(chains):
+        said = {**comments_of(file), **said}
+    for path in list_configs().values():
+        for key, value in _load(path).items():
+            if not isinstance(value, Mapping):
+                counts = found.setdefault(key, {})
+                counts[repr(value)] = counts.get(repr(value), 0) + 1
+    matching = [key for key in sorted(found) if _has(word, key, "", said.get(key, ""))]
+    for key in matching:
+        most = sorted(found[key], key=lambda text: -found[key][text])
+        shown = ", ".join(text if len(text) <= 60 else f"{text[:57]}..." for text in most[:3])
+        more = f", and {len(most) - 3} more" if len(most) > 3 else ""
+        count = sum(found[key].values())
+        comment = f"; {said[key]}" if key in said else ""
+        yield f"{key} = {shown}{more}  # in {count} configs{comment}"
+    if not matching:
+        raise cli.UsageError(f"no shipped config has a variable {word!r}{_near(word, found)}")
+
+
+def _chain(path: Path) -> Iterator[Path]:
+    """Walk through a config and what it inherits."""
+    yield path
+    for base in _bases(path):
+        yield from _chain(base)
+
+
+def _near(word: str, names: Iterable[str]) -> str:
+    from mmpanoptic.engine.config_keys import did_you_mean
+
+    return did_you_mean(word, names)
+
+
+def _has(word: str, *texts: Any) -> bool:
+    return any(word.lower() in str(text).lower() for text in texts)
+
+
 def run(args: argparse.Namespace) -> Iterator[str]:
     """Print the config or the difference.
 
@@ -178,6 +273,14 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     """
     from mmpanoptic.apis import find_config
 
+    if args.config is None:
+        if args.search is None:
+            raise cli.UsageError("the following arguments are required: CONFIG, or --search WORD")
+        yield from search_shipped(args.search)
+        return
+    if args.search is not None:
+        yield from search(find_config(args.config), args.cfg_options, args.search)
+        return
     values = Origins().trace(find_config(args.config), args.cfg_options)
     if args.diff:
         yield from difference(values, Origins().trace(find_config(args.diff), None), args.only)

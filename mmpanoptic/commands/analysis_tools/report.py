@@ -118,10 +118,17 @@ def files_of_run(run: Path, args: argparse.Namespace) -> Files:
 def predictions_of_run(run: Path, args: argparse.Namespace) -> Path:
     """Find the newest predictions of a run that are not older than its weights, or test it."""
     from mmpanoptic.apis.model import find_weights
+    from mmpanoptic.checkpoints import CheckpointError
 
-    weights = find_weights(run, None)
+    found = list(run.rglob("*.panoptic.json"))
+    try:
+        weights = find_weights(run, None)
+    except (OSError, CheckpointError):
+        if not found:
+            raise
+        weights = None  # predictions alone are enough
     since = os.stat(weights).st_mtime if weights else 0.0
-    found = [p for p in run.rglob("*.panoptic.json") if p.stat().st_mtime >= since]
+    found = [path for path in found if path.stat().st_mtime >= since]
     if found:
         return max(found, key=lambda path: path.stat().st_mtime)
     options = [f"{key}={value}" for key, value in (args.cfg_options or {}).items()]

@@ -124,8 +124,9 @@ def describe_settings(path: Path) -> Iterator[str]:
     yield "take another value with --cfg-options size_sigma=5, for instance"
     if sizes.is_fine():
         yield (
-            "many of the things are small: panoptic-deeplab_r18-fine_1xb4-1k_own has finer cells "
-            "and takes half of size_short_edge"
+            "many of the things are small: panoptic-fpn-modern_r18-fine_1xb4-800_own and "
+            "panoptic-deeplab_r18-fine_1xb4-1k_own have finer cells and take half of "
+            "size_short_edge"
         )
 
 

@@ -1,0 +1,50 @@
+"""EoMT-L with DINOv3 on COCO. The weights carry Meta's DINOv3 licence.
+
+Paper: Your ViT is Secretly an Image Segmentation Model, CVPR 2025, https://arxiv.org/abs/2503.19108
+Reproduces: the published model; the published weights are differences to DINOv3's, to be added to these first
+Published: PQ 56.8
+Measured: not trained here
+Hardware: none yet
+Command: tools/dist_train.sh configs/eomt/eomt-dinov3-l_4xb4-89k_coco-640.py 4
+"""
+
+_base_ = [
+    "../_base_/datasets/coco_panoptic_square.py",
+    "../_base_/schedules/adamw_poly.py",
+    "../_base_/default_runtime.py",
+    "./eomt.py",
+]
+
+max_iters = 89000
+warmup_iters = 1500
+base_lr = 2e-4
+batch_size = 4
+image_size = 640
+model = dict(
+    network=dict(
+        model_type="eomt_dinov3",
+        hidden_size=1024,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        num_blocks=4,
+        intermediate_size=4096,
+    ),
+    pretrained="tue-mps/coco_panoptic_eomt_large_640_dinov3",
+)
+# Blocks learn the more slowly the farther they are from the end.
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        custom_keys={
+            "network.embeddings": dict(lr_mult=0.8**19),
+            **{f"network.layers.{i}.": dict(lr_mult=0.8 ** (19 - i)) for i in range(20)},
+        }
+    )
+)
+custom_hooks = [
+    dict(type="NonFiniteLossHook"),
+    dict(type="StopSignalHook"),
+    dict(type="DataErrorSummaryHook"),
+    dict(
+        type="MaskAnnealingHook", start=(0, 0.3333, 0.5, 0.6667), end=(0.0338, 0.5, 0.6667, 0.8333)
+    ),
+]

@@ -1,0 +1,65 @@
+"""EoMT-S on your own data.
+
+Paper: Your ViT is Secretly an Image Segmentation Model, CVPR 2025, https://arxiv.org/abs/2503.19108
+Reproduces: the published model; nothing published; starts from COCO's weights with a new class layer
+Published: -
+Measured: not trained here
+Hardware: none yet
+Command: tools/dist_train.sh configs/eomt/eomt-s_1xb4-5k_own-640.py 4
+"""
+
+_base_ = [
+    "../_base_/datasets/own_panoptic.py",
+    "../_base_/schedules/adamw_poly.py",
+    "../_base_/validated_runtime.py",
+    "./eomt.py",
+]
+
+max_iters = 5000
+warmup_iters = 1500
+base_lr = 1e-4
+batch_size = 4
+image_size = 640
+auto_scale_lr = dict(base_batch_size=4)
+val_interval = "$max_iters*1/5"
+checkpoint_interval = 1000
+train_pipeline = [
+    dict(type="LoadImage"),
+    dict(type="LoadPanopticAnnotations"),
+    dict(
+        type="ResizeScaleJitter", target_size=("$image_size", "$image_size"), ratio_range=(0.1, 2.0)
+    ),
+    dict(type="RandomCrop", crop_size=("$image_size", "$image_size")),
+    dict(type="PanopticRandomFlip", prob=0.5),
+    dict(type="PackPanopticInputs"),
+]
+test_pipeline = [
+    dict(type="LoadImage"),
+    dict(type="ResizeShortestEdge", short_edge="$image_size", max_size="$image_size"),
+    dict(type="PackPanopticInputs"),
+]
+model = dict(
+    network=dict(
+        model_type="eomt",
+        hidden_size=384,
+        num_hidden_layers=12,
+        num_attention_heads=6,
+        num_blocks=3,
+    ),
+    pretrained="tue-mps/coco_panoptic_eomt_small_640_2x",
+)
+# Blocks learn the more slowly the farther they are from the end.
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        custom_keys={
+            "network.embeddings": dict(lr_mult=0.8**11),
+            **{f"network.layers.{i}.": dict(lr_mult=0.8 ** (11 - i)) for i in range(12)},
+        }
+    )
+)
+custom_hooks = [
+    dict(type="NonFiniteLossHook"),
+    dict(type="StopSignalHook"),
+    dict(type="DataErrorSummaryHook"),
+    dict(type="MaskAnnealingHook", start=(0.1667, 0.4167, 0.6667), end=(0.3333, 0.5833, 0.8333)),
+]
