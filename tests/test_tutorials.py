@@ -155,41 +155,6 @@ def test_every_name_of_weights_on_the_pages_is_one():
         assert set(names) <= set(manifest()), path.name
 
 
-def test_the_fates_of_missed_segments_are_told(tmp_path, capsys, monkeypatch):
-    import numpy as np
-
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    from read_pq import fate
-
-    truth = np.zeros((4, 8), bool)
-    truth[:, :4] = True
-    classes = {1: 7, 2: 7, 3: 9}
-    columns = {
-        "found": [1, 1, 1, 1, 0, 0, 0, 0],
-        "borders": [1, 1, 1, 0, 1, 1, 1, 0],
-        "in parts": [1, 1, 2, 2, 0, 0, 0, 0],
-        "void": [0, 0, 0, 1, 0, 0, 0, 0],
-        "class 9": [3, 3, 3, 1, 0, 0, 0, 0],
-    }
-    for expected, row in columns.items():
-        predicted = np.tile(row, (4, 1))
-        assert fate(truth, predicted, classes, 7) == expected
-    small = np.zeros((4, 8), bool)
-    small[:, :2] = True
-    assert fate(small, np.full((4, 8), 1), classes, 7) == "merged"
-
-
-def test_the_list_of_fates_reads_the_files_of_a_test(shapes, capsys, monkeypatch):
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    import read_pq
-
-    file = shapes / "annotations/panoptic_val.json"
-    read_pq.main([str(file), str(file)])
-    lines = capsys.readouterr().out.splitlines()
-    assert lines
-    assert all(re.fullmatch(r"\w+ \((\d+)\): \(found\) \1", line) for line in lines)
-
-
 def test_the_exported_network_gives_what_pytorch_gives(reader, capsys):
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
