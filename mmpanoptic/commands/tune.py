@@ -217,11 +217,15 @@ def report(
     content = {"study": study.study.study_name, "metric": args.metric, "failed": failed}
     write_json(work / "tuning.json", {**content, "trials": rows}, indent=1)
     names = list(good[0].params)
-    table = [[t.values[0], *(t.params[name] for name in names)] for t in good[:5]]
+    table = [[_short(t.values[0]), *(_short(t.params[n]) for n in names)] for t in good[:5]]
     yield render_table("best trials", [args.metric, *names], table)
     yield f"{len(good)} trials, {failed} failed: {work / 'tuning.json'}"
     best = " ".join(f"{name}={value}" for name, value in good[0].params.items())
     yield f"--cfg-options {best}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 main = cli.Command(build_parser, run)
