@@ -125,7 +125,14 @@ class Record:
         """Count one wait of the host, with the line of the package that asked for it."""
         self.waits[kind, _line()] += 1
 
+    def synchronize(self) -> None:
+        """Count one wait, for all copies that are on their way."""
+        for key in [key for key in self.waits if key[0] == ON_ITS_WAY]:
+            del self.waits[key]
+        self.wait("synchronize")
 
+
+ON_ITS_WAY = "copy to host that nobody waits for"
 RECORD = Record()
 
 
@@ -200,6 +207,8 @@ def run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     ours = [leaf for leaf in leaves if isinstance(leaf, GPUTensor)]
     made_here = _is_gpu(kwargs.get("device"))
     if not ours and not made_here:
+        if kwargs.get("pin_memory"):  # there is no device that would need it
+            kwargs = {**kwargs, "pin_memory": False}
         return func(*args, **kwargs)
     name = func._schema.name.removeprefix("aten::")
     if name == "_to_copy":
@@ -278,7 +287,7 @@ def _count_copy(source: torch.Tensor, to_gpu: bool, non_blocking: bool) -> None:
     if not non_blocking:
         RECORD.wait("copy to device" if to_gpu else "copy to host")
     elif not to_gpu:
-        RECORD.wait("copy to host that nobody waits for")
+        RECORD.wait(ON_ITS_WAY)
 
 
 def _check(func: Any, name: str, args: tuple[Any, ...], leaves: list[Any]) -> None:
@@ -369,6 +378,6 @@ def _answer_for_cuda() -> None:
     answers |= dict.fromkeys(NOTHING_TO_DO)
     for name, answer in answers.items():
         setattr(torch.cuda, name, lambda *_, _answer=answer, **__: _answer)
-    torch.cuda.synchronize = lambda *_: RECORD.wait("synchronize")
+    torch.cuda.synchronize = lambda *_: RECORD.synchronize()
     torch.Tensor.cuda = lambda self, *_, **__: self.to("cuda")
     torch.Tensor.pin_memory = lambda self, *_: self

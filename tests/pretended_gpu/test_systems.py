@@ -30,6 +30,7 @@ MAX_WAITS = {
     ("efficientps-maskrcnn", "predict"): 30,
     ("efficientps-solov2", "predict"): 28,
     ("solov2", "predict"): 12,
+    ("cops, second stage", "train"): 26,
 }
 MAX_WAITS_OF_OPERATORS = {"nms": 2, "mask targets": 0, "matrix nms": 0, "roi align": 0}
 FUSED = ("panoptic-fpn", "rap, relation", "rap, ocfusion", "efficientps-maskrcnn", "auto-panoptic")
@@ -106,3 +107,10 @@ def test_the_host_does_not_wait_too_often(results, system, step):
     waits = results[system][step]["waits"]
     total = sum(count for _, _, count in waits)
     assert total <= MAX_WAITS[system, step], "\n".join(map(str, waits))
+
+
+def test_costs_of_a_cut_go_to_the_host_once_and_not_once_a_step(results):
+    train = results["cops, second stage"]["train"]
+    assert 0 < train["to_host"] <= 400_000  # costs of two images, their labels and mask gradients
+    kinds = {kind for kind, _, _ in train["waits"]}
+    assert "copy to host that nobody waits for" not in kinds

@@ -16,6 +16,7 @@ from mmpanoptic.models.multicut.layer import (
     CutProblem,
     CutSegments,
     MulticutModule,
+    copy_problems,
     foreground_probability,
 )
 from mmpanoptic.registry import MODELS
@@ -120,7 +121,8 @@ class MulticutLoss(MulticutModule):
         problems = [
             CutProblem(costs, [part[number] for part in edges]) for number, costs in enumerate(node)
         ]
-        cuts = self.solve_asymmetric(problems)
+        host = copy_problems(problems)
+        cuts = self.solve_asymmetric(problems, host)
         segments = [self.segments(cut) for cut in cuts]
         matched = [
             match_segments(part, truth, weight, self.thing_flags, self.label_divisor)
@@ -132,7 +134,7 @@ class MulticutLoss(MulticutModule):
             return result
         steps = self.draw_steps(len(node)) if steps is None else steps
         labels = [one.label for one in matched]
-        solved = zip(problems, cuts, labels, mask_grad, steps, strict=True)
+        solved = zip(host, cuts, labels, mask_grad, steps, strict=True)
         found = estimate_gradients([SolvedImage(*one) for one in solved], self)
         gradients = [torch.stack([one.node for one in found]) * targets.weight[:, None]]
         for number, weight in enumerate(targets.edge_weights):

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmpanoptic.structures import as_tensor_on
+
 from .grid_edges import map_edges
-from .layer import Cut, CutProblem, MulticutModule
+from .layer import Cut, HostProblem, MulticutModule, copy_to_host
 
 MAX_ELEMENTS = 1 << 27
 """Costs that are solved at once; more images are solved in groups."""
@@ -32,14 +34,14 @@ class SolvedImage(NamedTuple):
     """One image, its solution and what the loss says about it.
 
     Attributes:
-        problem (CutProblem): Costs of C classes.
+        problem (HostProblem): Costs of C classes.
         cut (Cut): The solution of the asymmetric multiway cut.
         label (Tensor): int64 ``(P,)``, class of each channel.
         mask_grad (Tensor): ``(P or more, h, w)``, loss gradient at the channels' masks.
         steps (np.ndarray): ``(S,)``, lengths of the perturbations.
     """
 
-    problem: CutProblem
+    problem: HostProblem
     cut: Cut
     label: Tensor
     mask_grad: Tensor
@@ -62,7 +64,7 @@ def estimate_gradients(images: Sequence[SolvedImage], solver: MulticutModule) ->
     """
     if not images:
         return []
-    largest = max(one.problem.node.numel() + one.mask_grad.numel() for one in images)
+    largest = max(one.problem.node.size + one.mask_grad.numel() for one in images)
     size = max(1, MAX_ELEMENTS // (largest * len(images[0].steps)))
     gradients: list[CutGradient] = []
     for first in range(0, len(images), size):
@@ -71,21 +73,27 @@ def estimate_gradients(images: Sequence[SolvedImage], solver: MulticutModule) ->
 
 
 def _estimate_group(images: Sequence[SolvedImage], solver: MulticutModule) -> list[CutGradient]:
-    owners: list[Tensor] = []
-    problems: list[CutProblem] = []
-    for one in images:
-        owner, direction = _columns(one.label, one.mask_grad, len(one.problem.node))
-        costs = one.problem.node.index_select(0, owner)
+    # Costs lie on the host already; what the steps have in common is sent once, not once a step.
+    sent = copy_to_host(
+        [part for one in images for part in (one.label, one.mask_grad[: len(one.label)])]
+    )
+    owners: list[np.ndarray] = []
+    problems: list[HostProblem] = []
+    for one, label, mask_grad in zip(images, sent[::2], sent[1::2], strict=True):
+        owner, direction = _columns(label, mask_grad, len(one.problem.node))
+        costs = one.problem.node[owner]
         owners.append(owner)
         problems += [
-            CutProblem(costs + float(step) * direction, one.problem.edges) for step in one.steps
+            HostProblem(costs + np.float32(step) * direction, one.problem.edges)
+            for step in one.steps
         ]
-    solved = iter(solver.solve_symmetric(problems))
+    solved = iter(solver.solve_symmetric(problems, images[0].mask_grad))
     gradients = []
     for one, owner in zip(images, owners, strict=True):
         columns = torch.stack([next(solved).labels for _ in one.steps])
-        classes = owner.index_select(0, columns.flatten()).view(columns.shape)
-        share = torch.from_numpy(1 / (one.steps * len(one.steps))).to(one.problem.node)
+        owner_there = as_tensor_on(columns, owner)
+        classes = owner_there.index_select(0, columns.flatten()).view(columns.shape)
+        share = as_tensor_on(one.mask_grad, 1 / (one.steps * len(one.steps)), torch.float32)
         node = _class_change(classes, one.cut.labels, share, len(one.problem.node))
         edges = [
             _cut_change(columns, one.cut.components, share, distance, interval)
@@ -112,21 +120,22 @@ def _cut_change(
     return torch.einsum("s,s...->...", share, after - before)
 
 
-def _columns(label: Tensor, mask_grad: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+def _columns(
+    label: np.ndarray, mask_grad: np.ndarray, num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Make a column of every class without channels and of every channel.
 
     Args:
-        label (Tensor): int64 ``(P,)``, class of each channel.
-        mask_grad (Tensor): ``(P or more, h, w)``, loss gradient at the channels' masks.
+        label (np.ndarray): int64 ``(P,)``, class of each channel.
+        mask_grad (np.ndarray): float32 ``(P, h, w)``, loss gradient at the channels' masks.
         num_classes (int): Number of classes.
 
     Returns:
-        tuple[Tensor, Tensor]: Class of each column ``(K,)``, and its perturbation ``(K, h, w)``.
+        tuple[np.ndarray, np.ndarray]: Class of each column ``(K,)``, and its perturbation
+        ``(K, h, w)``.
     """
-    absent = torch.ones(num_classes, dtype=torch.bool, device=label.device)
-    absent[label] = False
-    without = absent.nonzero()[:, 0]
-    order = label.argsort(stable=True)
-    perturbation = mask_grad.new_zeros(len(without) + len(order), *mask_grad.shape[1:])
+    without = np.setdiff1d(np.arange(num_classes), label)
+    order = np.argsort(label, kind="stable")
+    perturbation = np.zeros((len(without) + len(order), *mask_grad.shape[1:]), np.float32)
     perturbation[len(without) :] = mask_grad[order]
-    return torch.cat([without, label[order]]), perturbation
+    return np.concatenate([without, label[order]]), perturbation

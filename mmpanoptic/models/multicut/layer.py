@@ -30,6 +30,47 @@ class CutProblem(NamedTuple):
     edges: Sequence[Tensor]
 
 
+class HostProblem(NamedTuple):
+    """Costs of one image where the solver is: in the host's memory.
+
+    Attributes:
+        node (np.ndarray): float32, as in :class:`CutProblem`.
+        edges (Sequence[np.ndarray]): The same.
+    """
+
+    node: np.ndarray
+    edges: Sequence[np.ndarray]
+
+
+def copy_to_host(tensors: Sequence[Tensor]) -> list[np.ndarray]:
+    """Copy tensors of one device to the host: all on their way at once, and one wait for them.
+
+    Args:
+        tensors (Sequence[Tensor]): Of any type.
+
+    Returns:
+        list[np.ndarray]: Floats in float32. From a GPU they lie in pinned memory.
+    """
+    copies = []
+    for tensor in tensors:
+        found = tensor.detach()
+        found = found.float() if found.is_floating_point() else found
+        if found.device.type == "cuda":
+            pinned = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
+            found = pinned.copy_(found, non_blocking=True)
+        copies.append(found)
+    for device in {tensor.device for tensor in tensors if tensor.device.type == "cuda"}:
+        torch.cuda.synchronize(device)
+    return [copy.cpu().numpy() for copy in copies]
+
+
+def copy_problems(problems: Sequence[CutProblem]) -> list[HostProblem]:
+    """Copy the costs of a batch to the host, see :func:`copy_to_host`."""
+    parts = copy_to_host([part for one in problems for part in (one.node, *one.edges)])
+    arrays = iter(parts)
+    return [HostProblem(next(arrays), [next(arrays) for _ in one.edges]) for one in problems]
+
+
 class Cut(NamedTuple):
     """Solution of one image, on the device of its costs.
 
@@ -107,26 +148,33 @@ class MulticutModule(BaseModule):
         self.thing_flags = [label in self.thing_labels for label in range(num_classes)]
         self.min_cells = ignore_area // 4
 
-    def solve_asymmetric(self, problems: Sequence[CutProblem]) -> list[Cut]:
+    def solve_asymmetric(
+        self, problems: Sequence[CutProblem], host: Sequence[HostProblem] | None = None
+    ) -> list[Cut]:
         """Solve asymmetric multiway cuts.
 
         Args:
             problems (Sequence[CutProblem]): Costs of each image, all of one size.
+            host (Sequence[HostProblem] | None): Their copies, if there are some already.
 
         Returns:
             list[Cut]: One for each problem.
         """
-        return self._solve(problems, self.thing_flags, self.solver_options)
+        if not problems:
+            return []
+        host = copy_problems(problems) if host is None else host
+        return self._solve(host, problems[0].node, self.thing_flags, self.solver_options)
 
     def segments(self, cut: Cut) -> CutSegments:
         """Number the segments of a cut, see :func:`segments_of_cut`."""
         return segments_of_cut(cut.labels, cut.components, self.isthing, self.min_cells)
 
-    def solve_symmetric(self, problems: Sequence[CutProblem]) -> list[Cut]:
+    def solve_symmetric(self, problems: Sequence[HostProblem], like: Tensor) -> list[Cut]:
         """Solve symmetric multiway cuts: edges are cut where labels differ.
 
         Args:
-            problems (Sequence[CutProblem]): Costs, all of one size; numbers of labels may differ.
+            problems (Sequence[HostProblem]): Costs, all of one size; numbers of labels may differ.
+            like (Tensor): On the device of the result.
 
         Returns:
             list[Cut]: One for each problem.
@@ -134,11 +182,12 @@ class MulticutModule(BaseModule):
         # The other options are about stuff, or would search longer for a gradient's estimate.
         given = self.solver_options
         options = SolverOptions(mode=given.mode, precision=given.precision)
-        return self._solve(problems, None, options)
+        return self._solve(problems, like, None, options)
 
     def _solve(
         self,
-        problems: Sequence[CutProblem],
+        problems: Sequence[HostProblem],
+        like: Tensor,
         partitionable: list[bool] | None,
         options: SolverOptions,
     ) -> list[Cut]:
@@ -146,37 +195,24 @@ class MulticutModule(BaseModule):
             return []
         size = min(problems[0].node.shape[1:])
         kept = [number for number, distance in enumerate(self.distances) if distance <= size]
-        # The samples of one image share edge costs: copy each array once.
-        copies: dict[int, np.ndarray] = {}
-
-        def copy(costs: Tensor) -> np.ndarray:
-            key = costs.data_ptr()
-            if key not in copies:
-                copies[key] = _to_numpy(costs)
-            return copies[key]
-
         solutions = solve_grid_batch(
-            [_to_numpy(problem.node) for problem in problems],
-            [[copy(problem.edges[number]) for number in kept] for problem in problems],
+            [problem.node for problem in problems],
+            [[problem.edges[number] for number in kept] for problem in problems],
             [self.distances[number] for number in kept],
             partitionable,
             [self.intervals[number] for number in kept],
             options,
             num_threads=self.num_threads,
         )
-        device = problems[0].node.device
         return [
-            Cut(
-                torch.from_numpy(solution.labels).to(device, torch.int64),
-                torch.from_numpy(solution.components).to(device, torch.int64),
-            )
+            Cut(*(_to_device(part, like) for part in (solution.labels, solution.components)))
             for solution in solutions
         ]
 
 
-def _to_numpy(costs: Tensor) -> np.ndarray:
-    array: np.ndarray = costs.detach().to("cpu", torch.float32).numpy()
-    return array
+def _to_device(part: np.ndarray, like: Tensor) -> Tensor:
+    """Send numbers as int32, half of what the int64 of the result would be."""
+    return torch.from_numpy(part).to(like.device, non_blocking=True).long()
 
 
 LABEL_DIVISOR = 1 << 16
