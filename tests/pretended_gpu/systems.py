@@ -110,6 +110,8 @@ class System:
         self.name = name
         self.cfg = read_config(name, data)
         self.model = build(self.cfg.model)
+        if "supernet" in name:
+            self.set_path(min)
         self.train_batch = read_batch(self.cfg.train_dataloader)
         self.test_batch = read_batch(self.cfg.val_dataloader)
         self._optimizer = torch.optim.SGD(
@@ -155,14 +157,17 @@ class System:
         self._optimizer.step()
         self._optimizer.zero_grad()
 
-    def train_paths(self) -> None:
-        """Train the first and the last choice of every block of a supernet."""
+    def set_path(self, pick: Callable[[range], int]) -> None:
+        """Pick a choice of every block of a supernet."""
         from mmpanoptic.models.layers import iter_choices, set_path
 
         blocks = [block for _, block in iter_choices(self.model)]
+        set_path(self.model, {block.decision: pick(range(len(block))) for block in blocks})
+
+    def train_paths(self) -> None:
+        """Train the first and the last choice of every block of a supernet."""
         for pick in (min, max):
-            path = {block.decision: pick(range(len(block))) for block in blocks}
-            set_path(self.model, path)
+            self.set_path(pick)
             self.train()
 
     def predict(self, model: Any = None, batch: Any = None) -> Any:
