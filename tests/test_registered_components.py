@@ -70,7 +70,7 @@ def test_a_typing_error_in_a_config_is_an_error(registry, name, part):
     required = [
         parameter.name
         for parameter in inspect.signature(part).parameters.values()
-        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         and parameter.default is parameter.empty
     ]
     with pytest.raises(TypeError, match=r"no_such_option|takes no arguments"):

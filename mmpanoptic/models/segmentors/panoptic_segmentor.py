@@ -86,7 +86,8 @@ class PanopticModel(BaseModel):
                 f"{type(self.fusion_head).__name__} needs {', '.join(missing)}, but the model has "
                 f"{what}; choose parts of one system"
             )
-        strides = [getattr(part, "stride", None) for part in (self.semantic_head, self.fusion_head)]
+        semantic = getattr(self, "semantic_head", None)  # guests have none
+        strides = [getattr(part, "stride", None) for part in (semantic, self.fusion_head)]
         if None not in strides and strides[0] != strides[1]:
             raise ConfigError(
                 f"the semantic head's logits have stride {strides[0]}, but fusion_head.stride is "
