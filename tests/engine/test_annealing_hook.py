@@ -34,6 +34,10 @@ def test_shares_are_those_of_the_authors_for_four_blocks():
     assert hook.shares(5 / 6, 4) == pytest.approx([0, 0, 0, 0])
 
 
+def test_the_power_bends_the_fall():
+    assert MaskAnnealingHook(power=2).shares(1 / 4, 4) == pytest.approx([0.25, 1, 1, 1])
+
+
 def test_a_resumed_training_has_the_shares_of_its_iteration():
     whole, resumed = Annealed(), Annealed()
     hook = MaskAnnealingHook()

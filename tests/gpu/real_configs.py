@@ -29,7 +29,10 @@ def size_of(name: str) -> tuple[int, int]:
     """Height and width of the images of a config."""
     dataset = name.rpartition("_")[2]
     found = re.search(r"-(\d+)x(\d+)$", dataset)
-    return (int(found[1]), int(found[2])) if found else SIZES[dataset]
+    square = re.search(r"-(\d+)$", dataset)
+    if dataset in SIZES or not (found or square):
+        return SIZES[dataset]
+    return (int(found[1]), int(found[2])) if found else (int(square[1]),) * 2
 
 
 def resolve(name: str) -> Any:

@@ -117,8 +117,8 @@ def test_torchvision_is_used_where_its_numbers_are_the_same(torchvision):
 @pytest.mark.usefixtures("torchvision")
 def test_a_line_names_the_backends():
     assert name_backends() == (
-        "pytorch: deform_conv_backward, modulated_deform_conv_backward, nms_match, roi_pool, "
-        "sigmoid_focal_loss, softnms; "
+        "pytorch: deform_conv_backward, modulated_deform_conv_backward, ms_deform_attn, "
+        "nms_match, roi_pool, sigmoid_focal_loss, softnms; "
         "torchvision: deform_conv_forward, modulated_deform_conv_forward, nms, roi_align"
     )
 

@@ -20,6 +20,7 @@ each_tool = pytest.mark.parametrize("name", NAMES)
 
 READ_NOTHING = {
     "dataset_converters/shapes.py",
+    "dev/check_bulk_inference.py",
     "dev/demo.py",
     "dev/gpu_check.py",
     "dev/search_demo.py",
@@ -27,6 +28,8 @@ READ_NOTHING = {
 }
 READ_ON_REQUEST = {
     "weights.py": ["missing"],
+    "analysis_tools/print_config.py": ["missing"],
+    "dev/model_costs.py": ["missing"],
     "analysis_tools/benchmark_parts.py": ["missing"],
     "analysis_tools/benchmark_curves.py": ["missing"],
     "analysis_tools/benchmark_peers.py": ["missing"],

@@ -64,6 +64,13 @@ def test_ground_truth_is_drawn_beside_the_prediction(visualizer, sample):
     assert (difference == difference[..., :1]).all()  # nothing is wrong: grey
 
 
+def test_the_palette_is_the_options(visualizer, sample):
+    other = PanopticVisualizer(min_side=0, palette="colorblind")
+    other.dataset_meta = SHAPES_TABLE.to_metainfo()
+    drawn = [one.draw_sample(IMAGE, sample, draw_gt=False) for one in (visualizer, other)]
+    assert not np.array_equal(*drawn)
+
+
 def test_pictures_that_are_not_wide_stand_in_one_row(visualizer):
     sample = DetDataSample()
     index = INDEX[:, :64]

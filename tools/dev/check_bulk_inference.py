@@ -18,24 +18,19 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 from mmpanoptic import cli
-from mmpanoptic.apis.bulk_inference import (
-    BulkRun,
-    Worker,
-    segment_shards,
-    start_run,
-    write_index,
-)
-from mmpanoptic.apis.inferencer import ImageSource
-from mmpanoptic.apis.panoptic_result import PanopticResult
 from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils.format_errors import PanopticFormatError, format_error
 from mmpanoptic.utils.panoptic_png import decode_panoptic_png
+
+if TYPE_CHECKING:
+    from mmpanoptic.apis.bulk_inference import BulkRun, Worker
+    from mmpanoptic.apis.inferencer import ImageSource
+    from mmpanoptic.apis.panoptic_result import PanopticResult
 
 EXAMPLES = """
   %(prog)s --images 100000 --kills 5
@@ -64,6 +59,8 @@ class BrightnessSegmenter:
         leave_out: Callable[[ImageSource, PanopticFormatError], None],
     ) -> Iterator[PanopticResult]:
         """Segment images one by one."""
+        import cv2
+
         for source in sources:
             image = cv2.imread(str(source.path), cv2.IMREAD_GRAYSCALE)
             if image is None:
@@ -73,6 +70,8 @@ class BrightnessSegmenter:
 
     def segment(self, source: ImageSource, image: np.ndarray) -> PanopticResult:
         """Segment one image."""
+        from mmpanoptic.apis.panoptic_result import PanopticResult
+
         ids = np.where(image > 127, 1, 2).astype(np.int32)
         segments = [
             {
@@ -108,6 +107,8 @@ def make_images(folder: Path, count: int) -> Path:
     Returns:
         Path: The list.
     """
+    import cv2
+
     lines = []
     for position in range(count):
         path = folder / f"{position // FILES_A_FOLDER:04d}" / f"{position}.png"
@@ -130,13 +131,21 @@ def is_wrong(position: int) -> str | None:
     return "absent" if position % 991 == 990 else None
 
 
-def work(run: BulkRun, worker: Worker, memory: Any) -> None:
-    """Do the shards of a worker; keep the largest memory after the first and after all shards."""
-    for report in segment_shards(BrightnessSegmenter(), run, worker):
-        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
-        if not memory[2 * worker.rank] and report.images:
-            memory[2 * worker.rank] = resident
-        memory[2 * worker.rank + 1] = max(memory[2 * worker.rank + 1], resident)
+def private_memory() -> int:
+    """Measure the memory of this process that is its own, in bytes; mapped files are left out."""
+    resident, shared = map(int, Path("/proc/self/statm").read_text().split()[1:3])
+    return (resident - shared) * os.sysconf("SC_PAGESIZE")
+
+
+def work(run: BulkRun, worker: Worker, growth: Any) -> None:
+    """Do the shards of a worker; note by how much its memory grows after the first one."""
+    from mmpanoptic.apis.bulk_inference import segment_shards
+
+    first = None
+    for _ in segment_shards(BrightnessSegmenter(), run, worker):
+        now = private_memory()
+        first = now if first is None else first
+        growth[worker.rank] = max(growth[worker.rank], now - first)
 
 
 def run_killed(run: BulkRun, kills: int, seed: int) -> tuple[int, float]:
@@ -151,16 +160,17 @@ def run_killed(run: BulkRun, kills: int, seed: int) -> tuple[int, float]:
         tuple[int, float]: How often a process was really killed at work, and the largest growth of
         a process's memory between its first and its last shard in bytes.
     """
+    from mmpanoptic.apis.bulk_inference import Worker
+
     context = multiprocessing.get_context("fork")
-    memory = context.Array("q", 4, lock=False)
+    growth = context.Array("q", 2, lock=False)
     rng = np.random.default_rng(seed)
     moments = sorted(rng.permutation(run.num_shards - 1)[:kills].tolist())
     processes = {}
     killed = 0
 
     def start(rank: int) -> None:
-        memory[2 * rank] = 0
-        processes[rank] = context.Process(target=work, args=(run, Worker(rank, 2), memory))
+        processes[rank] = context.Process(target=work, args=(run, Worker(rank, 2), growth))
         processes[rank].start()
 
     start(0)
@@ -180,7 +190,7 @@ def run_killed(run: BulkRun, kills: int, seed: int) -> tuple[int, float]:
         process.join()
         if process.exitcode:
             raise cli.Failure(f"a process ended with status {process.exitcode}")
-    return killed, max(memory[1] - memory[0], memory[3] - memory[2])
+    return killed, max(growth)
 
 
 def check_results(run: BulkRun, count: int) -> dict[str, int]:
@@ -240,6 +250,8 @@ def build_parser() -> cli.Parser:
 
 def run(args: argparse.Namespace) -> Iterator[str]:
     """Generate, segment under kills, check."""
+    from mmpanoptic.apis.bulk_inference import start_run, write_index
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         listed = make_images(folder / "images", args.images)

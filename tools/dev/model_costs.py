@@ -27,6 +27,8 @@ IMAGES = {
     "CityscapesPanopticDataset": (1024, 2048),
 }
 """Height and width of a usual image of each data set."""
+GUEST = "TransformersPanopticSegmentor"
+"""Type of the models whose networks are another library's."""
 SHIPPED = {"panoptic-deeplab_r18-fine_1xb4-1k_own": ("nuclei", (256, 256))}
 """Models of the package by their config, with a usual image."""
 
@@ -97,7 +99,7 @@ def _build(name: str) -> tuple[Any, tuple[int, int]]:
         shipped, image = SHIPPED[name]
         return init_model(shipped, device="cpu").to("meta"), image
     kind = get_config(name).dataset_type
-    if kind not in IMAGES:
+    if kind not in IMAGES or get_config(name).model.type == GUEST:
         return None, (0, 0)
     model, cfg = model_of_config(name, None)
     model.cfg = cfg
@@ -163,7 +165,10 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     yield f"{COSTS} written: {len(merged)} models"
     left = [name for name, cost in found.items() if cost is None]
     if left:
-        yield f"left out, since the data decide on classes and sizes: {', '.join(left)}"
+        yield (
+            "left out, since the data decide on classes and sizes, or since the network is a "
+            f"guest's: {', '.join(left)}"
+        )
 
 
 def _known() -> dict[str, Any]:
