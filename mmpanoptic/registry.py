@@ -45,6 +45,28 @@ def placeholders(node: Any) -> Iterator[re.Match[str]]:
             yield match
 
 
+def refuse_placeholders(name: str, node: Any) -> None:
+    """Refuse the settings of a part if nobody has filled in their placeholders.
+
+    Args:
+        name (str): Of the part.
+        node: Its settings.
+
+    Raises:
+        ConfigError: Naming the first placeholder, and what fills them in.
+    """
+    unfilled = next(placeholders(node), None)
+    if unfilled is not None:
+        raise ConfigError(
+            f"{name} cannot be built with the placeholder {unfilled[0]!r}: configs "
+            "of mmpanoptic take class counts from the dataset and values from their "
+            "variables. Use PanopticRunner.from_cfg(cfg) of mmpanoptic.engine.runner in place "
+            "of mmengine's Runner, init_model(cfg, checkpoint) of mmpanoptic.apis in place of "
+            "mmdet's init_detector, or fill them in before with resolve_config(cfg) of "
+            "mmpanoptic.engine.config"
+        )
+
+
 class StagedRegistry(Registry):
     """Import ``locations`` one after another until a name is found.
 
@@ -69,16 +91,8 @@ class StagedRegistry(Registry):
         Raises:
             ConfigError: If the config has placeholders.
         """
-        unfilled = next(placeholders(cfg), None)
-        if unfilled is not None:
-            raise ConfigError(
-                f"{cfg.get('type')} cannot be built with the placeholder {unfilled[0]!r}: configs "
-                "of mmpanoptic take class counts from the dataset and values from their "
-                "variables. Use PanopticRunner.from_cfg(cfg) of mmpanoptic.engine.runner in place "
-                "of mmengine's Runner, init_model(cfg, checkpoint) of mmpanoptic.apis in place of "
-                "mmdet's init_detector, or fill them in before with resolve_config(cfg) of "
-                "mmpanoptic.engine.config"
-            )
+        name = cfg.get("type") if isinstance(cfg, Mapping) else "a list of parts"
+        refuse_placeholders(str(name), cfg)
         return super().build(cfg, *args, **kwargs)
 
     def get(self, key: str) -> Any:

@@ -12,7 +12,7 @@ from mmengine.dist import master_only
 from mmengine.structures import BaseDataElement
 from mmengine.visualization import Visualizer
 
-from mmpanoptic.registry import VISUALIZERS
+from mmpanoptic.registry import VISUALIZERS, refuse_placeholders
 from mmpanoptic.structures import LabelTable, find_runs, lookup_sorted
 from mmpanoptic.utils import atomic_write
 from mmpanoptic.utils.panoptic_png import read_panoptic_png
@@ -53,6 +53,8 @@ class PanopticVisualizer(Visualizer):
         min_side: int = 384,
         palette: str = DrawStyle.palette,
     ) -> None:
+        # mmengine's registry builds it, which knows no placeholders.
+        refuse_placeholders(type(self).__name__, vis_backends)
         super().__init__(name=name, vis_backends=vis_backends, save_dir=save_dir)
         self.style = DrawStyle(alpha=alpha, palette=palette)
         self.min_side = min_side

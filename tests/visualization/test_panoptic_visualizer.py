@@ -7,7 +7,7 @@ import pytest
 from mmdet.structures import DetDataSample
 
 from mmpanoptic.datasets.shapes import SHAPES_TABLE, ShapesSettings, make_scene
-from mmpanoptic.registry import VISUALIZERS
+from mmpanoptic.registry import VISUALIZERS, ConfigError
 from mmpanoptic.structures import make_panoptic_data
 from mmpanoptic.utils.panoptic_png import encode_panoptic_png
 from mmpanoptic.visualization.panoptic_visualizer import (
@@ -62,6 +62,11 @@ def test_ground_truth_is_drawn_beside_the_prediction(visualizer, sample):
     assert np.array_equal(both[-64:, :96], one)
     difference = both[-64:, -96:]
     assert (difference == difference[..., :1]).all()  # nothing is wrong: grey
+
+
+def test_backends_that_nobody_filled_in_are_explained():
+    with pytest.raises(ConfigError, match=r"placeholder '\$vis_backends'.* Use PanopticRunner"):
+        PanopticVisualizer(vis_backends="$vis_backends")
 
 
 def test_the_palette_is_the_options(visualizer, sample):
@@ -142,7 +147,7 @@ def test_drawing_imports_no_plotting_and_no_model_library(tmp_path):
     code = """
 import sys, numpy as np
 from mmpanoptic.structures import LabelTable, make_panoptic_data
-from mmpanoptic.registry import VISUALIZERS
+from mmpanoptic.registry import VISUALIZERS, ConfigError
 from mmengine.structures import BaseDataElement
 table = LabelTable.from_categories([{"id": 4, "name": "a", "isthing": 1}])
 visualizer = VISUALIZERS.build(dict(type="PanopticVisualizer", name="x", save_dir=sys.argv[1],
