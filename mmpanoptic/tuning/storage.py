@@ -212,13 +212,20 @@ def _is_away(error: Exception) -> bool:
     """Tell whether an operation failed for want of a connection or of a lock."""
     import sqlalchemy
 
-    causes = [error, error.__cause__, error.__context__]
-    kinds = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError)
-    return any(
-        isinstance(e, kinds)
-        or (isinstance(e, sqlalchemy.exc.DBAPIError) and e.connection_invalidated)
-        for e in causes
+    # Optuna goes on after some errors of a connection, and fails at its unfinished transaction.
+    kinds = (
+        sqlalchemy.exc.OperationalError,
+        sqlalchemy.exc.InterfaceError,
+        sqlalchemy.exc.PendingRollbackError,
     )
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, kinds):
+            return True
+        if isinstance(cause, sqlalchemy.exc.DBAPIError) and cause.connection_invalidated:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 # ---- journal -------------------------------------------------------------------------------------

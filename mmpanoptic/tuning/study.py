@@ -178,15 +178,30 @@ class SharedStudy:
                 self._pause()
 
     def _start(
-        self, params: Params, function: Evaluate, system: Mapping[str, Any] | None = None
+        self,
+        params: Params,
+        function: Evaluate,
+        system: Mapping[str, Any] | None = None,
+        number: float = math.inf,
     ) -> bool:
-        """Make a running trial, and evaluate it unless another worker was faster."""
+        """Make a running trial; evaluate it unless another worker was faster, or there are enough.
+
+        Args:
+            params (Mapping): Of the candidate.
+            function (Callable): Evaluates it.
+            system (Mapping | None): What the sampler notes for itself.
+            number (float): Trials that count, at most.
+        """
         key = self.fingerprint(params)
         trial_id = self._add(params, self.state.RUNNING, system, {WORKER: _worker()})
         self._mine.add(trial_id)
-        first = self.trials()[key]
+        trials = self.trials()
+        first = trials[key]
         if first._trial_id != trial_id:
             self._void(trial_id, "another worker was faster")
+            return False
+        if list(trials).index(key) >= number:
+            self._void(trial_id, "other workers made the last ones")
             return False
         self._run(first, params, function)
         return True
@@ -323,7 +338,7 @@ class SharedStudy:
         if not allowed(params):
             self._add(params, self.state.PRUNED, system, {VOID: "outside of the constraints"})
             return False
-        return self._start(params, function, system)
+        return self._start(params, function, system, number)
 
     def _ask(self, make_sampler: Callable[[int], Any]) -> tuple[Params, dict[str, Any]]:
         """Let a sampler name a candidate; the trials that died do not disturb it.
