@@ -46,6 +46,12 @@ SYSTEMS = {
         "model.fusion_head.nms_kernel": 7,
         "model.fusion_head.stuff_area": 0,
     },
+    "cops_lite0_pretrain_1xb4-5k_own": {
+        "max_iters": 450,
+        "model.semantic_head.loss.top_k": 0.2,
+        "model.fusion_head.instance_area": 16,
+        "model.fusion_head.stuff_area": 0,
+    },
     "panoptic-fpn_lite0_1xb4-5k_own": {"max_iters": 150, "model.fusion_head.stuff_area": 0},
     "efficientps-maskrcnn_lite0_1xb4-5k_own": {
         "max_iters": 150,
