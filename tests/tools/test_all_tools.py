@@ -27,6 +27,7 @@ READ_NOTHING = {
 }
 READ_ON_REQUEST = {
     "weights.py": ["missing"],
+    "analysis_tools/print_config.py": ["missing"],
     "analysis_tools/benchmark_parts.py": ["missing"],
     "analysis_tools/benchmark_curves.py": ["missing"],
     "analysis_tools/benchmark_peers.py": ["missing"],
