@@ -6,7 +6,7 @@ const make = (tag, properties, ...children) => {
   element.append(...children);
   return element;
 };
-const viewer = { pictures: () => [], at: 0, maps: {}, left: 0, right: 1 };
+const viewer = { pictures: () => [], at: 0, maps: {}, left: 0, right: 2 };
 
 function showPicture(position) {
   const list = viewer.pictures();
