@@ -158,6 +158,7 @@ class _Sorting:
             self._note("wrong_class", g, p)
 
     def split(self) -> None:
+        """Note the pieces that a segment of the ground truth fell into."""
         inside = self.same & (2 * self.n > self.area[self.p]) & self.open_pred[self.p]
         inside &= self.open_gt[self.g] | (self.found[self.g] >= 0)
         for g in np.unique(self.g[inside]).tolist():
@@ -171,6 +172,7 @@ class _Sorting:
                 self._note("split", g, p)
 
     def merged(self) -> None:
+        """Note the segments of the ground truth that one prediction covers."""
         covered = self.same & (2 * self.n > self.gt.area[self.g]) & self.open_gt[self.g]
         covered &= self.open_pred[self.p] | (self.partner[self.p] >= 0)
         covered &= self.pred_kind[self.p] == RIGHT
