@@ -136,7 +136,7 @@ def _child(name: str, *locations: str) -> StagedRegistry:
 
 RUNNERS = _child("RUNNERS", "engine.runner")
 RUNNER_CONSTRUCTORS = _child("RUNNER_CONSTRUCTORS", "engine")
-LOOPS = _child("LOOPS", "engine", "nas")
+LOOPS = _child("LOOPS", "engine", "nas", "apis.tuning")
 HOOKS = _child("HOOKS", "engine", "nas")
 OPTIMIZERS = _child("OPTIMIZERS", "engine")
 OPTIM_WRAPPERS = _child("OPTIM_WRAPPERS", "engine")

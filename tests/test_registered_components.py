@@ -2,6 +2,8 @@
 
 import inspect
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -25,6 +27,32 @@ each_part = pytest.mark.parametrize(
 def test_every_kind_of_part_is_there():
     kinds = {registry.name for _, registry, _, _ in PARTS}
     assert {"model", "dataset", "transform", "metric", "hook", "loop", "runner"} <= kinds
+
+
+WALK = """
+import importlib, pkgutil
+import mmpanoptic
+from mmpanoptic.registry import register_all_modules, registries
+
+def known():
+    return {f"{r.name}:{name}" for r in registries() for name in r.module_dict}
+
+register_all_modules()
+before = known()
+for module in pkgutil.walk_packages(mmpanoptic.__path__, "mmpanoptic."):
+    if module.name.endswith("__main__"):
+        continue
+    try:
+        importlib.import_module(module.name)
+    except ModuleNotFoundError as error:
+        assert not error.name.startswith("mmpanoptic"), error
+print(sorted(known() - before))
+"""
+
+
+def test_no_module_registers_a_part_that_its_registry_does_not_look_for():
+    done = subprocess.run([sys.executable, "-c", WALK], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stdout + done.stderr
 
 
 @each_part
