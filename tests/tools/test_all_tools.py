@@ -34,6 +34,7 @@ READ_ON_REQUEST = {
     "analysis_tools/benchmark_curves.py": ["missing"],
     "analysis_tools/benchmark_peers.py": ["missing"],
     "dev/draw_benchmarks.py": ["--curves", "missing"],
+    "dev/write_benchmarks.py": ["missing"],
     "analysis_tools/draw_amwc.py": ["--costs", "missing"],
     "infer.py": ["missing", "missing", "missing"],
 }

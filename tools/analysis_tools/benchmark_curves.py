@@ -197,6 +197,11 @@ def ordered_fusion(kind: str, shape: tuple[int, int], things: int) -> Work:
         inputs["found"].occlusion = PairQuery(
             torch.arange(things), lambda own, pairs: table[own[pairs[:, 0]], own[pairs[:, 1]]]
         )
+    elif kind == "area":
+        labels["stuff_labels"] = tuple(labels["stuff_labels"])
+        head = heads.LabelResizeFusionHead(
+            **labels, **options, overlap_thr=0.5, order="area", area_order_thr=0.725
+        )
     else:
         head = heads.HeuristicFusionHead(**labels, **options, overlap_thr=0.5)
     return lambda: head.predict_single(inputs["channels"], inputs["found"])
@@ -318,6 +323,7 @@ POST: dict[str, tuple[str, Callable[[tuple[int, int], int], Work]]] = {
     "panoptic_fpn": ("Panoptic FPN", partial(ordered_fusion, "heuristic")),
     "rap": ("RAP", partial(ordered_fusion, "relation")),
     "ocfusion": ("OCFusion", partial(ordered_fusion, "occlusion")),
+    "auto_panoptic": ("Auto-Panoptic", partial(ordered_fusion, "area")),
     "efficientps": ("EfficientPS", efficientps),
     "solov2": ("SOLOv2", solov2),
     "cops": ("COPS behind the solver", cops),

@@ -188,8 +188,10 @@ class PanopticSegmentor(PanopticModel):
         data_preprocessor (dict | nn.Module | None): Config of the data preprocessor;
             ``PanopticDataPreprocessor`` by default.
         channels_last (bool): Keep weights and images with the channels last in memory, which
-            convolutions on recent GPUs (and some CPUs, in bfloat16) prefer. Results are equal up
-            to rounding, and checkpoints fit models with and without.
+            convolutions on recent GPUs and on CPUs prefer (``docs/benchmarks.md``); on a CPU it
+            also changes how gradients of some weights are computed, see
+            :mod:`mmpanoptic.models.layers.cpu_convs`. Results are equal up to rounding, and
+            checkpoints fit models with and without.
         init_cfg (dict | list | None): Initialisation of the whole model, e.g. a checkpoint.
 
     Raises:

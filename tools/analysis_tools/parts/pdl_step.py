@@ -18,8 +18,8 @@ DESCRIPTION = (
     "r18-tiny: the demo's network, eight images of 128x192."
 )
 BASELINE = (
-    "detectron2's procedure: the same layers and losses as modules of PyTorch, channels first, Adam "
-    "parameter by parameter (detectron2 itself is on no package index)."
+    "detectron2's procedure: the same layers and losses as modules of PyTorch, channels first, "
+    "Adam parameter by parameter (detectron2 itself is on no package index)."
 )
 CASES = {
     "r52": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import tempfile
 import time
@@ -66,7 +67,7 @@ def _run(inputs: dict[str, Any], train: Callable[[Any, _Clock], None]) -> list[f
     clock = _Clock()
     train(runner, clock)
     ends = clock.ends[SKIPPED - 1 :]
-    return [after - before for before, after in zip(ends, ends[1:], strict=False)]
+    return [after - before for before, after in itertools.pairwise(ends)]
 
 
 def baseline(inputs: dict[str, Any]) -> list[float]:
