@@ -16,6 +16,8 @@ from mmpanoptic.models.layers.cpu_convs import (
     use_tap_gradients,
     weight_gradient,
 )
+from mmpanoptic.registry import MODELS
+from tests.models.builders import tiny_config
 
 
 def channels_last(*shape):
@@ -127,3 +129,13 @@ def test_no_rows_pass_a_fused_convolution():
     fuse_activations(conv)
     with torch.no_grad():
         assert conv(torch.zeros(0, 4, 8, 8)).shape == (0, 4, 8, 8)
+
+
+def test_training_with_the_channels_last_goes_tap_by_tap():
+    kinds = []
+    for channels_last_too in (True, False):
+        model = MODELS.build({**tiny_config(), "channels_last": channels_last_too})
+        assert not any(isinstance(m, TapGradientConv2d) for m in model.modules())
+        model.train()
+        kinds.append(any(isinstance(m, TapGradientConv2d) for m in model.modules()))
+    assert kinds == [True, False]

@@ -239,8 +239,12 @@ class PanopticSegmentor(PanopticModel):
         """
         self.channels_last = wanted  # torch.memory_format could not be pickled by torch.save
         self.to(memory_format=torch.channels_last if wanted else torch.preserve_format)
-        if wanted:
+
+    def train(self, mode: bool = True) -> PanopticSegmentor:
+        """Switch modes; training with the channels last chooses how gradients are computed."""
+        if mode and self.channels_last:
             use_tap_gradients(self)
+        return super().train(mode)
 
     def extract_feat(self, inputs: Tensor) -> Sequence[Tensor]:
         """Compute features, fine to coarse, of normalised images ``(N, 3, H, W)``."""

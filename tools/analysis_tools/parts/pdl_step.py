@@ -43,6 +43,7 @@ def make_inputs(size: str, config: str, batch: tuple[int, int, int]) -> dict[str
             module.p = 0.0
     ours = copy.deepcopy(plain)
     ours.set_channels_last(cfg.model.channels_last)
+    ours.train()
     images, *shape = batch
     shape = [length // (1 if size == "default" else 4) for length in shape]
     data = plain.data_preprocessor(make_batch(cfg, images, *shape), training=True)
