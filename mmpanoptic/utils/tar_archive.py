@@ -7,6 +7,8 @@ import os
 import tarfile
 from typing import NoReturn
 
+_END_MARK = 512  # bytes; tar ends with two such blocks of zeros, of which some programs write one
+
 
 class TarArchive:
     """A tar archive and its table of contents.
@@ -24,7 +26,7 @@ class TarArchive:
     def __init__(self, path: str) -> None:
         self.path = path
         self._places: dict[str, tuple[int, int]] = {}
-        size = os.stat(path).st_size
+        size, end = os.stat(path).st_size, 0
         try:
             with tarfile.open(path, "r:") as archive:
                 for member in archive:
@@ -35,6 +37,8 @@ class TarArchive:
                         self._fail(f"the archive {path} ends inside {member.name!r}")
         except tarfile.TarError as error:
             self._fail(f"the archive {path} is damaged or no uncompressed tar file ({error})")
+        if size < end + _END_MARK or any(self._bytes(size - _END_MARK, _END_MARK)):
+            self._fail(f"the archive {path} has no end; it was cut off")
 
     def __contains__(self, member: str) -> bool:
         return member in self._places
@@ -60,14 +64,17 @@ class TarArchive:
             if self._places:
                 text += f"; its names are like {next(iter(self._places))!r}"
             raise FileNotFoundError(errno.ENOENT, text) from None
-        # Opened for each member: no position is shared by threads and processes, and nothing is
-        # mapped, so that the process does not seem to grow by what it has read.
-        with open(self.path, "rb", buffering=0) as file:
-            file.seek(start)
-            data = file.read(size)
+        data = self._bytes(start, size)
         if len(data) != size:
             self._fail(f"the archive {self.path} ends inside {member!r}")
         return data
+
+    def _bytes(self, start: int, size: int) -> bytes:
+        # Opened each time: no position is shared by threads and processes, and nothing is mapped,
+        # so that the process does not seem to grow by what it has read.
+        with open(self.path, "rb", buffering=0) as file:
+            file.seek(start)
+            return file.read(size)
 
     def _fail(self, text: str) -> NoReturn:
         raise OSError(errno.EIO, f"{text}; fetch it again")
