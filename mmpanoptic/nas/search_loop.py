@@ -56,8 +56,8 @@ class SearchLoop(BaseLoop):
         folder (str | None): Folder of the results. None stands for ``search`` in the run's.
         storage (str | None): Where the trials are kept, see
             :func:`~mmpanoptic.tuning.open_storage`. None stands for ``sqlite`` in ``folder``.
-        heartbeat_seconds (int): A worker gives a sign of life as often; after three times as long
-            without one others take its candidate over.
+        heartbeat_seconds (int): A worker gives a sign of life as often; after three to four times as
+            long without one others take its candidate over.
         poll_seconds (float): Pause before looking again whether other workers are done.
         top_k (int): Number of models to export.
         export_configs (dict | None): Configs that the exported ones inherit, by name; paths from

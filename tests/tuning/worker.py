@@ -1,4 +1,4 @@
-"""A worker on dummy trials: python -m tests.tuning.worker URL NUMBER SECONDS LOG [KIND]."""
+"""A worker on dummy trials: python -m tests.tuning.worker URL NUMBER SECONDS LOG [KIND [HEARTBEAT]]."""
 
 import sys
 import time
@@ -36,9 +36,9 @@ def evaluator(seconds, log):
     return evaluate
 
 
-def main(url, number, seconds, log, kind="given"):
+def main(url, number, seconds, log, kind="given", heartbeat=2):
     number = int(number)
-    study = make_study(url, number)
+    study = make_study(url, number, int(heartbeat))
     with open(log, "a") as file:
         file.write(f"ready - - {time.time()}\n")
     if kind == "given":
