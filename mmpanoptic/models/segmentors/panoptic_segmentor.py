@@ -10,6 +10,7 @@ from mmdet.structures import DetDataSample
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mmpanoptic.models.layers.cpu_convs import use_tap_gradients
 from mmpanoptic.registry import MODELS, ConfigError
 
 
@@ -236,6 +237,8 @@ class PanopticSegmentor(PanopticModel):
         """
         self.channels_last = wanted  # torch.memory_format could not be pickled by torch.save
         self.to(memory_format=torch.channels_last if wanted else torch.preserve_format)
+        if wanted:
+            use_tap_gradients(self)
 
     def extract_feat(self, inputs: Tensor) -> Sequence[Tensor]:
         """Compute features, fine to coarse, of normalised images ``(N, 3, H, W)``."""
