@@ -183,9 +183,9 @@ class PanopticRunner(ResumeMixin, Runner):
             clear_worker_errors(),
         ):
             self.keep_config(replace=True)
-            self._begin_logging()
             try:
-                return super().train()
+                with self._logged_run():
+                    return super().train()
             finally:
                 for hook in self.hooks:
                     if isinstance(hook, StopSignalHook):
@@ -282,11 +282,29 @@ class PanopticRunner(ResumeMixin, Runner):
             visualizer = {**visualizer, "name": name}
         return super().build_visualizer(visualizer)
 
-    @master_only
-    def _begin_logging(self) -> None:
-        """Begin the runs of the visualizer's backends now, not at their first number."""
-        for backend in self.visualizer._vis_backends.values():
-            _ = backend.experiment
+    def load_or_resume(self) -> None:
+        """Load or resume; then begin the runs of the visualizer's backends, or go on with them."""
+        super().load_or_resume()
+        if isinstance(self._train_loop, BaseLoop) and is_main_process():
+            for backend in self.visualizer._vis_backends.values():
+                if hasattr(backend, "goes_on"):
+                    backend.goes_on = self.iter > 0
+                _ = backend.experiment
+
+    @contextmanager
+    def _logged_run(self) -> Iterator[None]:
+        """End the runs of the visualizer's backends however training ends, and tell them how."""
+        try:
+            yield
+        except BaseException as error:
+            for backend in self.visualizer._vis_backends.values() if is_main_process() else ():
+                if hasattr(backend, "ending"):
+                    backend.ending = "failed" if isinstance(error, Exception) else "stopped"
+                try:
+                    backend.close()
+                except Exception as trouble:  # what ended the training is what has to be told
+                    self.logger.warning(f"{type(backend).__name__} could not be closed: {trouble}")
+            raise
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Set up processes and the process group; gloo where there is no GPU."""
