@@ -10,6 +10,7 @@ from mmdet.structures import DetDataSample
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mmpanoptic.models.layers import checkpoint_backbone
 from mmpanoptic.models.layers.cpu_convs import use_tap_gradients
 from mmpanoptic.registry import MODELS, ConfigError
 
@@ -190,11 +191,14 @@ class PanopticSegmentor(PanopticModel):
         channels_last (bool): Keep weights and images with the channels last in memory, which
             convolutions on recent GPUs (and some CPUs, in bfloat16) prefer. Results are equal up
             to rounding, and checkpoints fit models with and without.
+        activation_checkpointing (bool): Compute the backbone's blocks again in the backward pass
+            rather than keep their activations, see
+            :func:`mmpanoptic.models.layers.checkpoint_backbone`.
         init_cfg (dict | list | None): Initialisation of the whole model, e.g. a checkpoint.
 
     Raises:
         ValueError: If there is neither a semantic nor an instance head.
-        ConfigError: If the instance head needs what the model does not hand to it, or the fusion
+        ConfigError: If ``activation_checkpointing`` has nothing to compute again, the instance head needs what the model does not hand to it, or the fusion
             head what the instance branch does not give.
     """
 
@@ -210,6 +214,7 @@ class PanopticSegmentor(PanopticModel):
         fusion_head: dict | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         channels_last: bool = False,
+        activation_checkpointing: bool = False,
         init_cfg: Any = None,
     ) -> None:
         super().__init__(None, data_preprocessor, init_cfg)
@@ -228,6 +233,8 @@ class PanopticSegmentor(PanopticModel):
                 f"{type(self).__name__} does not hand to it; choose the segmentor of its system"
             )
         self.check_fusion(self.instance_head)
+        if activation_checkpointing:
+            checkpoint_backbone(self.backbone)
 
     def set_channels_last(self, wanted: bool) -> None:
         """Choose how weights and images lie in memory, see the class.
