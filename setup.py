@@ -168,9 +168,10 @@ setup(
         "transformers": read_requirements("transformers"),
         "formats": read_requirements("formats"),
         "search": read_requirements("search"),
+        "web": read_requirements("web"),
         "all": [
             line
-            for name in ("optional", "formats", "search", "transformers")
+            for name in ("optional", "formats", "search", "transformers", "web")
             for line in read_requirements(name)
         ],
         "tests": read_requirements("tests"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from .inferencer import ImageSource, PanopticInferencer
 from .panoptic_result import PanopticResult
 
 MIN_SCORE = "min_score"
+_MARKUP = re.compile(r"(; see )?:\w+:`[^`]*`|``(.*?)``")
 _SHARES = ("_thr", "threshold", "min_visible")
 _INNER = ("mask_thr",)  # become logits, which 0 and 1 have none of
 _COUNTS = ("top_k", "max_per_img", "nms_pre")
@@ -196,7 +198,7 @@ def find_settings(cfg: Mapping[str, Any], prefix: str = "") -> Iterator[Setting]
     """
     for option, (default, meaning) in arguments_of(cfg["type"]).items():
         value = cfg.get(option, default)
-        name = f"{prefix}{option}"
+        name, meaning = f"{prefix}{option}", _MARKUP.sub(r"\2", meaning)
         if isinstance(value, Mapping) and "type" in value:
             yield from find_settings(value, f"{name}.")
         idle = option == "area_order_thr" and cfg.get("order") != "area"

@@ -159,7 +159,9 @@ class FusionTuningLoop(TestLoop):
         device = next(self.model.parameters()).device
         self.model.fusion_head = MODELS.build(dict(fusion_head)).to(device).eval()
         for outputs, samples, batch in self.saved:
-            fused = self.model.postprocess(move_outputs(outputs, device), [s.new() for s in samples])
+            fused = self.model.postprocess(
+                move_outputs(outputs, device), [s.new() for s in samples]
+            )
             self.evaluator.process(data_samples=fused, data_batch=batch)
         metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
         return {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
