@@ -169,9 +169,10 @@ setup(
         "formats": read_requirements("formats"),
         "search": read_requirements("search"),
         "shards": read_requirements("shards"),
+        "web": read_requirements("web"),
         "all": [
             line
-            for name in ("optional", "formats", "search", "shards", "transformers")
+            for name in ("optional", "formats", "search", "shards", "transformers", "web")
             for line in read_requirements(name)
         ],
         "tests": read_requirements("tests"),

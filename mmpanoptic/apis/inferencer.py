@@ -455,11 +455,23 @@ class PanopticInferencer:
         with self.autocast:
             samples = self.model.test_step(pseudo_collate([sample for _, sample in batch]))
         return [
-            self._to_result(source, sample)
+            self.to_result(source, sample)
             for (source, _), sample in zip(batch, samples, strict=True)
         ]
 
-    def _to_result(self, source: ImageSource, sample: Any) -> PanopticResult:
+    def to_result(self, source: ImageSource, sample: Any) -> PanopticResult:
+        """Make the result of an image from the model's sample.
+
+        Args:
+            source (ImageSource): The image.
+            sample (DetDataSample): With ``pred_panoptic_seg``.
+
+        Returns:
+            PanopticResult: Without the things below ``score_thr``.
+
+        Raises:
+            ValueError: If the model predicts no panoptic map.
+        """
         if "pred_panoptic_seg" not in sample:
             raise ValueError(
                 "this model predicts instances alone, no panoptic map; tools/save_instances.py "

@@ -144,24 +144,29 @@ class PanopticModel(BaseModel):
         return self.postprocess(self.forward_heads(inputs), data_samples)
 
     def postprocess(
-        self, outputs: HeadOutputs, data_samples: Sequence[DetDataSample]
+        self,
+        outputs: HeadOutputs,
+        data_samples: Sequence[DetDataSample],
+        fusion_head: Any = None,
     ) -> list[DetDataSample]:
         """Fuse the heads' outputs and store the predictions.
 
         Args:
             outputs (HeadOutputs): From :meth:`forward_heads`.
             data_samples (Sequence[DetDataSample]): Metainfo ``img_shape`` and ``ori_shape``.
+            fusion_head (nn.Module | None): Another than the model's own.
 
         Returns:
             list[DetDataSample]: The samples with the predictions added.
 
         Raises:
-            ValueError: If the model has no fusion head.
+            ValueError: If there is no fusion head.
         """
-        if self.fusion_head is None:
+        head = self.fusion_head if fusion_head is None else fusion_head
+        if head is None:
             raise ValueError("this model has no fusion_head; predictions need one in the config")
         metas = [sample.metainfo for sample in data_samples]
-        results = self.fusion_head.predict(outputs.semantic, outputs.instance, metas)
+        results = head.predict(outputs.semantic, outputs.instance, metas)
         for sample, fields in zip(data_samples, results, strict=True):
             for name, value in fields.items():
                 setattr(sample, name, value)

@@ -95,6 +95,7 @@ class TransformersPanopticSegmentor(PanopticModel):
         fusion = {"type": "MaskSetFusionHead", **(fusion_head or {})}
         fusion = {"num_classes": len(class_names), "thing_labels": tuple(thing_labels), **fusion}
         super().__init__(fusion, data_preprocessor, init_cfg)
+        self.fusion_cfg = fusion
         self.check_fusion(self)
         self.pretrained = None if pretrained is None else os.fspath(pretrained)
         self.reset_classes = reset_classes
