@@ -171,6 +171,7 @@ MODELS = _child(
     "models.segmentors.panoptic_tta",
     "models.segmentors.image_classifier",
     "models.segmentors.transformers_segmentor",
+    "models.segmentors.mmdet_segmentor",
     "models.backbones",
     "models.semantic_heads",
     "models.instance_heads",

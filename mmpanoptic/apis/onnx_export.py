@@ -68,6 +68,8 @@ def check_exportable(model: nn.Module) -> None:
         )
     if not hasattr(model, "forward_heads"):
         raise ExportError(f"{kind} is no panoptic model; only those can be exported")
+    if getattr(model, "export_obstacle", None):
+        raise ExportError(f"{kind} cannot be exported: {model.export_obstacle}")
 
 
 def check_packages(compare: bool = True) -> None:
