@@ -62,10 +62,11 @@ from .config import (
 )
 from .config_keys import check_keys, read_names
 from .console import ALWAYS, progress_hooks, quieten
-from .distributed import init_cpu_process_group, start_watch
+from .distributed import end_with_launcher, init_cpu_process_group, start_watch
 from .non_finite import refuse_non_finite
 from .preflight import PreflightHook
 from .random_state import capture_random_state, isolated_random_state
+from .rank_preflight import compare_ranks
 from .rank_watch import DEFAULT_TIMEOUT, SLACK, RankWatch, RankWatchHook
 from .resume import ResumeMixin
 from .run_seed import give_positions, give_seed
@@ -311,6 +312,7 @@ class PanopticRunner(ResumeMixin, Runner):
         settings = env_cfg.get("dist_cfg", {})
         timeout = settings.get("timeout", DEFAULT_TIMEOUT)
         settings = {**settings, "timeout": timeout + SLACK}
+        end_with_launcher(timeout)
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
             init_cpu_process_group(self.launcher, **settings)
         super().setup_env({**env_cfg, "dist_cfg": settings})
@@ -323,6 +325,7 @@ class PanopticRunner(ResumeMixin, Runner):
         _starts.add(start)
         self._timestamp = start
         if self.world_size > 1:
+            compare_ranks(self.cfg)
             self.rank_watch = start_watch(timeout)
 
     def set_randomness(
