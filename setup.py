@@ -169,6 +169,7 @@ setup(
         "formats": read_requirements("formats"),
         "search": read_requirements("search"),
         "shards": read_requirements("shards"),
+        "ray": read_requirements("ray"),  # not in "all": 160 MB for one example
         "web": read_requirements("web"),
         "all": [
             line
