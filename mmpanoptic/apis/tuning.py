@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,11 @@ class FusionTuningLoop(TestLoop):
         for outputs, samples, batch in self.saved:
             fused = self.model.postprocess(_move(outputs, device), [s.new() for s in samples])
             self.evaluator.process(data_samples=fused, data_batch=batch)
-        metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+        logging.disable(logging.INFO)  # the tables of every trial would bury its progress
+        try:
+            metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+        finally:
+            logging.disable(logging.NOTSET)
         return {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
 
 
