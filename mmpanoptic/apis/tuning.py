@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,11 @@ class FusionTuningLoop(TestLoop):
                 move_outputs(outputs, device), [s.new() for s in samples]
             )
             self.evaluator.process(data_samples=fused, data_batch=batch)
-        metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+        logging.disable(logging.INFO)  # the tables of every trial would bury its progress
+        try:
+            metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+        finally:
+            logging.disable(logging.NOTSET)
         return {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
 
 

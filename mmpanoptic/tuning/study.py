@@ -352,7 +352,11 @@ class SharedStudy:
         study = self.optuna.create_study(
             directions=self.study.directions, sampler=make_sampler(len(drawn))
         )
-        study.add_trials([trial for trial in drawn if trial.state != self.state.WAITING])
+        for trial in drawn:
+            if trial.state != self.state.WAITING:
+                light = copy.copy(trial)  # metrics and tracebacks would be copied deeply
+                light.user_attrs = {k: v for k, v in trial.user_attrs.items() if k == CONSTRAINTS}
+                study.add_trial(light)
         params = study.ask(self.space).params
         return params, dict(study.get_trials(deepcopy=False)[-1].system_attrs)
 
