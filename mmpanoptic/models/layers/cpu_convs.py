@@ -181,8 +181,8 @@ def fuse_activations(model: nn.Module) -> None:
             _fuse_module(module)
         elif isinstance(module, nn.Sequential):
             _fuse_sequence(module)
-        elif hasattr(module, "fuse_activations"):
-            module.fuse_activations()
+        elif callable(fuse := getattr(module, "fuse_activations", None)):
+            fuse()
 
 
 def _fuse_module(module: ConvModule) -> None:
