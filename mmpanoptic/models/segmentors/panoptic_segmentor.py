@@ -197,8 +197,9 @@ class PanopticSegmentor(PanopticModel):
 
     Raises:
         ValueError: If there is neither a semantic nor an instance head.
-        ConfigError: If ``activation_checkpointing`` has nothing to compute again, the instance head needs what the model does not hand to it, or the fusion
-            head what the instance branch does not give.
+        ConfigError: If ``activation_checkpointing`` has nothing to compute again, the instance head
+            needs what the model does not hand to it, or the fusion head what the instance branch
+            does not give.
     """
 
     HEAD_INPUTS = frozenset({"features"})
