@@ -75,7 +75,7 @@ def _count_layers(module: nn.Module) -> int:
 
 
 @functools.cache
-def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
+def _checkpointed(kind: Any) -> type[nn.Module]:
     """Derive a class of the same name that is computed again in the backward pass."""
 
     def forward(self: nn.Module, *inputs: Any, **options: Any) -> Any:
