@@ -14,6 +14,7 @@ from math import prod
 from typing import Any
 
 import torch
+from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from ..models.layers import iter_choices, set_path
@@ -59,7 +60,8 @@ def make_costs(
         raise ValueError(
             f"input_size must be a multiple of 32 in both directions, got {input_size}"
         )
-    with torch.device("meta"):
+    # A command that describes or chooses starts no runner, which sets the scope else.
+    with DefaultScope.overwrite_default_scope("mmpanoptic"), torch.device("meta"):
         model: Any = _build(model_cfg)
     space.check_model(model.eval())
     rois = {"bbox_head": box_rois, "mask_head": mask_rois}
