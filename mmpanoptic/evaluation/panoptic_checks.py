@@ -73,12 +73,17 @@ def usable_segments(segments_info: Any, required: Sequence[str], problems: Probl
     Returns:
         bool: Whether the list can be used.
     """
-    if not isinstance(segments_info, Sequence) or isinstance(segments_info, str | bytes):
+    needed = set(required)
+    if type(segments_info) is not list and (
+        not isinstance(segments_info, Sequence) or isinstance(segments_info, str | bytes)
+    ):
         problems.error(
             "bad_field", f"segments_info must be a list, got {type(segments_info).__name__}"
         )
         return False
     before = len(problems.errors)
+    if all(type(s) is dict and s.keys() >= needed for s in segments_info):
+        return True
     for name in required:
         lacking = [s.get("id") for s in segments_info if isinstance(s, Mapping) and name not in s]
         if lacking:

@@ -6,7 +6,6 @@ import io
 import os
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from .format_errors import format_error
@@ -65,6 +64,8 @@ def write_label_png(path: str | os.PathLike[str], labels: np.ndarray) -> None:
     Raises:
         ValueError: If OpenCV cannot encode the map.
     """
+    import cv2
+
     done, data = cv2.imencode(".png", labels)
     if not done:
         raise ValueError(f"{path}: OpenCV cannot encode a map of shape {labels.shape} as PNG")

@@ -11,7 +11,7 @@ import contextlib
 import io
 from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmpanoptic import cli
 from mmpanoptic.evaluation import FileEvaluation, evaluate_files
@@ -21,11 +21,13 @@ from mmpanoptic.evaluation.panoptic_tables import (
     worst_table,
     write_per_image,
 )
-from mmpanoptic.evaluation.part_contents import panoptic_part
 from mmpanoptic.utils import read_json
 from mmpanoptic.utils.format_errors import PanopticFormatError
 
 from ._part_options import add_part_options, save_part
+
+if TYPE_CHECKING:
+    from mmpanoptic.evaluation.parts import EvaluationPart
 
 EXAMPLES = """
   %(prog)s --gt_json_file panoptic_val.json --pred_json_file predictions.panoptic.json
@@ -107,10 +109,19 @@ def run(args: argparse.Namespace) -> Iterator[str]:
         raise PanopticFormatError(empty)
     yield from report(args, result)
     settings = {"parity": args.parity, "fill_missing_fields": args.fill_missing_fields}
-    yield from save_part(args, lambda: panoptic_part(result, args.gt_json_file, settings))
+    yield from save_part(args, lambda: make_part(args, result, settings))
     if args.check_against_panopticapi:
         check_against_panopticapi(args, result)
         yield "panopticapi computes the same bits"
+
+
+def make_part(
+    args: argparse.Namespace, result: FileEvaluation, settings: dict[str, Any]
+) -> EvaluationPart:
+    """Keep what the images contribute; few runs ask for it, and its imports are slow."""
+    from mmpanoptic.evaluation.part_contents import panoptic_part
+
+    return panoptic_part(result, args.gt_json_file, settings)
 
 
 def report(args: argparse.Namespace, result: FileEvaluation) -> Iterator[str]:

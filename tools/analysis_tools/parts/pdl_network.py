@@ -12,10 +12,14 @@ from mmpanoptic.apis import init_model
 from mmpanoptic.apis.inferencer import fuse_for_inference
 
 DESCRIPTION = (
-    "Panoptic-DeepLab R-52, one image of 512 x 1024: batch normalisations folded, channels last; "
+    "Panoptic-DeepLab R-52, one image of 512 x 1024: batch normalisations, ReLUs and sums folded "
+    "into convolutions, channels last; "
     "case r18-tiny: the demo's network at 256 x 256."
 )
-BASELINE = "the same network as it is trained, in evaluation mode."
+BASELINE = (
+    "detectron2's procedure: the same layers as modules of PyTorch, channels first, in evaluation "
+    "mode (detectron2 itself is on no package index)."
+)
 CASES = {
     "r52": {"config": "panoptic-deeplab_r52_8xb4-90k_cityscapes-512x1024", "shape": (512, 1024)},
     "r18-tiny": {"config": "panoptic-deeplab_r18-tiny_1xb8-500_shapes", "shape": (256, 256)},
