@@ -43,6 +43,7 @@ from ..structures import LabelTable
 from ..utils.files import FULL, WriteError, atomic_write, explained_writes
 from ..utils.locks import FolderInUseError, exclusive_folder
 from ..utils.threads import describe
+from .argument_names import check_arguments
 from .auto_batch import choose_batch
 from .auto_scale import count_processes, scale_to_batch
 from .batches import refuse_endless
@@ -166,7 +167,9 @@ class PanopticRunner(ResumeMixin, Runner):
             meta = None if table is None else table.to_metainfo()
             keep = bool(cfg.get("resume") or cfg.get("stored_sizes"))
             sizes = fill_sizes(cfg, loaded and stored_sizes(loaded[1]), prefer_stored=keep)
-            runner = super().from_cfg(resolve_config(cfg, meta))
+            resolved = resolve_config(cfg, meta)
+            check_arguments(resolved)
+            runner = super().from_cfg(resolved)
         if sizes is not None:
             runner.size_settings = sizes.settings
             level = logging.INFO if sizes.known else logging.WARNING

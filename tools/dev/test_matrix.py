@@ -7,10 +7,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -121,8 +123,12 @@ def find_python(version: str) -> str | None:
     if sys.version_info[:2] == tuple(map(int, version.split("."))):
         return sys.executable
     kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
-    listed = sorted(kept.glob(f"{version}.*/bin/python{version}"))
-    return shutil.which(f"python{version}") or (str(listed[-1]) if listed else None)
+    listed = sorted(kept.glob(f"{version}.*/bin/python{version}"), reverse=True)
+    for candidate in (*map(str, listed), shutil.which(f"python{version}")):
+        # pyenv has a command of each name on the path that fails where no version is chosen.
+        if candidate and not subprocess.run([candidate, "-V"], capture_output=True).returncode:
+            return candidate
+    return None
 
 
 def install_commands(one: Set, env: Path) -> Iterator[list[str]]:
@@ -179,12 +185,13 @@ def megabytes_to_fetch(one: Set) -> float:
     wanted = [_base_torch()] if one.python else [r for r in one.more if r.startswith("torch")]
     if not wanted:
         return 0.0
-    python = ["--python-version", one.python, "--only-binary", ":all:"] if one.python else []
-    target = ["--target", os.devnull] if one.python else []
     command = [sys.executable, "-m", "pip", "install", "-q", "--dry-run", "--ignore-installed"]
-    done = subprocess.run(
-        [*command, *python, *target, "--report", "-", *wanted], capture_output=True, text=True
-    )
+    with tempfile.TemporaryDirectory() as unused:
+        if one.python:
+            command += ["--python-version", one.python, "--only-binary", ":all:"]
+            command += ["--target", unused]
+        command += ["--report", "-", *wanted]
+        done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise cli.Failure(f"the index has no {' '.join(wanted)}: {done.stderr.strip()[-300:]}")
     report = json.loads(done.stdout[done.stdout.index("{") :])
@@ -374,6 +381,15 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     if args.list:
         yield from (f"{one.name:14} {'big  ' if one.big else '     '}{one.says}" for one in SETS)
         return
+    # Its default ends this process alone, and a step of minutes would go on without it.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield from _run(args)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(args: argparse.Namespace) -> Iterator[str]:
     folder = (ROOT / args.work_dir).resolve()
     results = _read(folder)
     chosen = _choose(args.sets, args.big)
