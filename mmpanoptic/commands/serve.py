@@ -89,9 +89,10 @@ def run(args: argparse.Namespace) -> Iterator[str]:
         from mmpanoptic.serving.app import make_app
         from mmpanoptic.serving.server import listen, make_server
     except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
+        package = str(error.name).partition(".")[0]
+        if package not in ("starlette", "uvicorn"):
             raise
-        raise ImportError(f"serve needs {error.name}: pip install 'mmpanoptic[web]'") from error
+        raise ImportError(f"serve needs {package}: pip install 'mmpanoptic[web]'") from error
     name = Path(args.config).expanduser().resolve().stem
     cli.complete_model(args)
     from mmpanoptic.apis import PanopticInferencer

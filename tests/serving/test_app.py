@@ -1,22 +1,30 @@
 """What a server answers, and what it refuses."""
 
 import base64
+import gc
 import json
+import runpy
 import socket
 import struct
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from mmpanoptic.apis import PanopticResult
 from mmpanoptic.apis.inferencer import iter_sources
+from mmpanoptic.apis.live_fusion import KeptOutputs
+from mmpanoptic.serving.errors import RequestError
 from mmpanoptic.utils.panoptic_png import decode_panoptic_png, encode_panoptic_png
 
 from .running import cell_bytes, cells, serve, wait_for
 
+ROOT = Path(__file__).parent.parent.parent
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"
 LIMITS = {"body": 300_000, "pixels": 500_000, "seconds": 60.0, "waiting": 20, "kept": 3}
 
@@ -438,6 +446,26 @@ def test_four_clients_get_their_own_results(client):
         list(pool.map(work, range(4)))
 
 
+def test_nothing_of_a_request_stays(client, model):
+    """Counted exactly: tensors and images that are alive after many requests and after few."""
+
+    def alive():
+        gc.collect()
+        kinds = (torch.Tensor, KeptOutputs, PanopticResult, RequestError)
+        return sum(isinstance(one, kinds) for one in gc.get_objects())
+
+    def work():
+        for k in range(LIMITS["kept"] + 2):
+            client.ask("POST", "/predict?keep=1", cell_bytes(k))
+            client.ask("POST", "/predict?threshold=0.3", cell_bytes(k))
+            client.ask("POST", "/predict", b"none")
+
+    work()
+    before = alive()
+    work()
+    wait_for(lambda: alive() == before)
+
+
 def test_several_threads_share_the_model(inferencer):
     from mmpanoptic.serving.app import make_app
 
@@ -450,3 +478,14 @@ def test_several_threads_share_the_model(inferencer):
     ]
     for k, one in enumerate(found):
         assert one["segments_info"] == found[k % 4]["segments_info"]
+
+
+def test_the_client_of_the_documentation(client, inferencer, tmp_path):
+    example = runpy.run_path(str(ROOT / "examples" / "predict_by_http.py"))
+    file = tmp_path / "cells.png"
+    file.write_bytes(cell_bytes())
+    found = example["predict"](file, client.url, min_score=0.5)
+    plain = inferencer(cells())[0].without_things_below(0.5)
+    assert found["segments_info"] == plain.segments_info
+    with pytest.raises(SystemExit, match="unknown setting nonsense.*allowed: settings of this"):
+        example["predict"](file, client.url, nonsense=1)
