@@ -164,6 +164,7 @@ setup(
     install_requires=read_requirements("runtime"),
     extras_require={
         "torch": ["torch>=2.6"],
+        "runtime": read_requirements("onnx_runtime"),
         "optional": read_requirements("optional"),
         "transformers": read_requirements("transformers"),
         "formats": read_requirements("formats"),

@@ -201,7 +201,7 @@ METRICS = _child(
 EVALUATOR = _child("EVALUATOR", "evaluation.separate_evaluator")
 VISUALIZERS = _child("VISUALIZERS", "visualization")
 VISBACKENDS = _child("VISBACKENDS", "visualization.backends")
-INFERENCERS = _child("INFERENCERS", "apis")
+INFERENCERS = _child("INFERENCERS", "apis.inferencer")
 
 
 def registries() -> list[StagedRegistry]:
