@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from mmpanoptic.models.layers.mask_targets import collate_masks
 from mmpanoptic.registry import MODELS, ConfigError
 
+from .mask_fusion import fill_fusion
 from .panoptic_segmentor import HeadOutputs, PanopticModel
 from .transformers_weights import (
     PROBABILITIES,
@@ -99,8 +100,7 @@ class TransformersPanopticSegmentor(PanopticModel):
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: Any = None,
     ) -> None:
-        fusion = {"type": "MaskSetFusionHead", **(fusion_head or {})}
-        fusion = {"num_classes": len(class_names), "thing_labels": tuple(thing_labels), **fusion}
+        fusion = fill_fusion(fusion_head, len(class_names), thing_labels)
         super().__init__(fusion, data_preprocessor, init_cfg)
         self.check_fusion(self)
         self.pretrained = None if pretrained is None else os.fspath(pretrained)
