@@ -104,8 +104,10 @@ class TransformersPanopticSegmentor(PanopticModel):
         super().__init__(fusion, data_preprocessor, init_cfg)
         self.check_fusion(self)
         self.pretrained = None if pretrained is None else os.fspath(pretrained)
-        self.backbone_pretrained = backbone_pretrained and os.fspath(backbone_pretrained)
-        if pretrained and backbone_pretrained:
+        self.backbone_pretrained = None
+        if backbone_pretrained is not None:
+            self.backbone_pretrained = os.fspath(backbone_pretrained)
+        if pretrained is not None and backbone_pretrained is not None:
             raise ConfigError(
                 "pretrained and backbone_pretrained both name weights to begin with; give one"
             )
