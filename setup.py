@@ -168,9 +168,12 @@ setup(
         "transformers": read_requirements("transformers"),
         "formats": read_requirements("formats"),
         "search": read_requirements("search"),
+        "shards": read_requirements("shards"),
+        "ray": read_requirements("ray"),  # not in "all": 160 MB for one example
+        "web": read_requirements("web"),
         "all": [
             line
-            for name in ("optional", "formats", "search", "transformers")
+            for name in ("optional", "formats", "search", "shards", "transformers", "web")
             for line in read_requirements(name)
         ],
         "tests": read_requirements("tests"),

@@ -154,6 +154,7 @@ DATASETS = _child(
     "datasets.cityscapes_panoptic",
     "datasets.ade20k_panoptic",
     "datasets.mapillary_panoptic",
+    "datasets.sharded_dataset",
     "datasets.shapes.dataset",
     "datasets.image_folder",
 )

@@ -35,6 +35,7 @@ ALLOWED = {
         "tuning",
     },
 }
+ALLOWED["serving"] = {"apis", "structures", "utils", "visualization"}
 ALLOWED["commands"] = {"lazy", *ALLOWED}
 
 MODEL_ROOMS = {

@@ -10,7 +10,6 @@ decoder = dict(
     separable=True,
 )
 model = dict(
-    channels_last=True,  # a sixth faster on CPUs
     data_preprocessor=dict(pad_size_divisor=16),
     backbone=dict(depth=18, base_width=32, stem_channels=32, multi_grid=None),
     # Every pixel counts and those of things four times: with hard pixel mining a short run learns

@@ -20,6 +20,7 @@ from mmcv.cnn import fuse_conv_bn
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 
+from mmpanoptic.models.layers.cpu_convs import fuse_activations
 from mmpanoptic.registry import INFERENCERS, TRANSFORMS
 from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils import write_json
@@ -258,10 +259,10 @@ _Loaded = tuple[ImageSource, dict[str, Any]]
 
 
 def fuse_for_inference(model: Any) -> Any:
-    """Fold batch normalisations into convolutions; on a CPU put the channels last in memory, too.
+    """Fold batch normalisations into convolutions; on a CPU ReLUs and residual sums, too.
 
-    Both change the outputs by rounding only, below 1e-5 of their range, and take a fifth of the
-    time of Panoptic-DeepLab's network on a CPU (``benchmark_parts.py pdl_network``).
+    On a CPU the channels are put last in memory. All this changes the outputs by rounding only,
+    below 1e-5 of their range (``benchmark_parts.py pdl_network`` says what it saves).
 
     Args:
         model (PanopticSegmentor): In evaluation mode; it is changed, and cannot be
@@ -273,6 +274,7 @@ def fuse_for_inference(model: Any) -> Any:
     model = fuse_conv_bn(model)
     if next(model.parameters()).device.type == "cpu" and hasattr(model, "set_channels_last"):
         model.set_channels_last(True)
+        fuse_activations(model)
     return model
 
 
@@ -453,11 +455,23 @@ class PanopticInferencer:
         with self.autocast:
             samples = self.model.test_step(pseudo_collate([sample for _, sample in batch]))
         return [
-            self._to_result(source, sample)
+            self.to_result(source, sample)
             for (source, _), sample in zip(batch, samples, strict=True)
         ]
 
-    def _to_result(self, source: ImageSource, sample: Any) -> PanopticResult:
+    def to_result(self, source: ImageSource, sample: Any) -> PanopticResult:
+        """Make the result of an image from the model's sample.
+
+        Args:
+            source (ImageSource): The image.
+            sample (DetDataSample): With ``pred_panoptic_seg``.
+
+        Returns:
+            PanopticResult: Without the things below ``score_thr``.
+
+        Raises:
+            ValueError: If the model predicts no panoptic map.
+        """
         if "pred_panoptic_seg" not in sample:
             raise ValueError(
                 "this model predicts instances alone, no panoptic map; tools/save_instances.py "

@@ -63,11 +63,8 @@ def _look_at(dataset: PanopticDataset, warn: Callable[[str], object] | None) -> 
     last = len(dataset) - 1
     areas = []
     for position in sorted({last * part // (SAMPLES - 1) for part in range(SAMPLES)}):
-        info = dataset.get_data_info(position)
-        if dataset.cache is not None:
-            info["panoptic_cache"] = dataset.cache
         try:
-            sample = dataset.pipeline(info)
+            sample = dataset.pipeline(dataset.pipeline_input(position))
         except PanopticFormatError as error:
             if dataset.errors is not None:  # the run passes over it, and counts it then
                 continue

@@ -1,4 +1,4 @@
-/* One pass over the colours of panoptic PNGs. runs.py says what is found, and finds the same by NumPy. */
+/* Passes over colours and maps by runs. runs.py says what they do, and does the same by NumPy. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -210,11 +210,145 @@ static PyObject *color_pairs(PyObject *module, PyObject *colors) {
     return result;
 }
 
+/* Stretches of equal numbers inside the rows of maps of int32. */
+static int find_in_rows(const int32_t *index, size_t pixels, size_t width, Runs *runs) {
+    if (!grow(runs, 4096)) return 0;
+    for (size_t row = 0; row < pixels; row += width) {
+        if (runs->count + width > runs->room && !grow(runs, 2 * runs->room + width)) return 0;
+        for (size_t i = row; i < row + width; ++i) {
+            if (i > row && index[i] == index[i - 1]) continue;
+            runs->start[runs->count] = (int64_t)i;
+            runs->value[runs->count++] = index[i];
+        }
+    }
+    return 1;
+}
+
+static PyObject *row_runs(PyObject *module, PyObject *arguments) {
+    Py_buffer index;
+    Py_ssize_t width;
+    PyObject *result = NULL;
+    Runs runs = {NULL, NULL, 0, 0};
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "y*n:row_runs", &index, &width)) return NULL;
+    if (width < 1 || index.len % (width * (Py_ssize_t)sizeof(int32_t))) {
+        PyErr_SetString(PyExc_ValueError, "the buffer must hold whole rows of int32");
+    } else {
+        int enough;
+        Py_BEGIN_ALLOW_THREADS
+        enough = find_in_rows(index.buf, (size_t)index.len / sizeof(int32_t), (size_t)width, &runs);
+        Py_END_ALLOW_THREADS
+        if (enough)
+            result = Py_BuildValue(
+                "(NN)",
+                PyByteArray_FromStringAndSize((char *)runs.start,
+                                              (Py_ssize_t)(runs.count * sizeof *runs.start)),
+                PyByteArray_FromStringAndSize((char *)runs.value,
+                                              (Py_ssize_t)(runs.count * sizeof *runs.value)));
+        else
+            PyErr_NoMemory();
+    }
+    free(runs.start);
+    free(runs.value);
+    PyBuffer_Release(&index);
+    return result;
+}
+
+#define PAINT(type)                                                      \
+    for (size_t run = 0; run < count; ++run) {                           \
+        const type value = ((const type *)values)[run];                  \
+        const size_t end = (size_t)(run + 1 < count ? start[run + 1] : pixels); \
+        type *restrict map = out;                                        \
+        for (size_t i = (size_t)start[run]; i < end; ++i) map[i] = value; \
+    }
+
+static void paint(void *out, const int64_t *start, const void *values, size_t count, int64_t pixels,
+                  size_t size) {
+    if (size == 1) PAINT(uint8_t)
+    else if (size == 4) PAINT(uint32_t)
+    else PAINT(uint64_t)
+}
+
+/* Whether runs begin at 0, ascend, and lie inside a map. */
+static int are_runs(const int64_t *start, size_t count, int64_t pixels) {
+    if (!count) return !pixels;
+    int good = !start[0] && start[count - 1] < pixels;
+    for (size_t run = 1; run < count; ++run) good &= start[run] > start[run - 1];
+    return good;
+}
+
+static PyObject *paint_runs(PyObject *module, PyObject *arguments) {
+    Py_buffer out, start, values;
+    Py_ssize_t size;
+    PyObject *result = NULL;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "w*y*y*n:paint_runs", &out, &start, &values, &size))
+        return NULL;
+    const size_t count = (size_t)start.len / sizeof(int64_t);
+    if ((size != 1 && size != 4 && size != 8) || out.len % size ||
+        values.len != (Py_ssize_t)count * size || !are_runs(start.buf, count, out.len / size)) {
+        PyErr_SetString(PyExc_ValueError, "runs must ascend from 0 and have a value each");
+    } else {
+        Py_BEGIN_ALLOW_THREADS
+        paint(out.buf, start.buf, values.buf, count, out.len / size, (size_t)size);
+        Py_END_ALLOW_THREADS
+        result = Py_NewRef(Py_None);
+    }
+    PyBuffer_Release(&out);
+    PyBuffer_Release(&start);
+    PyBuffer_Release(&values);
+    return result;
+}
+
+/* In double precision, and rounded once; NaN stands for runs that are 0. */
+static void paint_ways(float *out, const int64_t *start, const double *goal, size_t count,
+                       int64_t pixels, int64_t width) {
+    for (size_t run = 0; run < count; ++run) {
+        const int64_t end = run + 1 < count ? start[run + 1] : pixels;
+        const int64_t row = start[run] / width * width;
+        const double to = goal[run];
+        if (to != to)
+            memset(out + start[run], 0, (size_t)(end - start[run]) * sizeof *out);
+        else
+            for (int64_t i = start[run]; i < end; ++i) out[i] = (float)(to - (double)(i - row));
+    }
+}
+
+static PyObject *paint_columns(PyObject *module, PyObject *arguments) {
+    Py_buffer out, start, goal;
+    Py_ssize_t width;
+    PyObject *result = NULL;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "w*y*y*n:paint_columns", &out, &start, &goal, &width))
+        return NULL;
+    const size_t count = (size_t)start.len / sizeof(int64_t);
+    const int64_t pixels = out.len / (Py_ssize_t)sizeof(float);
+    if (width < 1 || goal.len != (Py_ssize_t)(count * sizeof(double)) ||
+        !are_runs(start.buf, count, pixels)) {
+        PyErr_SetString(PyExc_ValueError, "runs must ascend from 0 and have a goal each");
+    } else {
+        Py_BEGIN_ALLOW_THREADS
+        paint_ways(out.buf, start.buf, goal.buf, count, pixels, width);
+        Py_END_ALLOW_THREADS
+        result = Py_NewRef(Py_None);
+    }
+    PyBuffer_Release(&out);
+    PyBuffer_Release(&start);
+    PyBuffer_Release(&goal);
+    return result;
+}
+
 static PyMethodDef methods[] = {
     {"color_runs", color_runs, METH_O,
      "Find the runs of RGB pixels in a buffer: starts as int64 and ids as int32, two bytearrays."},
     {"color_pairs", color_pairs, METH_VARARGS,
      "Count the pixels of each pair of ids in two buffers: ids and ids as int32, pixels as int64."},
+    {"row_runs", row_runs, METH_VARARGS,
+     "Find the runs inside the rows of int32 maps of a width: starts as int64, values as int32."},
+    {"paint_runs", paint_runs, METH_VARARGS,
+     "Fill a map by runs: out, starts as int64, values, bytes of a value."},
+    {"paint_columns", paint_columns, METH_VARARGS,
+     "Fill a float32 map with goal - column: out, starts as int64, goals as float64, width."},
     {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef definition = {

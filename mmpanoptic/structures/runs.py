@@ -152,6 +152,54 @@ def find_runs(ids: np.ndarray) -> Runs:
     return Runs(start, length, flat[start], (height, width))
 
 
+def row_runs(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cut maps into runs inside their rows.
+
+    Args:
+        index (np.ndarray): int32 ``(..., W)``, contiguous.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: int64 flat index of the first pixel of each run, and its
+        int32 value, both ``(R,)``.
+    """
+    if not hasattr(_runs, "row_runs"):
+        runs = find_runs(index.reshape(-1, index.shape[-1]))
+        return runs.start, runs.value
+    start, value = _runs.row_runs(np.ascontiguousarray(index), index.shape[-1])
+    return np.frombuffer(start, np.int64), np.frombuffer(value, np.int32)
+
+
+def paint_runs(out: np.ndarray, start: np.ndarray, values: np.ndarray) -> None:
+    """Fill a map with one value per run.
+
+    Args:
+        out (np.ndarray): Of any shape, contiguous; its elements have 1, 4 or 8 bytes.
+        start (np.ndarray): int64 ``(R,)``, flat index of the first pixel of each run, from 0.
+        values (np.ndarray): ``(R,)`` of the dtype of ``out``.
+    """
+    if not hasattr(_runs, "paint_runs"):
+        out.reshape(-1)[...] = np.repeat(values, np.diff(start, append=out.size))
+    else:
+        _runs.paint_runs(out, start, np.ascontiguousarray(values), out.itemsize)
+
+
+def paint_columns(out: np.ndarray, start: np.ndarray, goal: np.ndarray) -> None:
+    """Fill a map with the way along the rows to a goal, which is computed in double precision.
+
+    Args:
+        out (np.ndarray): float32 ``(..., W)``, contiguous.
+        start (np.ndarray): int64 ``(R,)``, flat index of the first pixel of each run inside a row.
+        goal (np.ndarray): float64 ``(R,)``, column that is gone to; NaN: the way is 0.
+    """
+    width = out.shape[-1]
+    if hasattr(_runs, "paint_columns"):
+        _runs.paint_columns(out, start, goal, width)
+        return
+    to = np.repeat(goal, np.diff(start, append=out.size)).reshape(out.shape)
+    way = (to - np.arange(width, dtype=np.float64)).astype(np.float32)
+    np.copyto(out, np.where(np.isnan(to), np.float32(0), way))
+
+
 def sorted_unique(values: np.ndarray) -> np.ndarray:
     """Sort integers ``(N,)`` and keep one of each, as :func:`np.unique`, which loads ``np.ma``."""
     return _drop_repeated(np.sort(values))

@@ -119,3 +119,19 @@ def test_missing_or_unpadded_ground_truth_is_explained():
     del samples[0].gt_panoptic_seg
     with pytest.raises(ValueError, match="gt_panoptic_seg"):
         collate_segments(samples)
+
+
+def test_maps_keep_their_memory_while_somebody_has_them():
+    sample = make_sample(0, 40, 61, num_things=7)[1]
+    first = make_center_offset_targets(collate_segments([sample]))
+    kept = first.center_weight.clone()
+    second = make_center_offset_targets(collate_segments([make_sample(1, 40, 61, num_things=3)[1]]))
+    assert torch.equal(first.center_weight, kept)
+    assert not torch.equal(second.center_weight, kept)
+    addresses = {t.data_ptr() for t in (*first[:4], *second[:4])}
+    assert len(addresses) == 8
+    view = first.center_weight[0]
+    del first
+    third = make_center_offset_targets(collate_segments([sample]))
+    assert torch.equal(view, kept[0])
+    assert third.center_weight.data_ptr() != view.data_ptr()

@@ -135,3 +135,38 @@ def test_sorted_unique_is_unique(values):
     found = sorted_unique(values)
     assert found.dtype == np.int32
     np.testing.assert_array_equal(found, np.unique(values))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_maps_painted_by_runs_inside_rows(compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(runs_module, "_runs", None)
+    rng = np.random.default_rng(0)
+    index = np.repeat(rng.integers(0, 3, (2, 5, 8)), 3, axis=2).astype(np.int32)
+    start, value = runs_module.row_runs(index[:, :, ::-1])
+    expected = find_runs(index[:, :, ::-1].reshape(-1, 24))
+    np.testing.assert_array_equal(start, expected.start)
+    np.testing.assert_array_equal(value, expected.value)
+    for dtype in (bool, np.float32, np.int64):
+        out = np.empty(index.shape, dtype)
+        runs_module.paint_runs(out, start, value.astype(dtype))
+        np.testing.assert_array_equal(out, index[:, :, ::-1].astype(dtype))
+    way = np.empty(index.shape, np.float32)
+    goal = np.where(value == 1, np.nan, value + 0.1)
+    runs_module.paint_columns(way, start, goal)
+    to = index[:, :, ::-1] + 0.1 - np.arange(24)
+    to[index[:, :, ::-1] == 1] = 0
+    np.testing.assert_array_equal(way, to.astype(np.float32))
+
+
+def test_runs_that_do_not_fit_a_map_are_refused():
+    if runs_module._runs is None:
+        pytest.skip("the passes are not compiled")
+    out = np.zeros(6, np.float32)
+    for start, values in (([0, 7], [1, 2]), ([1], [1]), ([0, 3, 2], [1, 2, 3]), ([0, 2], [1])):
+        with pytest.raises(ValueError, match="ascend"):
+            runs_module.paint_runs(out, np.array(start), np.array(values, np.float32))
+        with pytest.raises(ValueError, match="ascend"):
+            runs_module._runs.paint_columns(out, np.array(start), np.array(values, float), 6)
+    with pytest.raises(ValueError, match="whole rows"):
+        runs_module._runs.row_runs(np.zeros(5, np.int32), 3)

@@ -10,6 +10,7 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmpanoptic.models.layers.cpu_convs import FusedConv2d
 from mmpanoptic.models.layers.norms import checkpoint_block, keep_statistics
 from mmpanoptic.registry import MODELS
 
@@ -22,6 +23,7 @@ class _Block(BaseModule):
     """What the two residual blocks share: shortcut, sum and activation checkpointing."""
 
     expansion: int
+    fused = False
 
     def __init__(self, downsample: nn.Module | None, with_cp: bool) -> None:
         super().__init__()
@@ -32,8 +34,28 @@ class _Block(BaseModule):
     def _residual(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def _children(self, kind: str) -> list[Any]:
+        return [module for name, module in self.named_children() if name.startswith(kind)]
+
+    def fuse_activations(self) -> None:
+        """Leave ReLUs and the sum to the convolutions, where batch normalisations are folded."""
+        convs = self._children("conv")
+        self.fused = all(isinstance(conv, FusedConv2d) for conv in convs) and all(
+            type(norm) is nn.Identity for norm in self._children("bn")
+        )
+        for conv in convs if self.fused else ():
+            conv.relu = True
+
+    def _fused_block(self, x: Tensor, shortcut: Tensor) -> Tensor:
+        *convs, last = self._children("conv")
+        for conv in convs:
+            x = conv(x)
+        return last(x, shortcut)
+
     def _block(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
+        if self.fused:
+            return self._fused_block(x, shortcut)
         return self.relu(self._residual(x) + shortcut)
 
     def forward(self, x: Tensor) -> Tensor:

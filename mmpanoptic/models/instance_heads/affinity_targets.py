@@ -114,7 +114,7 @@ def _center_pixels(x: Tensor, stride: int, outside: int) -> Tensor:
 
 def _outside(segments: SegmentBatch) -> Tensor:
     """Mark the padding with 1: uint8 ``(N, H, W)``."""
-    outside = torch.zeros(segments.index.shape, dtype=torch.uint8, device=segments.index.device)
+    outside = torch.zeros(segments.shape, dtype=torch.uint8, device=segments.device)
     for image, (height, width) in zip(outside, segments.img_shapes, strict=True):
         image[height:] = 1
         image[:, width:] = 1

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from mmpanoptic.models.layers import SegmentBatch
+from mmpanoptic.models.layers.segment_batch import reused_empty
+from mmpanoptic.structures.runs import paint_columns, paint_runs
 
 
 class CenterOffsetTargets(NamedTuple):
@@ -69,7 +71,7 @@ def make_center_offset_targets(
 
 def _centroids(segments: SegmentBatch) -> Tensor:
     """Average the coordinates (y, x) of each segment: float64 ``(S + 1, 2)``, NaN if empty."""
-    height, width = segments.index.shape[1:]
+    height, width = segments.shape[1:]
     runs = segments.runs
     row = runs.start // width
     first = runs.start - row * width
@@ -81,14 +83,14 @@ def _centroids(segments: SegmentBatch) -> Tensor:
 
 def _offsets_of(segments: SegmentBatch) -> Callable[[SegmentBatch, Tensor], Tensor]:
     """Choose how to draw offsets: by runs on a CPU, by pixels where runs make the host wait."""
-    return _draw_offsets if segments.index.device.type == "cpu" else _draw_offsets_densely
+    return _draw_offsets if segments.on_cpu else _draw_offsets_densely
 
 
 def _draw_offsets_densely(segments: SegmentBatch, centroid: Tensor) -> Tensor:
     """Fill ``(N, 2, H, W)`` as :func:`_draw_offsets` does, with no size that depends on data."""
-    images, height, width = segments.index.shape
+    images, height, width = segments.shape
     is_thing = segments.paint(segments.isthing)
-    offset = torch.empty(images, 2, height, width, device=segments.index.device)
+    offset = torch.empty(images, 2, height, width, device=segments.device)
     for axis, size in enumerate((height, width)):
         place = torch.arange(size, device=offset.device)
         place = place[:, None] if axis == 0 else place
@@ -99,26 +101,28 @@ def _draw_offsets_densely(segments: SegmentBatch, centroid: Tensor) -> Tensor:
 
 def _draw_offsets(segments: SegmentBatch, centroid: Tensor) -> Tensor:
     """Fill ``(N, 2, H, W)`` with the way from each thing pixel to its centroid."""
-    images, height, width = segments.index.shape
-    start, length, segment = (column.numpy() for column in segments.runs)
+    images, height, width = segments.shape
+    start, _, segment = (column.numpy() for column in segments.runs)
     is_thing = segments.isthing.numpy()[segment]
     to_center = centroid.numpy()[segment]
     dy = np.where(is_thing, to_center[:, 0] - start // width % height, 0).astype(np.float32)
-    shape = (images, height, width)
-    offset = np.empty((images, 2, height, width), np.float32)
-    offset[:, 0] = np.repeat(dy, length).reshape(shape)
-    x = np.repeat(to_center[:, 1], length).reshape(shape)
-    # In double precision, and rounded once, as the published generator does.
-    np.subtract(x, np.arange(width, dtype=np.float64), out=offset[:, 1], casting="same_kind")
-    all_bits = np.repeat(np.where(is_thing, -1, 0).astype(np.int32), length)
-    offset[:, 1].view(np.int32)[...] &= all_bits.reshape(shape)  # a multiplication leaves -0.0
-    return torch.from_numpy(offset)
+    goal = np.where(is_thing, to_center[:, 1], np.nan)
+    offset = reused_empty((images, 2, height, width), torch.float32)
+    ends = np.searchsorted(start, np.arange(images + 1) * height * width)
+    for image, out in enumerate(offset.numpy()):
+        own = slice(ends[image], ends[image + 1])
+        first = start[own] - image * height * width
+        paint_runs(out[0], first, dy[own])
+        paint_columns(out[1], first, goal[own])
+    return offset
 
 
 def _draw_gaussians(segments: SegmentBatch, centroid: Tensor, sigma: float) -> Tensor:
     """Draw the maximum of one Gaussian per thing: ``(N, H, W)``."""
-    images, height, width = segments.index.shape
-    heatmap = torch.zeros(images * height * width, device=segments.index.device)
+    images, height, width = segments.shape
+    if segments.on_cpu:
+        return _draw_gaussians_in_turn(segments, centroid, sigma)
+    heatmap = torch.zeros(images * height * width, device=segments.device)
     if not len(segments.things):
         return heatmap.view(images, height, width)
     window = torch.from_numpy(_gaussian_window(sigma)).to(heatmap.device, non_blocking=True)
@@ -135,6 +139,22 @@ def _draw_gaussians(segments: SegmentBatch, centroid: Tensor, sigma: float) -> T
     position = row[:, :, None] * width + x.clamp_(0, width - 1)[:, None, :]
     heatmap.scatter_reduce_(0, position.flatten(), (window * inside).flatten(), "amax")
     return heatmap.view(images, height, width)
+
+
+def _draw_gaussians_in_turn(segments: SegmentBatch, centroid: Tensor, sigma: float) -> Tensor:
+    """Draw the same, window by window."""
+    heatmap = reused_empty(segments.shape, torch.float32).zero_()
+    maps, window = heatmap.numpy(), _gaussian_window(sigma)
+    radius = window.shape[0] // 2
+    things = segments.things[segments.area[segments.things] > 0]
+    for thing, image in zip(things.tolist(), segments.image[things].tolist(), strict=True):
+        y, x = (round(c) for c in centroid[thing].tolist())
+        rows = slice(max(y - radius, 0), y + radius + 1)
+        columns = slice(max(x - radius, 0), x + radius + 1)
+        seen = maps[image, rows, columns]
+        top, left = max(radius - y, 0), max(radius - x, 0)
+        np.maximum(seen, window[top:, left:][: seen.shape[0], : seen.shape[1]], out=seen)
+    return heatmap
 
 
 @cache

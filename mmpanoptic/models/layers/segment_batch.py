@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mmpanoptic.structures import IGNORE_LABEL
+from mmpanoptic.structures.runs import paint_runs, row_runs
 
 
 class BatchRuns(NamedTuple):
@@ -32,7 +36,9 @@ class SegmentBatch:
     """Segments of all images of a batch, numbered through; number 0 is void.
 
     Attributes:
-        index (Tensor): int32 ``(N, H, W)``, segment number of each pixel; padding is void.
+        maps (list[Tensor]): int32 ``(1, H, W)`` of each image: 0 is void, k its k-th segment;
+            padding is void.
+        numbers (list[Tensor]): int32 of each image: the number of each entry of its map.
         label (Tensor): int64 ``(S + 1,)``, contiguous class; ``IGNORE_LABEL`` for void.
         isthing (Tensor): bool ``(S + 1,)``.
         iscrowd (Tensor): bool ``(S + 1,)``.
@@ -41,7 +47,8 @@ class SegmentBatch:
         img_shapes (list[tuple[int, int]]): Height and width of each image without padding.
     """
 
-    index: Tensor
+    maps: list[Tensor]
+    numbers: list[Tensor]
     label: Tensor
     isthing: Tensor
     iscrowd: Tensor
@@ -51,11 +58,47 @@ class SegmentBatch:
 
     def paint(self, table: Tensor) -> Tensor:
         """Replace each segment number by its entry of ``table`` ``(S + 1,)``: ``(N, H, W)``."""
+        if self.on_cpu:
+            painted = reused_empty(self.shape, table.dtype)
+            of_runs = table.index_select(0, self.runs.segment).numpy()
+            paint_runs(painted.numpy(), self.runs.start.numpy(), of_runs)
+            return painted
         return table.index_select(0, self.index.flatten()).view(self.index.shape)
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether maps are painted by runs; elsewhere the host would wait for their number."""
+        return self.device.type == "cpu"
+
+    @property
+    def device(self) -> torch.device:
+        """Where maps and tables lie."""
+        return self.label.device
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(N, H, W)``."""
+        return (len(self.maps), *self.maps[0].shape[-2:])
+
+    @cached_property
+    def index(self) -> Tensor:
+        """int32 ``(N, H, W)``, segment number of each pixel in the batch."""
+        index = torch.empty(self.shape, dtype=torch.int32, device=self.device)
+        for own, numbers, out in zip(self.maps, self.numbers, index, strict=True):
+            torch.index_select(numbers, 0, own.flatten(), out=out.view(-1))
+        return index
 
     @cached_property
     def runs(self) -> BatchRuns:
         """The runs of the whole batch; a run never crosses a row border."""
+        if self.on_cpu:
+            found = [map(torch.from_numpy, row_runs(own.numpy())) for own in self.maps]
+            starts, values = zip(*found, strict=True)
+            size = self.maps[0].numel()
+            start = torch.cat([own + number * size for number, own in enumerate(starts)])
+            segment = torch.cat([n[v] for n, v in zip(self.numbers, values, strict=True)])
+            length = torch.diff(start, append=start.new_tensor([len(starts) * size]))
+            return BatchRuns(start, length, segment.long())
         flat = self.index.flatten()
         change = torch.ones(flat.numel(), dtype=torch.bool, device=flat.device)
         torch.ne(flat[1:], flat[:-1], out=change[1:])
@@ -89,28 +132,30 @@ def collate_segments(batch_data_samples: Sequence[Any]) -> SegmentBatch:
     Raises:
         ValueError: If a sample has no ``gt_panoptic_seg`` or sizes differ.
     """
-    maps, labels, things, crowds, images = [], [IGNORE_LABEL], [False], [False], [0]
-    for number, sample in enumerate(batch_data_samples):
+    labels, things, crowds, images = [IGNORE_LABEL], [False], [False], [0]
+    for sample in batch_data_samples:
         _check_sample(sample, batch_data_samples[0])
+    maps, for_maps = [], []
+    for number, sample in enumerate(batch_data_samples):
         data = sample.gt_panoptic_seg
         first = len(labels) - 1
         numbers = torch.arange(first, first + len(data.segments_info) + 1, dtype=torch.int32)
         numbers[0] = 0  # void in every image
-        for_map = numbers.to(data.index_map.device, non_blocking=True)
-        maps.append(for_map.index_select(0, data.index_map.int().flatten()))
+        maps.append(data.index_map.int())
+        for_maps.append(numbers.to(data.index_map.device, non_blocking=True))
         for segment in data.segments_info:
             labels.append(int(segment["label"]))
             things.append(bool(segment["isthing"]))
             crowds.append(bool(segment.get("iscrowd", 0)))
             images.append(number)
-    index = torch.stack(maps).view(len(maps), *batch_data_samples[0].gt_panoptic_seg.shape)
     thing_numbers = [number for number, thing in enumerate(things) if thing]
 
     def tensor(values: list, dtype: torch.dtype) -> Tensor:
-        return torch.tensor(values, dtype=dtype).to(index.device, non_blocking=True)
+        return torch.tensor(values, dtype=dtype).to(maps[0].device, non_blocking=True)
 
     return SegmentBatch(
-        index=index,
+        maps=maps,
+        numbers=for_maps,
         label=tensor(labels, torch.int64),
         isthing=tensor(things, torch.bool),
         iscrowd=tensor(crowds, torch.bool),
@@ -118,6 +163,36 @@ def collate_segments(batch_data_samples: Sequence[Any]) -> SegmentBatch:
         things=tensor(thing_numbers, torch.int64),
         img_shapes=[tuple(sample.img_shape[:2]) for sample in batch_data_samples],
     )
+
+
+_reused: list[np.ndarray] = []
+_MOST_REUSED = 16
+
+
+def reused_empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Make an uninitialised map on the CPU in memory that an earlier one has left.
+
+    Fresh memory of this size comes from the system and goes back, page by page, in every step,
+    which costs as much as filling it.
+
+    Args:
+        shape (tuple[int, ...]): Of the map.
+        dtype (torch.dtype): Of its elements.
+
+    Returns:
+        Tensor: Nobody else's, as long as it lives.
+    """
+    kind = torch.empty(0, dtype=dtype).numpy().dtype
+    needed = math.prod(shape) * kind.itemsize
+    for number, kept in enumerate(_reused):
+        # The list, the loop and the question itself know the memory; a map would, too.
+        if kept.nbytes == needed and sys.getrefcount(kept) <= 3:
+            _reused.append(_reused.pop(number))  # the most recent one is last
+            return torch.from_numpy(kept.view(kind).reshape(shape))
+    memory = np.empty(needed, np.uint8)
+    _reused.append(memory)
+    del _reused[:-_MOST_REUSED]
+    return torch.from_numpy(memory.view(kind).reshape(shape))
 
 
 def _check_sample(sample: Any, first: Any) -> None:

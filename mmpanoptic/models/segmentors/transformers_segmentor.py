@@ -102,6 +102,7 @@ class TransformersPanopticSegmentor(PanopticModel):
     ) -> None:
         fusion = fill_fusion(fusion_head, len(class_names), thing_labels)
         super().__init__(fusion, data_preprocessor, init_cfg)
+        self.fusion_cfg = fusion
         self.check_fusion(self)
         self.pretrained = None if pretrained is None else os.fspath(pretrained)
         self.backbone_pretrained = None
