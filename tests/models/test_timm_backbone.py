@@ -79,8 +79,7 @@ def test_of_several_maps_of_a_transformer_the_last_is_taken(timm):
     (found,) = backbone(image)
     assert found.shape[2:] == (4, 6)
     whole = timm.create_model("vit_tiny_patch16_224", features_only=True, **options).eval()
-    named = {n: v for n, v in backbone.timm_model.state_dict().items()}
-    whole.load_state_dict(named, strict=False)
+    whole.load_state_dict(backbone.timm_model.state_dict(), strict=False)
     torch.testing.assert_close(found, whole(image)[-1])
 
 

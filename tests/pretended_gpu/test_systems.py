@@ -33,6 +33,10 @@ MAX_WAITS = {
     ("efficientps-solov2", "predict"): 28,
     ("solov2", "predict"): 12,
     ("cops, second stage", "train"): 26,
+    ("eomt", "train"): 40,  # the library's matching on the host, layer by layer
+    ("eomt", "predict"): 3,
+    ("mask2former", "train"): 100,  # mmdet's matching on the host, layer by layer
+    ("mask2former", "predict"): 16,
 }
 MAX_WAITS_OF_OPERATORS = {"nms": 2, "mask targets": 0, "matrix nms": 0, "roi align": 0}
 FUSED = ("panoptic-fpn", "rap, relation", "rap, ocfusion", "efficientps-maskrcnn", "auto-panoptic")

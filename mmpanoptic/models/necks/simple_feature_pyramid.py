@@ -82,9 +82,7 @@ class SimpleFeaturePyramid(BaseModule):
             ``(.., H, W)``, ``(.., H / 2, W / 2)`` and each further one half of that before.
         """
         source = feats[-1]
-        outs = [
-            level(scale(source)) for scale, level in zip(self.scales, self.levels, strict=True)
-        ]
+        outs = [level(scale(source)) for scale, level in zip(self.scales, self.levels, strict=True)]
         while len(outs) < self.num_outs:
             outs.append(functional.max_pool2d(outs[-1], 1, stride=2))
         return tuple(outs)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmpanoptic.models.layers.mask_targets import collate_masks
 from mmpanoptic.registry import MODELS, ConfigError
 
+from .mask_fusion import fill_fusion
 from .panoptic_segmentor import HeadOutputs, PanopticModel, plain_samples
 
 DETECTORS = {"mmdet.MaskFormer": "MaskFormerHead", "mmdet.Mask2Former": "Mask2FormerHead"}
@@ -62,8 +63,7 @@ class MMDetPanopticSegmentor(PanopticModel):
         data_preprocessor: dict | nn.Module | None = None,
     ) -> None:
         check_detector(detector)
-        fusion = {"num_classes": num_classes, "thing_labels": tuple(thing_labels)}
-        fusion |= {"type": "MaskSetFusionHead", **(fusion_head or {})}
+        fusion = fill_fusion(fusion_head, num_classes, thing_labels)
         if data_preprocessor is None:
             data_preprocessor = {"type": "PanopticDataPreprocessor", "pad_size_divisor": 32}
         super().__init__(fusion, data_preprocessor, detector.get("init_cfg"))

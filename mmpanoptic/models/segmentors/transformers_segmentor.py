@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from mmpanoptic.models.layers.mask_targets import collate_masks
 from mmpanoptic.registry import MODELS, ConfigError
 
+from .mask_fusion import fill_fusion
 from .panoptic_segmentor import HeadOutputs, PanopticModel
 from .transformers_weights import (
     PROBABILITIES,
@@ -99,14 +100,15 @@ class TransformersPanopticSegmentor(PanopticModel):
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: Any = None,
     ) -> None:
-        fusion = {"type": "MaskSetFusionHead", **(fusion_head or {})}
-        fusion = {"num_classes": len(class_names), "thing_labels": tuple(thing_labels), **fusion}
+        fusion = fill_fusion(fusion_head, len(class_names), thing_labels)
         super().__init__(fusion, data_preprocessor, init_cfg)
         self.fusion_cfg = fusion
         self.check_fusion(self)
         self.pretrained = None if pretrained is None else os.fspath(pretrained)
-        self.backbone_pretrained = backbone_pretrained and os.fspath(backbone_pretrained)
-        if pretrained and backbone_pretrained:
+        self.backbone_pretrained = None
+        if backbone_pretrained is not None:
+            self.backbone_pretrained = os.fspath(backbone_pretrained)
+        if pretrained is not None and backbone_pretrained is not None:
             raise ConfigError(
                 "pretrained and backbone_pretrained both name weights to begin with; give one"
             )
