@@ -8,7 +8,8 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.distributed as dist
@@ -58,8 +59,6 @@ class FullyShardedModel(nn.Module):
         mixed_precision (dict | None): ``param_dtype``, in which weights travel and layers compute,
             and ``reduce_dtype``, in which gradients are averaged: ``bfloat16`` or ``float32``. The
             optimizer keeps float32.
-        sharded_checkpoints (bool): Let each process write its own share, see
-            :mod:`.sharded_checkpoint`.
 
     Raises:
         ConfigError: If a setting is wrong or the model cannot be spread.
@@ -71,34 +70,35 @@ class FullyShardedModel(nn.Module):
         min_unit_params: int = 1_000_000,
         reshard_after_forward: bool = True,
         mixed_precision: Mapping[str, str] | None = None,
-        sharded_checkpoints: bool = False,
     ) -> None:
         super().__init__()
         if "ignored_params" not in inspect.signature(fully_shard).parameters:
             raise ConfigError(f"FullyShardedModel needs torch 2.7, this is {torch.__version__}")
         _refuse_model(module)
-        self.sharded_checkpoints = sharded_checkpoints
-        scalars = {weight for weight in module.parameters() if not weight.dim()}
+        self.module: Any = module
+        # torch spreads weights in plain order only; of channels_last the images keep theirs.
+        cast("Any", module).to(memory_format=torch.contiguous_format)
+        policy = _policy(mixed_precision or {})
         device = torch.device(get_device())
-        for weight in scalars:
+        whole = _kept_whole(module, policy)
+        for weight in whole:
             weight.data = weight.data.to(device)
         blueprint = _blueprint(module)
-        mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-        self.unit_names = []
         options: dict[str, Any] = {
-            "mesh": mesh,
-            "mp_policy": _policy(mixed_precision or {}),
-            "ignored_params": scalars,
+            "mesh": init_device_mesh(device.type, (dist.get_world_size(),)),
+            "mp_policy": policy,
+            "ignored_params": whole,
             "shard_placement_fn": partial(_choose_dimension, dist.get_world_size()),
         }
-        for name, unit in choose_units(module, min_unit_params):
+        units = choose_units(module, min_unit_params)
+        self.unit_names = [name for name, _ in units]
+        for _, unit in units:
             fully_shard(unit, reshard_after_forward=reshard_after_forward, **options)
-            self.unit_names.append(name)
-        self.module = fully_shard(module, **options)
-        for weight in scalars:  # too small to be spread: averaged as DDP does
+        fully_shard(module, **options)
+        for weight in filter(attrgetter("requires_grad"), whole):
             weight.register_post_accumulate_grad_hook(_average_gradient)
         # Of the instance: fully_shard's own refuses, but averaged models begin as copies.
-        self.module.__deepcopy__ = partial(_copy, self.module, blueprint)
+        cast("Any", module).__deepcopy__ = partial(_copy, module, blueprint)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model."""
@@ -161,13 +161,13 @@ class InStepHook(Hook):
         self, runner: PanopticRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Predict the last batch as often as the others have more."""
-        self._keep_step(runner.model.val_step, batch_idx, data_batch)
+        self._keep_step(cast("Any", runner.model).val_step, batch_idx, data_batch)
 
     def after_test_iter(
         self, runner: PanopticRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Predict the last batch as often as the others have more."""
-        self._keep_step(runner.model.test_step, batch_idx, data_batch)
+        self._keep_step(cast("Any", runner.model).test_step, batch_idx, data_batch)
 
 
 # ---- what is spread ---------------------------------------------------------------------------
@@ -244,11 +244,6 @@ def _refuse_model(model: nn.Module) -> None:
             "FullyShardedModel does not go with test-time augmentation, whose passes differ "
             "between images; test without it: --cfg-options model_wrapper_cfg=None"
         )
-    if getattr(model, "channels_last", False):
-        raise ConfigError(
-            "FullyShardedModel does not go with channels_last=True: torch spreads weights whose "
-            "memory is in order only. Leave channels_last out"
-        )
 
 
 def _policy(given: Mapping[str, str]) -> MixedPrecisionPolicy:
@@ -258,7 +253,21 @@ def _policy(given: Mapping[str, str]) -> MixedPrecisionPolicy:
             "mixed_precision of FullyShardedModel takes param_dtype and reduce_dtype, each one of "
             f"{', '.join(_PRECISIONS)}; got {dict(given)}"
         )
-    return MixedPrecisionPolicy(**{name: _PRECISIONS[value] for name, value in given.items()})
+    types: dict[str, Any] = {name: _PRECISIONS[value] for name, value in given.items()}
+    return MixedPrecisionPolicy(**types)
+
+
+def _kept_whole(model: nn.Module, policy: MixedPrecisionPolicy) -> set[Tensor]:
+    """List small weights that each process keeps, and whose gradients are averaged as in DDP.
+
+    Scalars cannot be cut. Norms with running means take weights of the means' precision only.
+    """
+    whole: set[Tensor] = {weight for weight in model.parameters() if not weight.dim()}
+    if policy.param_dtype not in (None, torch.float32):
+        for part in model.modules():
+            if getattr(part, "running_mean", None) is not None:
+                whole.update(part.parameters(recurse=False))
+    return whole
 
 
 def _choose_dimension(parts: int, weight: Tensor) -> Shard | None:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mmpanoptic.checkpoints.loading import load_checkpoint
-from mmpanoptic.engine.fully_sharded import choose_units
+from mmpanoptic.engine.fully_sharded import _policy, choose_units, refuse_settings
 from mmpanoptic.engine.runner import PanopticRunner
 from mmpanoptic.registry import ConfigError
 
@@ -114,3 +114,68 @@ def test_a_run_goes_on_exactly(runs):
         assert_same(ends[0][part], ends[1][part])
     for key, state in ends[0]["optimizer"]["state"].items():
         assert_same(state, ends[1]["optimizer"]["state"][key])
+
+
+def test_units_are_the_innermost_large_blocks_that_every_process_runs():
+    def block(width):
+        return nn.Sequential(nn.Conv2d(width, width, 3), nn.ReLU())
+
+    class Block(nn.Module):
+        def __init__(self, width, *inner):
+            super().__init__()
+            self.convs = nn.ModuleList([block(width)])  # its members are layers
+            self.inner = nn.ModuleList(inner)
+
+    model = nn.Module()
+    model.backbone = nn.Module()
+    model.backbone.stages = nn.ModuleList([Block(2), Block(8), Block(4, Block(8), Block(2))])
+    model.roi_head = nn.Module()
+    model.roi_head.heads = nn.ModuleList([Block(8)])
+    names = [name for name, _ in choose_units(model, 500)]
+    assert names == ["backbone.stages.1", "backbone.stages.2.inner.0"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"find_unused_parameters": True}, "find_unused_parameters=True: it is for MMDistributed"),
+        ({"compile": True}, "compile=True: it cannot follow"),
+        ({"optim_wrapper.dtype": "float16"}, "scales losses for float16"),
+        ({"optim_wrapper.type": "AmpOptimWrapper"}, "scales losses for float16"),
+    ],
+)
+def test_what_cannot_be_is_refused(tmp_path, changes, told):
+    with pytest.raises(ConfigError, match=f"(?s)FullyShardedModel does not go with .*{told}"):
+        refuse_settings(toy_config(tmp_path, **changes))
+
+
+def test_several_optimizers_are_refused(tmp_path):
+    cfg = toy_config(tmp_path)
+    cfg.optim_wrapper = {"first": {}, "second": {}}
+    with pytest.raises(ConfigError, match="it holds several optimizers"):
+        refuse_settings(cfg)
+
+
+def test_precisions_are_checked():
+    with pytest.raises(ConfigError, match="each one of bfloat16, float32"):
+        _policy({"param_dtype": "float8"})
+    assert _policy({"param_dtype": "bfloat16"}).param_dtype is torch.bfloat16
+
+
+def test_one_process_keeps_the_model_whole_and_says_so(tmp_path):
+    runner = PanopticRunner.from_cfg(toy_config(tmp_path, model_wrapper_cfg=SPREAD))
+    log = next(tmp_path.glob("*/*.log")).read_text()
+    assert "one process: FullyShardedModel leaves the model whole" in log
+    assert type(runner.model).__name__ == "ToyModel"
+
+
+def in_bfloat16(rank, cfg):
+    return run(rank, cfg, {**SPREAD, "mixed_precision": {"param_dtype": "bfloat16"}})
+
+
+def test_layers_compute_in_bfloat16_and_the_optimizer_in_float32(tmp_path):
+    cfg = toy_config(tmp_path, steps=2)
+    losses, _ = run_ranks(in_bfloat16, cfg)[0]
+    assert len(losses) == 2
+    weights = load_checkpoint(tmp_path / "iter_2.pth")["state_dict"]
+    assert {value.dtype for value in weights.values()} == {torch.float32, torch.int64}
