@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 TEST_WORKERS ?= 2
 
-.PHONY: help venv search-venv test-venv demo search-demo test test-gpu test-faults test-photos test-parity measure-rounding lint docs clean
+.PHONY: help venv search-venv test-venv demo search-demo test test-gpu test-faults test-photos test-parity test-matrix measure-rounding lint docs clean
 
 help: ## Show the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/:/'
@@ -39,6 +39,9 @@ test-photos: test-venv ## Real images, where they and the weights are: systems l
 test-parity: test-venv ## The parity tests alone; SETTING=NAME rounds as another processor does
 	@setting=$$($(PY) -m tests.parity.settings $(SETTING)) && OMP_NUM_THREADS=1 env $$setting \
 		$(PY) -m pytest tests/parity tests/ops/test_parity.py -n $(TEST_WORKERS) --dist loadfile
+
+test-matrix: test-venv ## Import, smoke and parity tests beside other versions; goes on where it was. SETS="--big" or names
+	@OMP_NUM_THREADS=1 $(PY) tools/dev/test_matrix.py $(SETS)
 
 measure-rounding: test-venv ## Measure the tolerances of the parity tests anew (hours)
 	@$(PY) -m tests.parity.make_fixtures work_dirs/fixtures

@@ -164,13 +164,17 @@ setup(
     install_requires=read_requirements("runtime"),
     extras_require={
         "torch": ["torch>=2.6"],
+        "runtime": read_requirements("onnx_runtime"),
         "optional": read_requirements("optional"),
         "transformers": read_requirements("transformers"),
         "formats": read_requirements("formats"),
         "search": read_requirements("search"),
+        "shards": read_requirements("shards"),
+        "ray": read_requirements("ray"),  # not in "all": 160 MB for one example
+        "web": read_requirements("web"),
         "all": [
             line
-            for name in ("optional", "formats", "search", "transformers")
+            for name in ("optional", "formats", "search", "shards", "transformers", "web")
             for line in read_requirements(name)
         ],
         "tests": read_requirements("tests"),

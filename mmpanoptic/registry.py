@@ -154,6 +154,7 @@ DATASETS = _child(
     "datasets.cityscapes_panoptic",
     "datasets.ade20k_panoptic",
     "datasets.mapillary_panoptic",
+    "datasets.sharded_dataset",
     "datasets.shapes.dataset",
     "datasets.image_folder",
 )
@@ -170,6 +171,7 @@ MODELS = _child(
     "models.segmentors.panoptic_tta",
     "models.segmentors.image_classifier",
     "models.segmentors.transformers_segmentor",
+    "models.segmentors.mmdet_segmentor",
     "models.backbones",
     "models.semantic_heads",
     "models.instance_heads",
@@ -199,7 +201,7 @@ METRICS = _child(
 EVALUATOR = _child("EVALUATOR", "evaluation.separate_evaluator")
 VISUALIZERS = _child("VISUALIZERS", "visualization")
 VISBACKENDS = _child("VISBACKENDS", "visualization.backends")
-INFERENCERS = _child("INFERENCERS", "apis")
+INFERENCERS = _child("INFERENCERS", "apis.inferencer")
 
 
 def registries() -> list[StagedRegistry]:

@@ -30,6 +30,8 @@ class _Whole(nn.Module):
     def __init__(self, name, output_stride=32, **_):
         super().__init__()
         strides = [4, 2, 2, 2] if name.startswith(("convnext", "swin")) else [2] * 5
+        if name.startswith("vit"):
+            strides = [16, 1, 1]  # blocks of one resolution
         self.reached, before = [], 1
         for place, stride in enumerate(strides):
             strides[place] = stride = stride if before * stride <= output_stride else 1

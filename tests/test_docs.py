@@ -11,6 +11,7 @@ import pytest
 from mmengine.registry import init_default_scope
 
 from mmpanoptic.registry import register_all_modules, registries
+from tests.visualization.browser import find_browser, open_browser
 
 ROOT = Path(__file__).parent.parent
 DOCS = [path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts]
@@ -46,6 +47,20 @@ def built(tmp_path_factory):
     done = subprocess.run([*command, "docs", str(out)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return {path: Page(path.read_text(encoding="utf-8")) for path in out.rglob("*.html")}
+
+
+def test_the_model_zoo_fits_into_a_window_of_1300_pixels(built, tmp_path):
+    find_browser()
+    (page,) = (path for path in built if path.name == "model_zoo.html")
+    browser = open_browser(tmp_path / "profile")
+    try:
+        browser.set_window_size(1300, 900)
+        browser.get(page.as_uri())
+        script = "const z = document.querySelector('.zoo'); return [z.scrollWidth, z.clientWidth]"
+        content, window = browser.execute_script(script)
+    finally:
+        browser.quit()
+    assert content <= window
 
 
 def test_the_documentation_builds_without_a_warning(built):
@@ -116,9 +131,8 @@ def test_files_that_a_page_names_exist(page):
 
 @each_page
 def test_configs_that_a_page_names_exist(page):
-    names = set(
-        re.findall(r"\b[a-z0-9-]+_[\w.-]*_\d+xb\d+-[\w-]+", page.read_text(encoding="utf-8"))
-    )
+    text = re.sub(r"\[[^]]*\]\(https?://[^)]*\)", "", page.read_text(encoding="utf-8"))
+    names = set(re.findall(r"\b[a-z0-9-]+_[\w.-]*_\d+xb\d+-[\w-]+", text))
     stems = {path.stem for path in (ROOT / "configs").rglob("*.py")}
     assert {name.removesuffix(".py") for name in names} <= stems
 

@@ -35,6 +35,10 @@ ALLOWED = {
         "tuning",
     },
 }
+ALLOWED["serving"] = {"apis", "structures", "utils", "visualization"}
+ALLOWED["runtime"] = {"structures", "utils", "ops", "apis"}
+ALLOWED["deployment"] = {"models", "structures", "utils"}
+ALLOWED["apis"] |= {"deployment", "lazy", "runtime", "version"}
 ALLOWED["commands"] = {"lazy", *ALLOWED}
 
 MODEL_ROOMS = {
@@ -125,7 +129,13 @@ def test_importing_the_package_imports_no_model_library():
     assert not loaded & heavy
 
 
-LIGHT = ["datasets.converters.caching", "datasets.shapes", "evaluation.panoptic_files"]
+LIGHT = [
+    "runtime",
+    "apis.panoptic_result",
+    "datasets.converters.caching",
+    "datasets.shapes",
+    "evaluation.panoptic_files",
+]
 
 
 @pytest.mark.parametrize("module", LIGHT)

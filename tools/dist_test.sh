@@ -3,7 +3,7 @@
 #
 #   tools/dist_test.sh CONFIG CHECKPOINT NUMBER [arguments of tools/test.py]
 #
-# Several machines: set NNODES, NODE_RANK (0, 1, ...), MASTER_ADDR and PORT on each.
+# Several machines: set NNODES, NODE_RANK (0, 1, ...), MASTER_ADDR and MASTER_PORT (29500) on each.
 set -euo pipefail
 
 if [ $# -lt 3 ]; then
@@ -15,4 +15,4 @@ CHECKPOINT=$2
 NUMBER=$3
 shift 3
 source "$(dirname "${BASH_SOURCE[0]}")/dev/launch.sh"
-launch test.py "$CONFIG" "$CHECKPOINT" "$@" --launcher pytorch
+launch test.py "$CONFIG" "$CHECKPOINT" "$@"

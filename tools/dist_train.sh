@@ -3,7 +3,10 @@
 #
 #   tools/dist_train.sh CONFIG NUMBER [arguments of tools/train.py]
 #
-# Several machines: set NNODES, NODE_RANK (0, 1, ...), MASTER_ADDR and PORT on each.
+# Several machines: set NNODES, NODE_RANK (0, 1, ...), MASTER_ADDR and MASTER_PORT (29500) on each.
+#
+#   --max-restarts N   when a process or machine dies, go on from the newest checkpoint, N times at most;
+#                      a machine has JOIN_TIMEOUT seconds (600) to come (back)
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
@@ -14,4 +17,4 @@ CONFIG=$1
 NUMBER=$2
 shift 2
 source "$(dirname "${BASH_SOURCE[0]}")/dev/launch.sh"
-launch train.py "$CONFIG" "$@" --launcher pytorch
+launch train.py "$CONFIG" "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Export the network of a model to ONNX; post-processing stays in Python."""
+"""Export a model to ONNX: its network alone, or from the image to the panoptic map."""
 
 from mmpanoptic.commands.export_onnx import main
 

@@ -3,7 +3,7 @@
 #
 #   tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/test.py]
 #
-# Variables: GPUS (default 8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS (more options).
+# Variables: GPUS (default 8), GPUS_PER_NODE (8), CPUS_PER_TASK (5 for each GPU), SRUN_ARGS (more options).
 set -euo pipefail
 
 if [ $# -lt 4 ]; then

@@ -3,7 +3,9 @@
 #
 #   tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of tools/train.py]
 #
-# Variables: GPUS (default 8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS (more options).
+# Variables: GPUS (default 8), GPUS_PER_NODE (8), CPUS_PER_TASK (5 for each GPU), SRUN_ARGS (more options).
+#
+#   --max-restarts N   as of dist_train.sh; a lost node needs sbatch --requeue (docs/scale.md)
 set -euo pipefail
 
 if [ $# -lt 4 ]; then

@@ -37,7 +37,7 @@ train_pipeline = [
     dict(type="PackPanopticInputs", with_instances="$with_instances"),
 ]
 model = dict(
-    backbone=dict(with_cp=True),  # less memory, one more forward pass of the backbone
+    activation_checkpointing=True,  # less memory, one more forward pass of the backbone
     # -> category logits (N, T, 3872), kernels (N, 128, 3872), mask features (N, 128, H/4, W/4)
     instance_head=dict(
         feat_channels=256,

@@ -33,7 +33,8 @@ COLUMNS = (
     "parameters, M",
     "MACs, G",
     "memory, MB",
-    "s per image",
+    "s, published",
+    "s, CPU",
     "input",
     "weights",
 )
@@ -57,7 +58,8 @@ def zoo_rows() -> Iterator[tuple[str, ...]]:
                 _others((*published, *measured)),
                 *_cost_cells(cost),
                 _seconds(published),
-                NONE if cost is None else "x".join(map(str, cost["size"])),
+                str((cost or {}).get("seconds", NONE)),
+                "x".join(map(str, cost["size"])) if cost and "size" in cost else NONE,
                 ", ".join(weights.get(model["Name"], [])) or NONE,
             )
 
@@ -89,7 +91,7 @@ def _others(entries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cost_cells(cost: Mapping[str, Any] | None) -> tuple[str, str, str]:
-    if cost is None:
+    if cost is None or "macs" not in cost:
         return NONE, NONE, NONE
     parameters, macs, memory = cost["parameters"] / 1e6, cost["macs"] / 1e9, cost["memory"] / 1e6
     return f"{parameters:.1f}", f"{macs:.1f}", f"{memory:.0f}"
@@ -107,19 +109,19 @@ class ModelZoo(SphinxDirective):
         """Read the files, of which a change makes the page anew."""
         for path in (*METAFILES, COSTS):
             self.env.note_dependency(str(path))
-        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in COLUMNS)
+        columns = ("model, weights", *COLUMNS[1:-1])
+        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
         body = "\n".join(f"<tr>{_cells(row)}</tr>" for row in zoo_rows())
         table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
         return [nodes.raw("", f'<div class="zoo">\n{table}\n</div>', format="html")]
 
 
 def _cells(row: Sequence[str]) -> str:
-    name, *others = row
-    cells = [f"<td><code>{escape(name)}</code></td>"]
-    for text in others:
-        inner = ", ".join(f"<code>{escape(part)}</code>" for part in text.split(", "))
-        cells.append(f"<td>{inner if '://' in text else escape(text)}</td>")
-    return "".join(cells)
+    """Write a row; the weights stand below the name, since a column of theirs would be wide."""
+    name, *others, weights = row
+    below = [f"<br><small>{escape(one)}</small>" for one in weights.split(", ") if one != NONE]
+    cells = "".join(f"<td>{escape(text)}</td>" for text in others)
+    return f"<td><code>{escape(name)}</code>{''.join(below)}</td>{cells}"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import inspect
 import io
 import re
 import tokenize
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -66,24 +66,49 @@ def arguments_of(kind: str) -> dict[str, tuple[Any, str]]:
         kind (str): Its ``type``.
 
     Returns:
-        dict[str, tuple[Any, str]]: Default (``inspect.Parameter.empty`` without one) and the first
-        line of the docstring, by argument; empty for what no registry knows.
+        dict[str, tuple[Any, str]]: Default (``inspect.Parameter.empty`` without one) and the words
+        of the docstring, by argument; also those that a class hands on to its bases. Empty for
+        what no registry knows.
     """
     found = next((part for one in registries() if (part := one.get(kind)) is not None), None)
     if not inspect.isclass(found):
         return {}
-    signature = inspect.signature(found.__init__).parameters
     words: dict[str, str] = {}
-    for base in reversed(found.__mro__):
-        for line in (inspect.getdoc(base) or "").splitlines() if base is not object else ():
-            if match := _ARGUMENT.match(line):
-                words[match[1]] = match[2]
+    for base in reversed(found.__mro__[:-1]):
+        words.update(_described(inspect.getdoc(base) or ""))
     return {
-        name: (parameter.default, words.get(name, ""))
-        for name, parameter in signature.items()
-        if name != "self"
-        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        name: (default, words.get(name, "")) for name, default in _handed_on(found.__mro__).items()
     }
+
+
+def _described(text: str) -> dict[str, str]:
+    """Read the arguments of a docstring: their words by name."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines():
+        if match := _ARGUMENT.match(line):
+            name = match[1]
+            found[name] = match[2]
+        elif name and line.startswith(" " * 8):
+            found[name] += f" {line.strip()}"
+        else:
+            name = ""
+    return found
+
+
+def _handed_on(bases: Sequence[type]) -> dict[str, Any]:
+    """List the arguments of a class with their defaults, and of its bases as far as it hands on."""
+    found: dict[str, Any] = {}
+    for base in bases:
+        if "__init__" not in vars(base):
+            continue
+        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+        for one in parameters:
+            if one.name != "self" and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
+                found.setdefault(one.name, one.default)
+        if not any(one.kind == one.VAR_KEYWORD for one in parameters):
+            break
+    return found
 
 
 def parts_of(node: Any, place: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:

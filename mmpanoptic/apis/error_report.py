@@ -21,7 +21,7 @@ from mmpanoptic.evaluation.panoptic_report import (
     Segments,
     compare,
 )
-from mmpanoptic.structures import LabelTable, find_runs
+from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils import jobs, read_json, write_json
 from mmpanoptic.utils.panoptic_png import read_panoptic_png
 from mmpanoptic.visualization import (
@@ -33,8 +33,8 @@ from mmpanoptic.visualization import (
     write_picture,
 )
 from mmpanoptic.visualization.charts import bar_chart, line_chart
-from mmpanoptic.visualization.draw import enlarge
-from mmpanoptic.visualization.pages import write_page
+from mmpanoptic.visualization.draw import fit_to_view
+from mmpanoptic.visualization.pages import list_runs, write_page
 
 KIND_NAMES = {
     "imprecise": "imprecise mask",
@@ -46,7 +46,6 @@ KIND_NAMES = {
     "boundary": "poor boundary",
     "void": "left void",
 }
-_SIDES = (384, 960)  # smaller images are enlarged, larger ones reduced
 _THUMB = 220
 _PAIRS = 20
 _LISTED = 500
@@ -166,7 +165,7 @@ def _draw_image(
                 f"{report.files[0]} {shape[0]}x{shape[1]}; --images must name the folder of the "
                 "annotated images"
             )
-    image, maps = _fit(image, [index for index, _ in sides])
+    image, maps = fit_to_view(image, [index for index, _ in sides])
     style = DrawStyle(palette=inputs.palette)
     pictures = {"image": image}
     for title, index, (_, info) in zip(("truth", "prediction"), maps, sides, strict=True):
@@ -189,21 +188,6 @@ def _load(path: Path) -> np.ndarray:
     return np.ascontiguousarray(loaded[..., ::-1])
 
 
-def _fit(image: np.ndarray, maps: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Bring an image and its maps to a size that can be looked at."""
-    least, most = _SIDES
-    large = [enlarge(image, index, least) for index in maps]
-    image, maps = large[0][0], [index for _, index in large]
-    factor = most / max(image.shape[:2])
-    if factor >= 1:
-        return image, maps
-    size = [max(1, round(side * factor)) for side in image.shape[1::-1]]
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return small, [
-        cv2.resize(index.astype(np.int32), size, interpolation=cv2.INTER_NEAREST) for index in maps
-    ]
-
-
 def _write_segments(
     path: Path, maps: list[np.ndarray], report: ImageReport, table: LabelTable
 ) -> None:
@@ -212,10 +196,8 @@ def _write_segments(
     for name, index, segments in zip(
         ("truth", "prediction"), maps, (report.truth, report.found), strict=True
     ):
-        runs = find_runs(index)
-        pairs = np.stack([runs.value.astype(np.int64), runs.length], axis=1)
         rows = _describe_segments(segments, table)
-        sides.append({"name": name, "runs": pairs.ravel().tolist(), "segments": rows})
+        sides.append({"name": name, "runs": list_runs(index), "segments": rows})
     height, width = maps[0].shape
     content = {"width": width, "height": height, "sides": sides}
     # JSON is a part of JavaScript; "<" cannot end a script, which a file is anyway.

@@ -6,6 +6,7 @@ import glob
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -335,9 +336,21 @@ class PanopticInferencer:
                     "do"
                 )
             head.keep_outputs = True
-        self.model = fuse_for_inference(model) if fuse else model
+        self._take(fuse_for_inference(model) if fuse else model)
+
+    @classmethod
+    def of_model(cls, model: Any) -> PanopticInferencer:
+        """Make an inferencer of a model from :func:`~mmpanoptic.apis.init_model`."""
+        inferencer = cls.__new__(cls)
+        inferencer.score_thr = 0.0
+        inferencer.autocast = nullcontext()
+        inferencer._take(model)
+        return inferencer
+
+    def _take(self, model: Any) -> None:
+        self.model = model
         self.table = LabelTable.from_metainfo(model.dataset_meta)
-        self.pipeline = build_test_pipeline(self.model.cfg)
+        self.pipeline = build_test_pipeline(model.cfg)
 
     def __call__(
         self,
@@ -455,11 +468,23 @@ class PanopticInferencer:
         with self.autocast:
             samples = self.model.test_step(pseudo_collate([sample for _, sample in batch]))
         return [
-            self._to_result(source, sample)
+            self.to_result(source, sample)
             for (source, _), sample in zip(batch, samples, strict=True)
         ]
 
-    def _to_result(self, source: ImageSource, sample: Any) -> PanopticResult:
+    def to_result(self, source: ImageSource, sample: Any) -> PanopticResult:
+        """Make the result of an image from the model's sample.
+
+        Args:
+            source (ImageSource): The image.
+            sample (DetDataSample): With ``pred_panoptic_seg``.
+
+        Returns:
+            PanopticResult: Without the things below ``score_thr``.
+
+        Raises:
+            ValueError: If the model predicts no panoptic map.
+        """
         if "pred_panoptic_seg" not in sample:
             raise ValueError(
                 "this model predicts instances alone, no panoptic map; tools/save_instances.py "
@@ -524,6 +549,21 @@ def build_test_pipeline(cfg: Config) -> Compose:
     Raises:
         ValueError: If the config has no test pipeline.
     """
+    return Compose([TRANSFORMS.build(step) for step in test_pipeline_steps(cfg)])
+
+
+def test_pipeline_steps(cfg: Config) -> list[Any]:
+    """List the steps of the test pipeline of a config without those that load annotations.
+
+    Args:
+        cfg (Config): See :func:`build_test_pipeline`.
+
+    Returns:
+        list[dict]: Configs of transforms.
+
+    Raises:
+        ValueError: If the config has no test pipeline.
+    """
     steps = None
     for name in ("test_dataloader", "val_dataloader"):
         dataset = (cfg.get(name) or {}).get("dataset")
@@ -537,8 +577,7 @@ def build_test_pipeline(cfg: Config) -> Compose:
             "the config has no test_dataloader.dataset.pipeline (nor one of val_dataloader), "
             "which says how images are prepared"
         )
-    kept = [step for step in steps if not str(step["type"]).endswith("Annotations")]
-    return Compose([TRANSFORMS.build(step) for step in kept])
+    return [step for step in steps if not str(step["type"]).endswith("Annotations")]
 
 
 def _same_sizes(items: Iterator[_Loaded], batch_size: int) -> Iterator[list[_Loaded]]:

@@ -1,8 +1,9 @@
-"""Networks as ONNX files; post-processing stays in Python."""
+"""Models as ONNX files: the network alone, or from the image to the panoptic map."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,43 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmpanoptic.deployment.errors import ExportError
+from mmpanoptic.runtime.model_file import DEFAULT_NAME, FORMAT, facts_text
+from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils import atomic_write
+from mmpanoptic.version import __version__
+
+from .inferencer import PanopticInferencer, test_pipeline_steps
 
 MIN_OPSET = 18  # the oldest that PyTorch's exporter writes
 TOLERANCE = 1e-4
-
-
-class ExportError(RuntimeError):
-    """A model cannot be exported, or its file computes something else than PyTorch."""
-
-
-class Network(nn.Module):
-    """Backbone and heads of a panoptic model with a flat tuple of outputs.
-
-    Args:
-        model (nn.Module): With ``forward_heads``.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model: Any = model
-
-    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Map normalised images ``(N, 3, H, W)`` to all outputs of the heads."""
-        return tuple(named_outputs(self.model.forward_heads(inputs)).values())
-
-
-def named_outputs(outputs: Any, name: str = "output") -> dict[str, Tensor]:
-    """Flatten (named) tuples of tensors; a field gives its name, a place in a tuple a number."""
-    if outputs is None:
-        return {}
-    if isinstance(outputs, Tensor):
-        return {name: outputs}
-    fields = getattr(outputs, "_fields", [f"{name}{i}" for i in range(len(outputs))])
-    found: dict[str, Tensor] = {}
-    for field, value in zip(fields, outputs, strict=True):
-        found.update(named_outputs(value, field))
-    return found
 
 
 def check_exportable(model: nn.Module) -> None:
@@ -63,11 +37,13 @@ def check_exportable(model: nn.Module) -> None:
     if hasattr(model, "rpn_head"):
         raise ExportError(
             f"{kind} finds boxes, and its heads work on those it found: there is no network of a "
-            "fixed shape to export. One-stage models can be exported: Panoptic-DeepLab, "
-            "DeepLabV3+, COPS, SOLOv2, EfficientPS with SOLOv2"
+            "fixed shape to export alone. --end-to-end exports it with all that lies between; "
+            "networks alone: Panoptic-DeepLab, DeepLabV3+, COPS, SOLOv2, EfficientPS with SOLOv2"
         )
     if not hasattr(model, "forward_heads"):
         raise ExportError(f"{kind} is no panoptic model; only those can be exported")
+    if getattr(model, "export_obstacle", None):
+        raise ExportError(f"{kind} cannot be exported: {model.export_obstacle}")
 
 
 def check_packages(compare: bool = True) -> None:
@@ -106,6 +82,8 @@ def export(
     """
     check_exportable(model)
     check_packages(check)
+    from mmpanoptic.deployment.end_to_end import Network, named_outputs
+
     with torch.no_grad():
         expected = named_outputs(model.forward_heads(inputs))
     with atomic_write(out) as temporary:
@@ -169,3 +147,97 @@ def compare(path: Path, inputs: Tensor, expected: dict[str, Tensor]) -> list[flo
             )
         differences.append(difference)
     return differences
+
+
+def export_end_to_end(
+    model: Any,
+    out: Path,
+    size: Sequence[int] | None = None,
+    score_thr: float = 0.0,
+    images: Sequence[np.ndarray] = (),
+    precision: str = "fp32",
+) -> str:
+    """Write a model from the image to the panoptic map: a graph, and a JSON beside it.
+
+    Args:
+        model (nn.Module): From ``init_model``, on the CPU; it is changed, and cannot be trained
+            afterwards.
+        out (Path): The ``.onnx`` file, or a folder that gets ``model.onnx``; the JSON has the same
+            name with ``.json``.
+        size (Sequence[int] | None): Height and width of the images to fix; None leaves them open.
+        score_thr (float): Things below it are left out by who reads the files.
+        images (Sequence[np.ndarray]): uint8 BGR ``(H, W, 3)`` to compare with PyTorch.
+        precision (str): "fp32", "fp16" (weights in half precision) or "int8" (weights in 8 bits).
+
+    Returns:
+        str: What was written, and of each image how much of its map is equal.
+
+    Raises:
+        ExportError: If a part has no counterpart in the graph; the message names it.
+        ImportError: If a package is absent.
+    """
+    check_packages(bool(images) or precision != "fp32")
+    from mmpanoptic.deployment.end_to_end import build_graph, save_graph
+
+    steps = test_pipeline_steps(model.cfg)
+    fixed = None if size is None else (int(size[0]), int(size[1]))
+    expected = PanopticInferencer.of_model(model)(list(images)) if images else []
+    facts = describe_files(model, fixed, score_thr, precision)
+    graph = build_graph(model, steps, fixed)
+    path = out if out.suffix == ".onnx" else out / DEFAULT_NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        save_graph(graph, temporary, precision)
+    with atomic_write(path.with_suffix(".json")) as temporary:
+        temporary.write_text(facts_text(facts), encoding="utf-8")
+    lines = [f"written to {path} and {path.with_suffix('.json').name}"]
+    if images:
+        from mmpanoptic.runtime import PanopticRuntime
+
+        found = PanopticRuntime(path, score_thr=0.0)(list(images))
+        lines += [_compare_maps(a, b) for a, b in zip(found, expected, strict=True)]
+    return "\n".join(lines)
+
+
+def _compare_maps(found: Any, expected: Any) -> str:
+    same = float((found.panoptic_seg == expected.panoptic_seg).mean())
+    counts = len(found.segments_info), len(expected.segments_info)
+    return (
+        f"compared with PyTorch: {same:.2%} of the pixels equal, {counts[0]} segments here and "
+        f"{counts[1]} there"
+    )
+
+
+def describe_files(
+    model: Any, size: tuple[int, int] | None, score_thr: float, precision: str
+) -> dict[str, Any]:
+    """Collect what the graph does not say, see :mod:`mmpanoptic.runtime.model_file`."""
+    head = model.fusion_head
+    facts: dict[str, Any] = {
+        "format": FORMAT,
+        "mmpanoptic": __version__,
+        "system": type(model).__name__,
+        "fusion_head": type(head).__name__,
+        "kind": "multicut" if hasattr(head, "solve_asymmetric") else "panoptic",
+        "image_size": None if size is None else list(size),
+        "precision": precision,
+        "score_thr": score_thr,
+        "categories": LabelTable.from_metainfo(model.dataset_meta).to_categories(),
+    }
+    if facts["kind"] == "multicut":
+        if head.score_mode != "network":
+            raise ExportError(
+                f"MulticutHead(score_mode={head.score_mode!r}) is not served without torch; export "
+                "with --cfg-options model.fusion_head.score_mode=network"
+            )
+        facts["multicut"] = {
+            "distances": list(head.distances),
+            "intervals": list(head.intervals),
+            "isthing": head.thing_flags,
+            "stride": head.stride,
+            "stuff_area": head.stuff_area,
+            "instance_area": head.instance_area,
+            "min_cells": head.min_cells,
+            "solver": vars(head.solver_options),
+        }
+    return facts

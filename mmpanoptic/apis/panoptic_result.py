@@ -7,27 +7,28 @@ from collections import Counter
 from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
-from mmengine.structures import PixelData
 
 from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils import atomic_write, write_json
 from mmpanoptic.utils.image_files import image_id_of
 from mmpanoptic.utils.panoptic_png import encode_panoptic_png
-from mmpanoptic.visualization import (
-    DrawStyle,
-    draw_heatmap,
-    draw_multicut,
-    draw_offsets,
-    draw_panoptic,
-    multicut_sheet,
-    write_picture,
-)
+
+if (
+    TYPE_CHECKING
+):  # results are used where neither torch nor OpenCV is; drawing imports what it needs
+    from mmengine.structures import PixelData
+
+    from mmpanoptic.visualization import DrawStyle
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+
+def swapped(image: np.ndarray) -> np.ndarray:
+    """Turn BGR into RGB, or back: uint8 ``(H, W, 3)``."""
+    return np.ascontiguousarray(image[..., ::-1])
 
 
 def _optional(name: str) -> Any:
@@ -301,25 +302,29 @@ class PanopticResult:
         Returns:
             np.ndarray: uint8 BGR ``(H, W, 3)``, as OpenCV shows and writes it.
         """
-        picture = draw_panoptic(
-            cv2.cvtColor(self._load(image), cv2.COLOR_BGR2RGB),
+        from mmpanoptic.visualization import draw_panoptic
+
+        picture: np.ndarray = draw_panoptic(
+            swapped(self._load(image)),
             self.panoptic_seg,
             self.segments_info,
             self.table,
             style,
         )
-        return cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        return swapped(picture)
 
     def show(self) -> None:
         """Open the drawing in the system's viewer of images."""
         from PIL import Image
 
-        Image.fromarray(cv2.cvtColor(self.draw(), cv2.COLOR_BGR2RGB)).show(self.name)
+        Image.fromarray(swapped(self.draw())).show(self.name)
 
     def _repr_png_(self) -> bytes | None:
         """Show the drawing in notebooks, where the image is known."""
         if self.image is None and self.image_path is None:
             return None
+        import cv2
+
         return bytes(cv2.imencode(".png", self.draw())[1])
 
     def save(self, folder: str | os.PathLike[str], overlay: bool = True) -> list[Path]:
@@ -357,7 +362,9 @@ class PanopticResult:
 
     def save_overlay(self, path: str | os.PathLike[str], style: DrawStyle | None = None) -> None:
         """Write the drawing; the suffix chooses the format."""
-        write_picture(path, cv2.cvtColor(self.draw(style=style), cv2.COLOR_BGR2RGB))
+        from mmpanoptic.visualization import write_picture
+
+        write_picture(path, swapped(self.draw(style=style)))
 
     def save_heads(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write pictures of what the heads said.
@@ -379,6 +386,8 @@ class PanopticResult:
                 f"the result {self.name} has no outputs of heads; make the inferencer with "
                 "keep_heads=True"
             )
+        from mmpanoptic.visualization import write_picture
+
         pictures = self._draw_heads(self.heads)
         files = [Path(folder) / f"{self.name}_{kind}.png" for kind in pictures]
         for file, picture in zip(files, pictures.values(), strict=True):
@@ -387,11 +396,18 @@ class PanopticResult:
 
     def _draw_heads(self, heads: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Draw RGB pictures by kind."""
-        image = cv2.cvtColor(self._load(None), cv2.COLOR_BGR2RGB)
+        from mmpanoptic.visualization import (
+            draw_heatmap,
+            draw_multicut,
+            draw_offsets,
+            multicut_sheet,
+        )
+
+        image = swapped(self._load(None))
         if "class_cost" in heads:
             height, width = self.panoptic_seg.shape
             pictures = draw_multicut(heads, self.table, (height, width))
-            result = cv2.cvtColor(self.draw(), cv2.COLOR_BGR2RGB)
+            result = swapped(self.draw())
             return {**pictures, "sheet": multicut_sheet(image, result, pictures)}
         isthing = np.array([False, *(segment["isthing"] for segment in self.segments_info)])
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from mmpanoptic.engine.checkpoint_hook import find_metric
 from mmpanoptic.engine.checkpoint_state import bare_model
 from mmpanoptic.registry import LOOPS, MODELS
 from mmpanoptic.tuning import require_optuna
+
+from .live_fusion import count_bytes, move_outputs
 
 FUSION = "model.fusion_head."
 MEMORY = 4 << 30
@@ -133,8 +136,8 @@ class FusionTuningLoop(TestLoop):
         for batch in self.dataloader:
             data = model.data_preprocessor(batch, False)
             outputs = model.forward_heads(data["inputs"], data["data_samples"])
-            outputs = _move(outputs, torch.device("cpu"))
-            used += _bytes(outputs)
+            outputs = move_outputs(outputs, torch.device("cpu"))
+            used += count_bytes(outputs)
             if used > MEMORY:
                 raise ValueError(
                     f"the outputs of {len(self.saved)} batches fill {MEMORY >> 30} GiB; take fewer "
@@ -157,9 +160,15 @@ class FusionTuningLoop(TestLoop):
         device = next(self.model.parameters()).device
         self.model.fusion_head = MODELS.build(dict(fusion_head)).to(device).eval()
         for outputs, samples, batch in self.saved:
-            fused = self.model.postprocess(_move(outputs, device), [s.new() for s in samples])
+            fused = self.model.postprocess(
+                move_outputs(outputs, device), [s.new() for s in samples]
+            )
             self.evaluator.process(data_samples=fused, data_batch=batch)
-        metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+        logging.disable(logging.INFO)  # the tables of every trial would bury its progress
+        try:
+            metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+        finally:
+            logging.disable(logging.NOTSET)
         return {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
 
 
@@ -170,26 +179,3 @@ def objective_of(metrics: Mapping[str, float], metric: str) -> float:
         ValueError: If there is none of this name, or several.
     """
     return metrics[find_metric(metric, metrics)]
-
-
-def _move(value: Any, device: torch.device) -> Any:
-    """Bring nested outputs to a device; containers are new, so that nothing saved is changed."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device, copy=True)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_move(item, device) for item in value))
-    if isinstance(value, list | tuple):
-        return type(value)(_move(item, device) for item in value)
-    if isinstance(value, Mapping):
-        return {key: _move(item, device) for key, item in value.items()}
-    return value.to(device).clone() if hasattr(value, "to") else value
-
-
-def _bytes(value: Any) -> int:
-    if isinstance(value, torch.Tensor):
-        return value.numel() * value.element_size()
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        return sum(map(_bytes, value))
-    return _bytes(list(value.values())) if hasattr(value, "values") else 0

@@ -28,6 +28,7 @@ from .errors import CheckpointError, CheckpointMismatchError, DamagedCheckpointE
 from .foreign_weights import read_foreign_weights, unwrap
 from .key_map import KeyMap
 from .loading import PathLike, load_checkpoint
+from .mmdet_mask_keys import MMDetMaskKeyMap
 from .panoptic_deeplab_keys import PanopticDeepLabKeyMap
 from .panoptic_fpn_keys import PanopticFPNKeyMap
 from .rap_keys import RapKeyMap
@@ -44,6 +45,7 @@ KEY_MAPS: dict[str, type[KeyMap]] = {
     "auto_panoptic": AutoPanopticKeyMap,
     "searched_backbone": SearchedBackboneKeyMap,
     "solov2": SOLOv2KeyMap,
+    "mmdet_masks": MMDetMaskKeyMap,
 }
 """Maps of names by what the manifest calls ``converter``."""
 _OUR_MARKS = {"mmpanoptic_version", "converted"}

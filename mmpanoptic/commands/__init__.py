@@ -19,6 +19,7 @@ COMMANDS = {
     "test": ("test", "test a checkpoint: tables of the config's metrics"),
     "tune": ("tune", "tune learning rate, loss weights, thresholds of a config"),
     "infer": ("infer", "segment images, folders, videos or what a camera sees"),
+    "serve": ("serve", "try a model in the browser, or ask it by JSON"),
     "report": ("analysis_tools.report", "report the errors of predictions as a page, and why"),
     "check": ("dataset_converters.check", "check a dataset in COCO-panoptic format"),
     "export": ("export_onnx", "export the network to ONNX"),

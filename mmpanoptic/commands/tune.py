@@ -90,9 +90,11 @@ def open_study(
     args: argparse.Namespace, cfg: Config, space: Mapping[str, Any], work: Path
 ) -> SharedStudy:
     """Open the study; trials of another config, checkpoint or space are in another one."""
-    from mmengine.logging import print_log
+    from mmengine.logging import MMLogger, print_log
 
+    from mmpanoptic.engine.console import ALWAYS
     from mmpanoptic.tuning import SharedStudy, open_storage
+    from mmpanoptic.tuning.report import Progress
 
     context = {
         "config": cfg.pretty_text,
@@ -103,6 +105,8 @@ def open_study(
     url = args.storage or f"sqlite:///{work.resolve() / 'study.db'}"
     direction = "minimize" if args.minimize else "maximize"
     study = SharedStudy(open_storage(url), "tune", space, [direction], context, 1.0)
+    logger = MMLogger.get_current_instance()
+    study.progress = Progress(logger, args.metric, not args.minimize, extra=ALWAYS)
     print_log(f"trials: study {study.study.study_name} in {url}", "current")
     return study
 

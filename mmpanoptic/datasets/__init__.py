@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .samplers import InfiniteSeededSampler, SeededSampler
     from .seeding import SampleIndex, seed_sample
     from .shapes.dataset import ShapesDataset
+    from .sharded_dataset import ShardedPanopticDataset
 
 # Datasets need torch and mmengine; the converters and readers of this room do not.
 __getattr__ = lazy_names(
@@ -34,6 +35,7 @@ __getattr__ = lazy_names(
         "samplers": "InfiniteSeededSampler SeededSampler",
         "seeding": "SampleIndex seed_sample",
         "shapes.dataset": "ShapesDataset",
+        "sharded_dataset": "ShardedPanopticDataset",
     },
 )
 
@@ -44,6 +46,7 @@ __all__ = [
     "ADE20KPanopticDataset",
     "MapillaryPanopticDataset",
     "ShapesDataset",
+    "ShardedPanopticDataset",
     "ImageFolderDataset",
     "ImageNetDataset",
     "AspectRatioBatchSampler",

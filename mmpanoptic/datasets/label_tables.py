@@ -15,6 +15,7 @@ from mmpanoptic.utils.format_errors import FormatProblem, PanopticFormatError
 
 from .packed_records import load_categories
 from .panoptic_json import read_categories
+from .shard_store import fetch_annotations, is_address
 
 _PER_CLASS = ("dataset_ids", "isthing", "palette", "thing_classes", "stuff_classes")
 
@@ -83,6 +84,23 @@ def table_from_categories(categories: Any, file: str, metainfo: Mapping[str, Any
     return LabelTable.from_categories([entries[name] for name in wanted])
 
 
+def annotation_file(dataset_cfg: Mapping[str, Any]) -> str | None:
+    """Return where the annotation file of a dataset config is; that of a server is fetched.
+
+    Args:
+        dataset_cfg (Mapping): With ``ann_file`` and perhaps ``data_root``.
+
+    Returns:
+        str | None: Its path; None if the config names none.
+    """
+    file, root = dataset_cfg.get("ann_file"), dataset_cfg.get("data_root")
+    if not file or is_abs(file) or not root:
+        return file or None
+    if is_address(root):
+        return str(fetch_annotations(root, dataset_cfg.get("cache_dir"), file))
+    return join_path(root, file)
+
+
 def read_label_table(dataset_cfg: Mapping[str, Any]) -> LabelTable:
     """Read the label table of a dataset config without building the dataset.
 
@@ -107,13 +125,11 @@ def read_label_table(dataset_cfg: Mapping[str, Any]) -> LabelTable:
     table = table_from_metainfo(metainfo)
     if table is not None:
         return table
-    file = dataset_cfg.get("ann_file")
-    if not file:
+    path = annotation_file(dataset_cfg)
+    if path is None:
         raise ValueError(
             f"the dataset config of type {kind!r} tells no classes: give it metainfo with classes, "
             "dataset_ids and isthing, or an ann_file whose categories can be read"
         )
-    root = dataset_cfg.get("data_root")
-    path = file if is_abs(file) or not root else join_path(root, file)
     content = load_categories(path, getattr(cls, "ANN_FILE_HINT", ""))
     return table_from_categories(content.get("categories"), path, metainfo)

@@ -372,6 +372,20 @@ class PanopticDataset(BaseDataset):
             "at the log for the reasons, and check data_root and data_prefix"
         )
 
+    def pipeline_input(self, idx: int) -> dict[str, Any]:
+        """Return the annotation of an image with what the pipeline needs to read it.
+
+        Args:
+            idx (int): Position in this dataset.
+
+        Returns:
+            dict: See :meth:`get_data_info`; ``panoptic_cache`` where there is one.
+        """
+        info = self.get_data_info(idx)
+        if self.cache is not None:
+            info["panoptic_cache"] = self.cache
+        return info
+
     def prepare_data(self, idx: int) -> Any:
         """Run the pipeline on an image.
 
@@ -384,10 +398,8 @@ class PanopticDataset(BaseDataset):
         Raises:
             PanopticFormatError: If the sample cannot be loaded and the policy is to stop.
         """
-        info = self.get_data_info(idx)
+        info = self.pipeline_input(idx)
         sample_idx = info["sample_idx"]
-        if self.cache is not None:
-            info["panoptic_cache"] = self.cache
         try:
             if not self.test_mode and not info["segments_info"]:
                 raise PanopticFormatError(find_empty([info], self.ann_file))

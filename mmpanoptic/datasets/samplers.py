@@ -38,6 +38,9 @@ class _SeededOrder(Sampler):
         if not self.shuffle:
             return list(range(size))
         generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
+        draw = getattr(self.dataset, "draw_order", None)  # of a dataset for which places matter
+        if draw is not None:
+            return draw(generator)
         return torch.randperm(size, generator=generator).tolist()
 
 

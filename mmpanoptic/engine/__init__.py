@@ -3,6 +3,7 @@
 from .annealing_hook import MaskAnnealingHook
 from .checkpoint_hook import AtomicCheckpointHook
 from .data_summary_hook import DataErrorSummaryHook
+from .fully_sharded import FullyShardedModel
 from .logger_hook import MainProcessLoggerHook
 from .loops import EpochTrainLoop, IterTrainLoop
 from .non_finite import NonFiniteLossError, NonFiniteLossHook
@@ -15,6 +16,7 @@ __all__ = [
     "IterTrainLoop",
     "AtomicCheckpointHook",
     "DataErrorSummaryHook",
+    "FullyShardedModel",
     "MainProcessLoggerHook",
     "MaskAnnealingHook",
     "NonFiniteLossHook",

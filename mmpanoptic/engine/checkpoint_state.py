@@ -14,6 +14,9 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from torch import nn
+from torch.distributed.tensor import DTensor
+
+from .fully_sharded import share_like
 
 _ATOMS: tuple[Any, ...] = (bool, int, float, complex, str, bytes)
 
@@ -145,7 +148,8 @@ def open_window(model: nn.Module, optim_wrapper: Any) -> dict[str, Any] | None:
     }
     if get_world_size() > 1:
         for gradient in gradients.values():
-            all_reduce(gradient, op="mean")
+            if not isinstance(gradient, DTensor):  # shares of the mean
+                all_reduce(gradient, op="mean")
     return {"counts": optim_wrapper._accumulative_counts, "gradients": gradients}
 
 
@@ -168,7 +172,8 @@ def reopen_window(model: nn.Module, optim_wrapper: Any, window: Mapping[str, Any
         )
     for name, weight in model.named_parameters():
         if name in window["gradients"]:
-            weight.grad = window["gradients"][name].to(weight)
+            share = share_like(window["gradients"][name], weight)
+            weight.grad = share.to(weight.device, weight.dtype)
     return None
 
 

@@ -297,8 +297,9 @@ def _explain_build_error(error: Exception) -> str | None:
         return f"{registry.scope} has no {registry.name} {name}{did_you_mean(name, known)}"
     pattern = r"(\w+)\.__init__\(\) (got an unexpected keyword argument '(\w+)')"
     match = re.search(pattern, str(error))
-    if match is None or frames[-1].f_code.co_name not in ("build_from_cfg", "build_dataloader"):
+    builders = {"build_from_cfg": "obj_cls", "build_dataloader": "", "get_instance": "cls"}
+    if match is None or frames[-1].f_code.co_name not in builders:
         return None
-    built = values.get("obj_cls", DataLoader)
+    built = values.get(builders[frames[-1].f_code.co_name], DataLoader)
     names = {name for base in built.__mro__ for name in inspect.signature(base.__init__).parameters}
-    return f"{built.__name__} {match[2]}{did_you_mean(match[3], names - {'self'})}"
+    return f"{built.__name__} {match[2]}{did_you_mean(match[3], names - {'self', match[3]})}"

@@ -5,14 +5,22 @@ from __future__ import annotations
 import datetime
 import gc
 import os
+import signal
 import subprocess
+import threading
+import time
 from typing import Any
 
 import torch.distributed as dist
 
+from ..utils.jobs import is_running
 from .rank_watch import RankWatch
 
 _watches: list[RankWatch] = []
+_LOOK_SECONDS = 0.5
+
+LAUNCHER = "MMPANOPTIC_LAUNCHER"
+"""Variable with the process that started this one and watches it."""
 
 RANK_VARIABLES = {
     "pytorch": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
@@ -51,6 +59,30 @@ def init_cpu_process_group(launcher: str, timeout: float | None = None, **_: Any
         os.environ["MASTER_ADDR"] = _first_node() if launcher == "slurm" else "127.0.0.1"
     limit = None if timeout is None else datetime.timedelta(seconds=timeout)
     dist.init_process_group("gloo", timeout=limit)
+
+
+def end_with_launcher(grace: float) -> None:
+    """End this process when the launcher that started it (``tools/dev/launch.py``) is gone.
+
+    A launcher that is killed leaves its processes, which would hold their GPUs and, once the run
+    has started again without them, its folder. They get SIGTERM, on which a training saves its
+    state.
+
+    Args:
+        grace (float): Seconds until a process that does not end by itself is ended.
+    """
+    launcher = int(os.environ.get(LAUNCHER, 0))
+    if not launcher or (launcher != os.getppid() and is_running(launcher)):
+        return  # another one's process
+
+    def wait() -> None:
+        while os.getppid() == launcher:
+            time.sleep(_LOOK_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(grace)
+        os._exit(1)
+
+    threading.Thread(target=wait, name="launcher watch", daemon=True).start()
 
 
 def start_watch(timeout: float) -> RankWatch:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mmpanoptic.registry import HOOKS
 
 from .checkpoint_state import bare_model
+from .fully_sharded import local_part
 
 if TYPE_CHECKING:
     from .runner import PanopticRunner
@@ -196,7 +197,11 @@ def refuse_non_finite(weights: Mapping[str, Any], iteration: int) -> None:
             constant masks of attention hold.
     """
     tensors = {k: v for k, v in weights.items() if torch.is_tensor(v) and v.is_floating_point()}
-    wrong = [name for name, value in tensors.items() if not (value < float("inf")).all()]
+    parts = {name: local_part(value) for name, value in tensors.items()}
+    wrong = [name for name, value in parts.items() if not (value < float("inf")).all()]
+    if any(parts[name] is not tensors[name] for name in parts):  # each process has its own
+        found = set().union(*all_gather_object(wrong))
+        wrong = [name for name in parts if name in found]
     if wrong:
         raise NonFiniteLossError(
             f"after iteration {iteration} {_enumerate(wrong)} of the model is not finite; no "
@@ -223,7 +228,7 @@ def _gradients(wrapper: OptimWrapper) -> list[Tensor]:
     if scaler is not None and scaler.is_enabled() and scaler.get_scale() > 1:
         return []
     weights = [weight for group in wrapper.optimizer.param_groups for weight in group["params"]]
-    return [weight.grad for weight in weights if weight.grad is not None]
+    return [local_part(weight.grad) for weight in weights if weight.grad is not None]
 
 
 def _bad_gradients(model: nn.Module) -> list[str]:
@@ -231,7 +236,7 @@ def _bad_gradients(model: nn.Module) -> list[str]:
     wrong = [
         name
         for name, weight in model.named_parameters()
-        if weight.grad is not None and not weight.grad.isfinite().all()
+        if weight.grad is not None and not local_part(weight.grad).isfinite().all()
     ]
     return wrong[::-1]
 

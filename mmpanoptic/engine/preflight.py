@@ -12,6 +12,8 @@ from mmengine.runner import BaseLoop, Runner
 from ..datasets import PanopticDataset
 from ..datasets.data_errors import explain_missing_folder
 from ..utils.format_errors import PanopticFormatError
+from .argument_names import check_against_model
+from .checkpoint_state import bare_model
 from .random_state import isolated_random_state
 
 SAMPLES = 3
@@ -36,7 +38,10 @@ class PreflightHook(Hook):
 
         Raises:
             PanopticFormatError: If an image or annotation cannot be read.
+            ConfigError: If the config names what the model does not have.
         """
+        for note in check_against_model(runner.cfg, bare_model(runner.model)):
+            runner.logger.warning(note)
         for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
             if not isinstance(loop, BaseLoop):
                 continue
@@ -63,11 +68,8 @@ def _look_at(dataset: PanopticDataset, warn: Callable[[str], object] | None) -> 
     last = len(dataset) - 1
     areas = []
     for position in sorted({last * part // (SAMPLES - 1) for part in range(SAMPLES)}):
-        info = dataset.get_data_info(position)
-        if dataset.cache is not None:
-            info["panoptic_cache"] = dataset.cache
         try:
-            sample = dataset.pipeline(info)
+            sample = dataset.pipeline(dataset.pipeline_input(position))
         except PanopticFormatError as error:
             if dataset.errors is not None:  # the run passes over it, and counts it then
                 continue

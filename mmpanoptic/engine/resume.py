@@ -29,6 +29,7 @@ from .checkpoint_state import (
     to_plain,
 )
 from .config import explained_build_errors, stored_label_table
+from .fully_sharded import is_spread, share_optimizer, share_weights
 from .non_finite import refuse_non_finite
 from .random_state import restore_random_state
 from .run_seed import change_seed
@@ -139,6 +140,8 @@ class ResumeMixin:
 
     def _init_model_weights(self: Any) -> None:
         """Leave out what a checkpoint replaces: a resumed run fetches no pretrained weights."""
+        if is_spread(self.model):  # it was initialised while it was whole
+            return
         if self._resume and (self._load_from is not None or self._newest_checkpoint()):
             return
         super()._init_model_weights()  # type: ignore[misc]
@@ -227,6 +230,8 @@ class ResumeMixin:
         checkpoint["state_dict"] = weights
         self._check_fit(filename, weights, strict)
         self._check_classes(filename, checkpoint)
+        if is_spread(model):
+            share_weights(model, checkpoint)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         load_state_dict(model, checkpoint["state_dict"], strict=False)
         self._has_loaded = True
@@ -283,6 +288,9 @@ class ResumeMixin:
         if repr(to_plain(metainfo)) == repr(meta.get("dataset_meta")):
             meta["dataset_meta"] = metainfo  # mmengine compares the pickles
         checkpoint["message_hub"] = message_hub_from_plain(checkpoint.get("message_hub", {}))
+        if is_spread(self.model):
+            state = share_optimizer(self.optim_wrapper.optimizer, checkpoint["optimizer"])
+            checkpoint["optimizer"] = state
         self._resumed = {
             "random_states": checkpoint.get("random_states"),
             "data_position": checkpoint.get("data_position"),

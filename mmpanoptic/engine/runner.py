@@ -29,6 +29,7 @@ from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
+from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 
 from mmpanoptic.checkpoints.loading import save_checkpoint
@@ -42,6 +43,7 @@ from ..structures import LabelTable
 from ..utils.files import FULL, WriteError, atomic_write, explained_writes
 from ..utils.locks import FolderInUseError, exclusive_folder
 from ..utils.threads import describe
+from .argument_names import check_arguments
 from .auto_batch import choose_batch
 from .auto_scale import count_processes, scale_to_batch
 from .batches import refuse_endless
@@ -62,10 +64,19 @@ from .config import (
 )
 from .config_keys import check_keys, read_names
 from .console import ALWAYS, progress_hooks, quieten
-from .distributed import init_cpu_process_group, start_watch
+from .distributed import end_with_launcher, init_cpu_process_group, start_watch
+from .fully_sharded import (
+    InStepHook,
+    clip_norm,
+    gather,
+    is_fully_sharded,
+    is_spread,
+    refuse_settings,
+)
 from .non_finite import refuse_non_finite
 from .preflight import PreflightHook
 from .random_state import capture_random_state, isolated_random_state
+from .rank_preflight import compare_ranks
 from .rank_watch import DEFAULT_TIMEOUT, SLACK, RankWatch, RankWatchHook
 from .resume import ResumeMixin
 from .run_seed import give_positions, give_seed
@@ -156,7 +167,9 @@ class PanopticRunner(ResumeMixin, Runner):
             meta = None if table is None else table.to_metainfo()
             keep = bool(cfg.get("resume") or cfg.get("stored_sizes"))
             sizes = fill_sizes(cfg, loaded and stored_sizes(loaded[1]), prefer_stored=keep)
-            runner = super().from_cfg(resolve_config(cfg, meta))
+            resolved = resolve_config(cfg, meta)
+            check_arguments(resolved)
+            runner = super().from_cfg(resolved)
         if sizes is not None:
             runner.size_settings = sizes.settings
             level = logging.INFO if sizes.known else logging.WARNING
@@ -183,9 +196,9 @@ class PanopticRunner(ResumeMixin, Runner):
             clear_worker_errors(),
         ):
             self.keep_config(replace=True)
-            self._begin_logging()
             try:
-                return super().train()
+                with self._logged_run():
+                    return super().train()
             finally:
                 for hook in self.hooks:
                     if isinstance(hook, StopSignalHook):
@@ -282,17 +295,36 @@ class PanopticRunner(ResumeMixin, Runner):
             visualizer = {**visualizer, "name": name}
         return super().build_visualizer(visualizer)
 
-    @master_only
-    def _begin_logging(self) -> None:
-        """Begin the runs of the visualizer's backends now, not at their first number."""
-        for backend in self.visualizer._vis_backends.values():
-            _ = backend.experiment
+    def load_or_resume(self) -> None:
+        """Load or resume; then begin the runs of the visualizer's backends, or go on with them."""
+        super().load_or_resume()
+        if isinstance(self._train_loop, BaseLoop) and is_main_process():
+            for backend in self.visualizer._vis_backends.values():
+                if hasattr(backend, "goes_on"):
+                    backend.goes_on = self.iter > 0
+                _ = backend.experiment
+
+    @contextmanager
+    def _logged_run(self) -> Iterator[None]:
+        """End the runs of the visualizer's backends however training ends, and tell them how."""
+        try:
+            yield
+        except BaseException as error:
+            for backend in self.visualizer._vis_backends.values() if is_main_process() else ():
+                if hasattr(backend, "ending"):
+                    backend.ending = "failed" if isinstance(error, Exception) else "stopped"
+                try:
+                    backend.close()
+                except Exception as trouble:  # what ended the training is what has to be told
+                    self.logger.warning(f"{type(backend).__name__} could not be closed: {trouble}")
+            raise
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Set up processes and the process group; gloo where there is no GPU."""
         settings = env_cfg.get("dist_cfg", {})
         timeout = settings.get("timeout", DEFAULT_TIMEOUT)
         settings = {**settings, "timeout": timeout + SLACK}
+        end_with_launcher(timeout)
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
             init_cpu_process_group(self.launcher, **settings)
         super().setup_env({**env_cfg, "dist_cfg": settings})
@@ -305,6 +337,7 @@ class PanopticRunner(ResumeMixin, Runner):
         _starts.add(start)
         self._timestamp = start
         if self.world_size > 1:
+            compare_ranks(self.cfg)
             self.rank_watch = start_watch(timeout)
 
     def set_randomness(
@@ -327,6 +360,10 @@ class PanopticRunner(ResumeMixin, Runner):
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Wrap the model for distributed training; on CPUs without devices and SyncBN."""
+        if self.distributed and is_fully_sharded(model_wrapper_cfg):
+            return self._spread_model(model_wrapper_cfg, model)
+        if is_fully_sharded(model_wrapper_cfg):
+            self.logger.warning("one process: FullyShardedModel leaves the model whole")
         if not self.distributed or get_device() != "cpu" or is_model_wrapper(model):
             return super().wrap_model(model_wrapper_cfg, model)
         options = {
@@ -336,6 +373,26 @@ class PanopticRunner(ResumeMixin, Runner):
             **(model_wrapper_cfg or {}),
         }
         return MODEL_WRAPPERS.build(options, default_args={"module": revert_sync_batchnorm(model)})
+
+    def _spread_model(self, settings: Any, model: nn.Module) -> nn.Module:
+        """Initialise a model while it is whole, then spread it over the processes."""
+        refuse_settings(self.cfg)
+        if get_device() == "cpu":
+            model = revert_sync_batchnorm(model)
+        if self._train_dataloader is not None:
+            self.model = model
+            self._init_model_weights()
+        spread = MODEL_WRAPPERS.build(settings, default_args={"module": model})
+        units = len(spread.unit_names) + 1
+        self.logger.info(f"weights are spread over {self.world_size} processes in {units} units")
+        return spread
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """Build the optimizer; norms of gradients that are spread take all processes."""
+        built = super().build_optim_wrapper(optim_wrapper)
+        if is_spread(self.model) and getattr(built, "clip_func", None) is clip_grad_norm_:
+            built.clip_func = clip_norm
+        return built
 
     # ---- data and loops ----------------------------------------------------------------------
 
@@ -400,6 +457,8 @@ class PanopticRunner(ResumeMixin, Runner):
         super().register_hooks(default_hooks, custom)
         if self.rank_watch is not None:
             self.register_hook(RankWatchHook(self.rank_watch))
+        if is_spread(self.model):
+            self.register_hook(InStepHook())
         self.register_hook(PreflightHook())
         for hook in progress_hooks():
             self.register_hook(hook)
@@ -469,11 +528,11 @@ class PanopticRunner(ResumeMixin, Runner):
             meta or {}
         )
         model = bare_model(self.model)
-        weights = model.state_dict()
+        weights, spread = model.state_dict(), is_spread(model)
         refuse_non_finite(weights, meta["iter"])
         window = open_window(model, self.optim_wrapper) if save_optimizer else None
         random_states = all_gather_object(self._outer_random_state or capture_random_state())
-        if not is_main_process():
+        if not (spread or is_main_process()):
             return
         checkpoint = {
             "meta": meta | self._describe_run(),
@@ -490,6 +549,10 @@ class PanopticRunner(ResumeMixin, Runner):
         if save_param_scheduler and self.param_schedulers is not None:
             checkpoint["param_schedulers"] = scheduler_states(self.param_schedulers)
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)  # EMA, for instance
+        if spread:
+            checkpoint = gather(checkpoint, keep=is_main_process())
+        if not is_main_process():
+            return
         try:
             save_checkpoint(to_plain(checkpoint), os.path.join(out_dir, filename))
         except WriteError as error:

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
-from mmengine.fileio import join_path
-from mmengine.utils import is_abs
 
 from mmpanoptic.registry import ConfigError, placeholders
 
+from ..datasets.label_tables import annotation_file
 from ..datasets.object_sizes import (
     SIZE_SETTINGS,
     USUAL_SETTINGS,
@@ -97,11 +96,9 @@ def _find(
 
 def _measure(leaf: Mapping[str, Any]) -> ObjectSizes | None:
     """Measure the dataset's annotation file; None if it is not there."""
-    file, root = leaf.get("ann_file"), leaf.get("data_root")
-    if not file:
-        return None
     try:
-        return measure_object_sizes(file if is_abs(file) or not root else join_path(root, file))
+        file = annotation_file(leaf)
+        return measure_object_sizes(file) if file else None
     except PanopticFormatError as error:
         if error.kind != "missing_file":
             raise

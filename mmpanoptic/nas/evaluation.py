@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 import itertools
+import logging
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object
+from mmengine.dist import all_gather_object, get_world_size
 from mmengine.evaluator import Evaluator
 from torch import nn
 from torch.utils.data import DataLoader
@@ -130,23 +130,28 @@ class CandidateEvaluator:
     def _predict(self, judge: Judge | None = None) -> dict[str, float]:
         """Run the validation data; return the metrics so far if the candidate is given up."""
         places = [max(1, round(share * len(self.val_loader))) for share in self.checks]
-        self._batches = 0
+        self._batches = images = 0
         for batch in self._val_batches():
             outputs = self.model.val_step(batch)
             self.evaluator.process(data_samples=outputs, data_batch=batch)
             self._batches += 1
+            images += len(outputs)
             if judge and self._batches in places and self._batches < len(self.val_loader):
-                metrics = self._metrics_so_far()
+                metrics = self._metrics_so_far(images)
                 if judge(places.index(self._batches), metrics):
                     return metrics
         return {}
 
-    def _metrics_so_far(self) -> dict[str, float]:
+    def _metrics_so_far(self, images: int) -> dict[str, float]:
+        """Compute the metrics of the images that every process has seen so far."""
         # A metric that is evaluated forgets its records.
         part = copy.deepcopy(self.evaluator)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it saw a part of the images
-            return _numbers(part.evaluate(len(self.val_loader.dataset)))  # type: ignore[arg-type]
+        size = min(images * get_world_size(), len(self.val_loader.dataset))  # type: ignore[arg-type]
+        logging.disable(logging.INFO)  # tables of a part would look like those of the whole
+        try:
+            return _numbers(part.evaluate(size))
+        finally:
+            logging.disable(logging.NOTSET)
 
     def _train_batches(self) -> Iterable[Any]:
         first = itertools.islice(endless_batches(self.train_loader, 0)[0], self.num_batches)

@@ -15,7 +15,6 @@ from mmpanoptic.checkpoints.loading import save_checkpoint
 
 from ..engine.checkpoint_state import to_plain
 from ..utils.files import atomic_write, write_json
-from .report import Result
 from .slicing import slice_supernet
 from .space import Architecture, SearchSpace
 
@@ -40,7 +39,7 @@ def export_models(
     supernet: nn.Module,
     space: SearchSpace,
     archs: Sequence[Architecture],
-    results: Sequence[Result],
+    rows: Sequence[Mapping[str, Any]],
     base_configs: Mapping[str, str | os.PathLike[str]] | None = None,
 ) -> list[Path]:
     """Write ``model_0``, ``model_1``, ...: choices, weights and configs of each.
@@ -52,7 +51,7 @@ def export_models(
         supernet (nn.Module): The supernet.
         space (SearchSpace): The space.
         archs (Sequence[Architecture]): The architectures, the best first.
-        results (Sequence[Result]): Evaluations, from which the configs quote the fitness.
+        rows (Sequence[Mapping]): Evaluations, from which the configs quote the fitness.
         base_configs (Mapping | None): Configs that the written ones inherit, by name: that of
             the training, that of the backbone's pretraining.
 
@@ -61,7 +60,7 @@ def export_models(
     """
     folder = Path(folder)
     state = supernet.state_dict()
-    fitness = {result.digits: result.fitness for result in results}
+    fitness = {row["digits"]: row["fitness"] for row in rows}
     written = []
     for number, arch in enumerate(archs):
         stem = folder / f"model_{number}"

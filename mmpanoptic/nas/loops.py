@@ -115,36 +115,6 @@ class PathPrioritySearchLoop(SearchLoop):
 
 
 @LOOPS.register_module()
-class RandomSearchLoop(SearchLoop):
-    """Evaluate random architectures and keep the best: the baseline of every search.
-
-    Args:
-        candidates (int): Number of different architectures.
-        **kwargs: As in :class:`SearchLoop` (runner, dataloader, space, fitness, calibration, ...).
-
-    Raises:
-        ValueError: If ``candidates`` is not positive.
-    """
-
-    def __init__(self, *args: Any, candidates: int = 60, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if candidates < 1:
-            raise ValueError(f"candidates must be at least 1, got {candidates}")
-        self.candidates = candidates
-
-    def propose(self, history: list[Generation]) -> list[Architecture] | None:
-        """Draw all candidates at once."""
-        if history:
-            return None
-        rng = np.random.RandomState(self.seed % 2**32)
-        return draw_new(self, rng, lambda: self.space.sample(rng), self.candidates, set())
-
-    def choose(self, history: list[Generation]) -> tuple[list[Architecture], dict[str, Any]]:
-        """Take the fittest candidates."""
-        return best_evaluated(history, self.top_k), {}
-
-
-@LOOPS.register_module()
 class EvolutionSearchLoop(SearchLoop):
     """Evolution as in DetNAS: the best candidates so far are mutated and crossed.
 
@@ -223,6 +193,26 @@ class EvolutionSearchLoop(SearchLoop):
         return tuple(
             a if rng.random_sample() < 0.5 else b for a, b in zip(first, second, strict=True)
         )
+
+
+@LOOPS.register_module()
+class RandomSearchLoop(EvolutionSearchLoop):
+    """Evaluate random architectures and keep the best: the baseline of every search.
+
+    Args:
+        candidates (int): Number of different architectures.
+        **kwargs: As in :class:`SearchLoop` (runner, dataloader, space, fitness, calibration, ...).
+
+    Raises:
+        ValueError: If ``candidates`` is not positive.
+    """
+
+    def __init__(self, *args: Any, candidates: int = 60, **kwargs: Any) -> None:
+        if candidates < 1:
+            raise ValueError(f"candidates must be at least 1, got {candidates}")
+        # The first generation of evolution is random.
+        one = {"generations": 1, "population": candidates, "mutations": 0, "crossovers": 0}
+        super().__init__(*args, **one, **kwargs)
 
 
 @LOOPS.register_module()

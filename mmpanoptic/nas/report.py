@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +13,10 @@ from ..utils.files import atomic_write, write_json
 from .space import Architecture, SearchSpace
 
 
-@dataclass(frozen=True)
-class Result:
-    """One evaluated architecture.
-
-    Attributes:
-        digits (str): Its code.
-        fitness (float | None): The maximised metric; None if the evaluation failed or was given
-            up early.
-        metrics (dict[str, float]): All metrics.
-        cost (dict[str, float]): Costs by name; empty if the search counts none.
-        seconds (float): Time of the evaluation.
-        host (str): Machine of the evaluation.
-    """
-
-    digits: str
-    fitness: float | None
-    metrics: dict[str, float]
-    cost: dict[str, float]
-    seconds: float
-    host: str
-
-
 def write_report(
     folder: str | os.PathLike[str],
     space: SearchSpace,
-    results: Sequence[Result],
+    rows: Sequence[Mapping[str, Any]],
     chosen: Sequence[Architecture],
     details: Mapping[str, Any],
     objectives: Sequence[str] = (),
@@ -49,7 +26,9 @@ def write_report(
     Args:
         folder: Receives the files.
         space (SearchSpace): The space.
-        results (Sequence[Result]): Evaluated architectures in the order of the search.
+        rows (Sequence[Mapping]): Evaluated architectures in the order of the search: ``digits``,
+            ``fitness`` (None if it failed or was given up early), all ``metrics``, ``cost`` by
+            name, ``seconds``, ``host``.
         chosen (Sequence[Architecture]): The models that the search found, the best first.
         details (Mapping): Plain values about the search; ``scores``, one list per decision, is
             drawn as ``scoreboard.png``.
@@ -57,19 +36,22 @@ def write_report(
             written beside those of fitness and each cost.
     """
     folder = Path(folder)
-    costs = list(dict.fromkeys(name for result in results for name in result.cost))
+    costs = list(dict.fromkeys(name for row in rows for name in row["cost"]))
     sets: dict[str, list[str]] = {name: [name] for name in costs if "." not in name}
     if len(objectives) > 1:
         sets["objectives"] = list(objectives)
-    valid = [result for result in results if result.fitness is not None]
     fronts: dict[str, list[str]] = {}
     for title, names in sets.items():
-        rows = [(r.digits, [r.fitness or 0.0, *(r.cost[n] for n in names)]) for r in valid]
-        study, fronts[title] = front_study(rows, ["maximize", *["minimize"] * len(names)])
-        if rows and len(names) < 3:  # pictures have three axes at most
+        points = [
+            (row["digits"], [row["fitness"], *(row["cost"][name] for name in names)])
+            for row in rows
+            if row["fitness"] is not None
+        ]
+        study, fronts[title] = front_study(points, ["maximize", *["minimize"] * len(names)])
+        if points and len(names) < 3:  # pictures have three axes at most
             draw_front(folder / f"pareto_{title}", study, ["fitness", *names])
-    with atomic_write(folder / "evaluations.csv") as path:
-        _write_csv(path, results, [space.digits(arch) for arch in chosen], costs, fronts)
+    models = [space.digits(arch) for arch in chosen]
+    _write_csv(folder / "evaluations.csv", rows, models, costs, fronts)
     content = {
         "models": [
             {"digits": space.digits(a), "choices": space.to_json(a), "names": space.describe(a)}
@@ -77,7 +59,7 @@ def write_report(
         ],
         "pareto": fronts,
         **details,
-        "evaluations": [asdict(result) for result in results],
+        "evaluations": list(rows),
     }
     write_json(folder / "search.json", content, indent=1)
     if details.get("scores"):
@@ -86,30 +68,25 @@ def write_report(
 
 def _write_csv(
     path: Path,
-    results: Sequence[Result],
-    chosen: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    models: Sequence[str],
     costs: Sequence[str],
     fronts: Mapping[str, Sequence[str]],
 ) -> None:
-    metrics = list(dict.fromkeys(name for result in results for name in result.metrics))
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        pareto = [f"pareto_{name}" for name in fronts]
-        header = ["digits", "fitness", "model", *costs, *pareto, *metrics, "seconds", "host"]
-        writer.writerow(header)
-        for result in results:
-            writer.writerow(
-                [
-                    result.digits,
-                    "failed" if result.fitness is None else result.fitness,
-                    chosen.index(result.digits) if result.digits in chosen else "",
-                    *(result.cost[name] for name in costs),
-                    *(int(result.digits in front) for front in fronts.values()),
-                    *(result.metrics.get(name, "") for name in metrics),
-                    f"{result.seconds:.3f}",
-                    result.host,
-                ]
-            )
+    metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
+    header = ["digits", "fitness", "model", *costs, *(f"pareto_{name}" for name in fronts)]
+    with atomic_write(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [*header, *metrics, "seconds", "host"], "", "ignore")
+        writer.writeheader()
+        for row in rows:
+            digits, fitness = row["digits"], row["fitness"]
+            known = {
+                "fitness": "failed" if fitness is None else fitness,
+                "model": models.index(digits) if digits in models else "",
+                "seconds": f"{row['seconds']:.3f}",
+                **{f"pareto_{name}": int(digits in front) for name, front in fronts.items()},
+            }
+            writer.writerow({**row, **row["cost"], **row["metrics"], **known})
 
 
 def draw_scoreboard(

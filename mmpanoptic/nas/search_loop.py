@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from .context import describe_data, digest_of_weights
 from .cost import CostTable, check_ranges, excess, within
 from .evaluation import CandidateEvaluator
 from .export import export_models
-from .report import Result, write_report
+from .report import write_report
 from .space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
@@ -56,13 +57,16 @@ class SearchLoop(BaseLoop):
         folder (str | None): Folder of the results. None stands for ``search`` in the run's.
         storage (str | None): Where the trials are kept, see
             :func:`~mmpanoptic.tuning.open_storage`. None stands for ``sqlite`` in ``folder``.
-        heartbeat_seconds (int): A worker gives a sign of life as often; after three times as long
-            without one others take its candidate over.
+        heartbeat_seconds (int): A worker gives a sign of life as often; after three to four
+            times as long without one others take its candidate over.
         poll_seconds (float): Pause before looking again whether other workers are done.
         top_k (int): Number of models to export.
         export_configs (dict | None): Configs that the exported ones inherit, by name; paths from
             the search's config file. None exports architectures and weights only.
     """
+
+    iter = epoch = 0  # the runner asks a training loop: a search has none done
+    max_iters = max_epochs = 1
 
     def __init__(
         self,
@@ -125,10 +129,6 @@ class SearchLoop(BaseLoop):
             ``search.json``, of which ``scores`` (one list per decision) is drawn.
         """
         raise NotImplementedError
-
-    def settings(self) -> dict[str, Any]:
-        """Describe the search in plain values, for the report."""
-        return {"loop": type(self).__name__, "seed": self.seed, "constraints": self.constraints}
 
     # ---- the frame ---------------------------------------------------------------------------
 
@@ -294,8 +294,13 @@ class SearchLoop(BaseLoop):
         handle = self.study.handle(trial) if self.pruning["checks"] else None
 
         def judge(step: int, metrics: Mapping[str, float]) -> bool:
-            handle.report(self._read_fitness(metrics), step)  # type: ignore[union-attr]
-            return self._agree(handle.should_prune())  # type: ignore[union-attr]
+            given_up = True
+            with suppress(
+                require_optuna().exceptions.UpdateFinishedTrialError
+            ):  # it is another worker's now
+                handle.report(self._read_fitness(metrics), step)  # type: ignore[union-attr]
+                given_up = handle.should_prune()  # type: ignore[union-attr]
+            return self._agree(given_up)
 
         return judge
 
@@ -318,57 +323,32 @@ class SearchLoop(BaseLoop):
         broadcast_object_list(values)
         return values[0]
 
-    def _fitness(self, record: Mapping[str, Any]) -> float | None:
-        if record["status"] != "done":
-            return None
-        if self.fitness not in record["metrics"]:
-            raise ValueError(
-                f"no metric is called {self.fitness!r}; there are "
-                f"{', '.join(sorted(record['metrics']))}. Set fitness= of the search loop"
-            )
-        value = record["metrics"][self.fitness]
-        return value if math.isfinite(value) else None
-
     # ---- results -----------------------------------------------------------------------------
 
     def _report(self, history: list[Generation], best: Generation, details: dict) -> None:
         trials = self.study.finished()
         archs = [arch for generation in [*history, best] for arch, _ in generation]
         keys = {arch: self.study.fingerprint(self.params(arch)) for arch in archs}
-        results = [self._result(trials[key]) for key in keys.values()]
+        rows = [self._row(trials[key]) for key in keys.values()]
         chosen = [arch for arch, _ in best]
-        details = self.settings() | details
-        write_report(self.folder, self.space, results, chosen, details, self.objectives)
+        settings = {"loop": type(self).__name__, "seed": self.seed, "constraints": self.constraints}
+        write_report(self.folder, self.space, rows, chosen, settings | details, self.objectives)
         export_models(
-            self.folder / "models", self.model, self.space, chosen, results, self.export_configs
+            self.folder / "models", self.model, self.space, chosen, rows, self.export_configs
         )
         report = f"the report of the search is in {self.folder}"
         self.runner.logger.info(report, extra=ALWAYS)
 
-    def _result(self, trial: Any) -> Result:
+    def _row(self, trial: Any) -> dict[str, Any]:
         known = trial.user_attrs
-        return Result(
-            digits=known["digits"],
-            fitness=self._fitness_of(trial),
-            metrics=known.get("metrics", {}) if trial.state.name == "COMPLETE" else {},
-            cost=known["cost"],
-            seconds=known.get("seconds", 0.0),
-            host=known[WORKER]["host"],
-        )
-
-    # ---- what the runner asks a training loop ------------------------------------------------
-
-    @property
-    def iter(self) -> int:
-        """Iterations done: a search has none."""
-        return 0
-
-    @property
-    def epoch(self) -> int:
-        """Epochs done: a search has none."""
-        return 0
-
-    max_iters = max_epochs = 1
+        return {
+            "digits": known["digits"],
+            "fitness": self._fitness_of(trial),
+            "metrics": known.get("metrics", {}) if trial.state.name == "COMPLETE" else {},
+            "cost": known["cost"],
+            "seconds": known.get("seconds", 0.0),
+            "host": known[WORKER]["host"],
+        }
 
 
 def _find_configs(names: Mapping[str, str], config_file: str | None) -> dict[str, Path]:

@@ -17,6 +17,7 @@ from .deform_sampling import (
     check_shapes,
     empty_gradients,
     forward,
+    points_like,
     weight_like,
 )
 from .gather import add_pixel_table
@@ -47,12 +48,13 @@ def _convolve(
     tensors: tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor | None],
     conv: Convolution,
     output: Tensor,
+    workspace: Tensor,
 ) -> None:
     """Run the forward pass on input, offset, mask, weight and bias."""
     input, offset, mask, weight, bias = tensors
     torchvision_conv = torchvision_operator(operator, input.device.type)
     if torchvision_conv is None:
-        forward(Problem(input, offset, mask, weight, conv), output, bias)
+        forward(Problem(input, offset, mask, weight, conv), output, bias, workspace)
         return
     check_shapes(input, offset, mask, weight, conv)
     dtype = compute_dtype(input, weight)
@@ -72,7 +74,7 @@ def _convolve(
 def _store_inputs(grads: Gradients, grad_input: Tensor, grad_offset: Tensor) -> None:
     if grads.table is not None and grads.offset is not None:
         add_pixel_table(grad_input, grads.table)
-        grad_offset.copy_(grads.offset.reshape(grad_offset.shape))
+        grad_offset.copy_(points_like(grads.offset, grad_offset))
 
 
 def _store_weight(
@@ -100,13 +102,13 @@ def deform_conv_forward(
         weight: (C_out, C / groups, kH, kW).
         offset: (B, 2 * deform groups * kH * kW, Ho, Wo); row and column of each tap, in pixels.
         output: (B, C_out, Ho, Wo), overwritten.
-        columns: Unused work space, as is ``ones``.
+        columns: Work space, see :meth:`.deform_sampling.Problem.samples`.
         ones: Unused.
         **geometry: kH, kW, dH, dW (stride), padH, padW, dilationH, dilationW, group,
             deformable_group; im2col_step is not needed, the work is divided by size.
     """
     tensors = (input, offset, None, weight, None)
-    _convolve("deform_conv_forward", tensors, _version_1(geometry), output)
+    _convolve("deform_conv_forward", tensors, _version_1(geometry), output, columns)
 
 
 @in_full_precision
@@ -129,12 +131,12 @@ def deform_conv_backward_input(
         gradInput: (B, C, H, W), the gradient is added to it.
         gradOffset: Like ``offset``, overwritten.
         weight: (C_out, C / groups, kH, kW).
-        columns: Unused work space.
+        columns: Work space, as in :func:`deform_conv_forward`.
         **geometry: As in :func:`deform_conv_forward`.
     """
     problem = Problem(input, offset, None, weight, _version_1(geometry))
     grads = empty_gradients(problem, inputs=True)
-    backward(problem, gradOutput, grads)
+    backward(problem, gradOutput, grads, columns)
     _store_inputs(grads, gradInput, gradOffset)
 
 
@@ -156,7 +158,7 @@ def deform_conv_backward_parameters(
         offset: (B, 2 * deform groups * kH * kW, Ho, Wo).
         gradOutput: (B, C_out, Ho, Wo).
         gradWeight: (C_out, C / groups, kH, kW), ``scale`` times the gradient is added to it.
-        columns: Unused work space, as is ``ones``.
+        columns: Work space, see :meth:`.deform_sampling.Problem.samples`.
         ones: Unused.
         scale: Factor of the gradient.
         **geometry: As in :func:`deform_conv_forward`.
@@ -164,7 +166,7 @@ def deform_conv_backward_parameters(
     conv = _version_1(geometry)
     problem = Problem(input, offset, None, gradWeight, conv)
     grads = empty_gradients(problem, weight=True)
-    backward(problem, gradOutput, grads)
+    backward(problem, gradOutput, grads, columns)
     _store_weight(grads, gradWeight, conv, scale)
 
 
@@ -187,17 +189,17 @@ def modulated_deform_conv_forward(
         input: (B, C, H, W).
         weight: (C_out, C / groups, kernel_h, kernel_w).
         bias: (C_out,), ignored unless ``with_bias``.
-        ones: Unused work space, as is ``columns``.
+        ones: Unused work space.
         offset: (B, 2 * deform groups * taps, Ho, Wo); row and column of each tap, in pixels.
         mask: (B, deform groups * taps, Ho, Wo), factors of the sampled values.
         output: (B, C_out, Ho, Wo), overwritten.
-        columns: Unused.
+        columns: Work space, as in :func:`deform_conv_forward`.
         with_bias: Add the bias.
         **geometry: kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w,
             group, deformable_group.
     """
     tensors = (input, offset, mask, weight, bias if with_bias else None)
-    _convolve("modulated_deform_conv_forward", tensors, _version_2(geometry), output)
+    _convolve("modulated_deform_conv_forward", tensors, _version_2(geometry), output, columns)
 
 
 @in_full_precision
@@ -224,10 +226,10 @@ def modulated_deform_conv_backward(
         input: (B, C, H, W).
         weight: (C_out, C / groups, kernel_h, kernel_w).
         bias: Unused.
-        ones: Unused work space, as is ``columns``.
+        ones: Unused work space.
         offset: (B, 2 * deform groups * taps, Ho, Wo).
         mask: (B, deform groups * taps, Ho, Wo).
-        columns: Unused.
+        columns: Work space, as in :func:`deform_conv_forward`.
         grad_input: (B, C, H, W), the gradient is added to it.
         grad_weight: Like ``weight``, the gradient is added to it.
         grad_bias: (C_out,), the gradient is added to it if ``with_bias``.
@@ -240,10 +242,10 @@ def modulated_deform_conv_backward(
     conv = _version_2(geometry)
     problem = Problem(input, offset, mask, weight, conv)
     grads = empty_gradients(problem, inputs=True, mask=True, weight=True)
-    backward(problem, grad_output, grads)
+    backward(problem, grad_output, grads, columns)
     _store_inputs(grads, grad_input, grad_offset)
     _store_weight(grads, grad_weight, conv)
     if grads.mask is not None:
-        grad_mask.copy_(grads.mask.reshape(grad_mask.shape))
+        grad_mask.copy_(points_like(grads.mask, grad_mask))
     if with_bias:
         grad_bias.add_(grad_output.to(problem.dtype).sum((0, 2, 3)).to(grad_bias.dtype))

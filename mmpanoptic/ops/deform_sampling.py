@@ -6,6 +6,7 @@ the kernel reads the map at an offset of its own; v2 multiplies what it reads by
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,8 +18,10 @@ from .precision import compute_dtype
 
 MAX_VALUES = 1 << 24
 """Upper bound on the sampled feature values that a CPU holds at once."""
-MAX_VALUES_OFF_CPU = 1 << 27
-"""The same elsewhere: half a gigabyte, so that a layer is a few dozen kernels and not thousands."""
+MAX_VALUES_OFF_CPU = 1 << 28
+"""The same elsewhere: a gigabyte, so that a layer is a few dozen kernels and not thousands."""
+KEPT = "_mmpanoptic_samples"
+"""Attribute of a workspace, see :meth:`Problem.samples`."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Convolution:
 
 
 @dataclass(frozen=True)
-class _Samples:
+class Samples:
     """Sampling points of some output positions; corners are in the order tl, tr, bl, br."""
 
     index: Tensor  # (n, taps, deform groups, 4) int64 rows of the table (B * H * W * groups, C)
@@ -99,41 +102,42 @@ class Problem:
         self.size = offset.shape[2:]
         self.channels = input.size(1) // conv.deform_groups
         self.table = pixel_table(input, self.dtype).view(-1, self.channels)
+        self.positions = offset.size(0) * self.size[0] * self.size[1]
         taps, deform_groups = conv.taps, conv.deform_groups
-        # (B, Ho * Wo, taps, deform groups, 2): row and column
-        offset = offset.to(self.dtype).view(input.size(0), deform_groups, taps, 2, -1)
-        self.offset = offset.permute(0, 4, 2, 1, 3)
+        # (B * Ho * Wo, taps, deform groups, 2): row and column
+        offset = offset.view(input.size(0), deform_groups, taps, 2, -1).permute(0, 4, 2, 1, 3)
+        self._offset = offset
         self.mask = None
         if mask is not None:
             mask = mask.to(self.dtype).view(input.size(0), deform_groups, taps, -1)
-            self.mask = mask.permute(0, 3, 2, 1)
+            self.mask = mask.permute(0, 3, 2, 1).reshape(-1, taps, deform_groups)
         # (groups, taps * C / groups, C_out / groups)
         out = weight.size(0) // conv.groups
         grouped = weight.to(self.dtype).view(conv.groups, out, weight.size(1), taps)
         self.weight = grouped.permute(0, 3, 2, 1).reshape(conv.groups, -1, out)
 
-    def chunks(self) -> Iterator[tuple[int, slice]]:
-        """Yield image and output positions so that what is sampled stays within the bound."""
+    @functools.cached_property
+    def offset(self) -> Tensor:
+        """Offsets (B * Ho * Wo, taps, deform groups, 2), row and column."""
+        return self._offset.to(self.dtype).flatten(0, 1)
+
+    def chunks(self) -> Iterator[slice]:
+        """Yield output positions of all images so that what is sampled stays within the bound."""
         per_position = self.conv.taps * self.shape[1]
         limit = MAX_VALUES if self.table.device.type == "cpu" else MAX_VALUES_OFF_CPU
         step = max(1, limit // max(1, per_position))
-        positions = self.size[0] * self.size[1]
-        for image in range(self.shape[0]):
-            for begin in range(0, positions, step):
-                yield image, slice(begin, min(begin + step, positions))
+        for begin in range(0, self.positions, step):
+            yield slice(begin, min(begin + step, self.positions))
 
-    def _points(self, image: int, positions: slice) -> tuple[Tensor, Tensor]:
+    def _points(self, positions: slice) -> tuple[Tensor, Tensor]:
         """Return rows and columns (n, taps, deform groups) of the sampling points."""
         conv, device = self.conv, self.table.device
         position = torch.arange(positions.start, positions.stop, device=device)[:, None]
         tap = torch.arange(conv.taps, device=device)
-        offset = self.offset[image, positions]
+        offset = self.offset[positions]
         cells = (
-            (position // self.size[1], tap // conv.kernel[1]),
-            (
-                position % self.size[1],
-                tap % conv.kernel[1],
-            ),
+            (position // self.size[1] % self.size[0], tap // conv.kernel[1]),
+            (position % self.size[1], tap % conv.kernel[1]),
         )
         points = []
         for axis, (cell, step) in enumerate(cells):
@@ -141,13 +145,31 @@ class Problem:
             points.append(regular[..., None] + offset[..., axis])
         return points[0].contiguous(), points[1].contiguous()
 
-    def samples(self, image: int, positions: slice) -> _Samples:
+    def samples(self, positions: slice, workspace: Tensor | None = None) -> Samples:
         """Locate the sampling points of output positions.
+
+        A GPU keeps those of a whole layer from the forward pass for both calls of the backward
+        pass, each of which would else launch forty kernels for them.
+
+        Args:
+            positions: From :meth:`chunks`.
+            workspace: Tensor that mmcv hands to all calls of one layer and one batch.
+        """
+        whole = positions.stop - positions.start == self.positions
+        if workspace is None or not whole or self.table.device.type == "cpu":
+            return self._locate(positions)
+        if not hasattr(workspace, KEPT):
+            setattr(workspace, KEPT, self._locate(positions))
+        samples: Samples = getattr(workspace, KEPT)
+        return samples
+
+    def _locate(self, positions: slice) -> Samples:
+        """Compute the sampling points.
 
         Points that are a whole pixel or more outside the map count as zero and have no gradient.
         """
         height, width = self.shape[2:]
-        y, x = self._points(image, positions)
+        y, x = self._points(positions)
         inside = (y > -1) & (x > -1) & (y < height) & (x < width)
         y, x = torch.where(inside, y, 0), torch.where(inside, x, 0)
         top, left = y.floor(), x.floor()
@@ -158,6 +180,8 @@ class Problem:
         rows_exist = inside[..., None] & (row >= 0) & (row < height)
         columns_exist = (column >= 0) & (column < width)
         exists = rows_exist[..., :, None] & columns_exist[..., None, :]
+        image = torch.arange(positions.start, positions.stop, device=y.device)
+        image = (image // (self.size[0] * self.size[1]))[:, None, None, None]
         start = (image * height + row.clamp(0, height - 1)) * width
         pixel = start[..., :, None] + column.clamp(0, width - 1)[..., None, :]
         group = torch.arange(self.conv.deform_groups, device=y.device)[:, None, None]
@@ -173,8 +197,8 @@ class Problem:
                 vertical * sign,
             )
         )
-        mask = None if self.mask is None else self.mask[image, positions]
-        return _Samples(index, weight, weight_dy, weight_dx, mask)
+        mask = None if self.mask is None else self.mask[positions]
+        return Samples(index, weight, weight_dy, weight_dx, mask)
 
     def grouped(self, columns: Tensor) -> Tensor:
         """Arrange columns (n, taps, C) as (groups, n, taps * C / groups) for the products."""
@@ -188,31 +212,45 @@ class Problem:
         columns = columns.view(groups, count, self.conv.taps, -1).permute(1, 2, 0, 3)
         return columns.reshape(-1, self.channels)
 
-    def grouped_grad(self, grad_output: Tensor, image: int, positions: slice) -> Tensor:
-        """Return gradients of outputs as (groups, n, C_out / groups)."""
-        grad = grad_output[image].flatten(1)[:, positions].to(self.dtype)
-        return grad.view(self.conv.groups, -1, grad.size(1)).transpose(1, 2)
+    def by_position(self, maps: Tensor) -> Tensor:
+        """Arrange maps (B, C_out, Ho, Wo) as (groups, B * Ho * Wo, C_out / groups)."""
+        rows = maps.to(self.dtype).permute(0, 2, 3, 1)
+        return rows.reshape(self.positions, self.conv.groups, -1).transpose(0, 1)
 
 
-def forward(problem: Problem, output: Tensor, bias: Tensor | None) -> None:
+def forward(
+    problem: Problem, output: Tensor, bias: Tensor | None, workspace: Tensor | None = None
+) -> None:
     """Compute the convolution.
 
     Args:
         problem: Inputs.
-        output: (B, C_out, Ho, Wo), contiguous, overwritten.
+        output: (B, C_out, Ho, Wo), overwritten.
         bias: (C_out,).
+        workspace: See :meth:`Problem.samples`.
     """
-    for image, positions in problem.chunks():
-        samples = problem.samples(image, positions)
-        weight = (
-            samples.weight if samples.mask is None else samples.weight * samples.mask[..., None]
-        )
-        columns = gather_weighted(problem.table, samples.index.view(-1, 4), weight.reshape(-1, 4))
-        columns = columns.view(positions.stop - positions.start, problem.conv.taps, -1)
-        result = (problem.grouped(columns) @ problem.weight).transpose(1, 2).flatten(0, 1)
-        if bias is not None:
-            result = result + bias.to(result.dtype)[:, None]
-        output[image].view(output.size(1), -1)[:, positions] = result.to(output.dtype)
+    rows = problem.table.new_empty(problem.positions, output.size(1))
+    for positions in problem.chunks():
+        samples = problem.samples(positions, workspace)
+        columns = _columns(problem, samples)
+        rows[positions] = (columns @ problem.weight).transpose(0, 1).flatten(1)
+    if bias is not None:
+        rows += bias.to(rows.dtype)
+    batch, channels, height, width = output.shape
+    output.copy_(rows.view(batch, height, width, channels).permute(0, 3, 1, 2))
+
+
+def _columns(problem: Problem, samples: Samples) -> Tensor:
+    """Sample the map for the product with the weights: (groups, n, taps * C / groups)."""
+    columns = gather_weighted(problem.table, samples.index.view(-1, 4), _factors(samples))
+    return problem.grouped(columns.view(len(samples.index), problem.conv.taps, -1))
+
+
+def _factors(samples: Samples) -> Tensor:
+    """Return what each corner counts (n * taps * deform groups, 4)."""
+    weight = samples.weight
+    weight = weight if samples.mask is None else weight * samples.mask[..., None]
+    return weight.view(-1, 4)
 
 
 @dataclass
@@ -220,45 +258,44 @@ class Gradients:
     """Gradients, in the layout of the computation; None: not wanted."""
 
     table: Tensor | None = None  # (B * H * W * deform groups, C)
-    offset: Tensor | None = None  # (B, deform groups, taps, 2, Ho * Wo)
-    mask: Tensor | None = None  # (B, deform groups, taps, Ho * Wo)
+    offset: Tensor | None = None  # (B * Ho * Wo, taps, deform groups, 2)
+    mask: Tensor | None = None  # (B * Ho * Wo, taps, deform groups)
     weight: Tensor | None = None  # (groups, taps * C / groups, C_out / groups)
 
 
-def backward(problem: Problem, grad_output: Tensor, grads: Gradients) -> None:
+def backward(
+    problem: Problem, grad_output: Tensor, grads: Gradients, workspace: Tensor | None = None
+) -> None:
     """Compute the gradients that are wanted.
 
     Args:
         problem: Inputs.
         grad_output: (B, C_out, Ho, Wo).
         grads: Zeros to start with, changed in place.
+        workspace: See :meth:`Problem.samples`.
     """
-    for image, positions in problem.chunks():
-        samples = problem.samples(image, positions)
-        grad = problem.grouped_grad(grad_output, image, positions)
-        weight = (
-            samples.weight if samples.mask is None else samples.weight * samples.mask[..., None]
-        )
+    grad_rows = problem.by_position(grad_output)
+    for positions in problem.chunks():
+        samples = problem.samples(positions, workspace)
+        grad = grad_rows[:, positions]
         if grads.weight is not None:
-            columns = gather_weighted(problem.table, samples.index.view(-1, 4), weight.view(-1, 4))
-            columns = columns.view(positions.stop - positions.start, problem.conv.taps, -1)
-            grads.weight += problem.grouped(columns).transpose(1, 2) @ grad
+            grads.weight += _columns(problem, samples).transpose(1, 2) @ grad
         if grads.table is not None:
-            columns = problem.ungrouped(grad @ problem.weight.transpose(1, 2)).contiguous()
+            columns = problem.ungrouped(grad @ problem.weight.transpose(1, 2))
             source = torch.arange(columns.size(0), device=columns.device).repeat_interleave(4)
-            scatter_weighted(grads.table, columns, samples.index.view(-1), source, weight.view(-1))
-            _point_gradients(problem, samples, columns, grads, (image, positions))
+            factors = _factors(samples).view(-1)
+            scatter_weighted(grads.table, columns, samples.index.view(-1), source, factors)
+            _point_gradients(problem, samples, columns, grads, positions)
 
 
 def _point_gradients(
     problem: Problem,
-    samples: _Samples,
+    samples: Samples,
     columns: Tensor,
     grads: Gradients,
-    where: tuple[int, slice],
+    positions: slice,
 ) -> None:
     """Set the gradients of offsets and masks from those of the sampled values (N, C)."""
-    image, positions = where
     corners = samples.index.view(-1, 4).unbind(1)
     # What each corner's feature vector contributes: its product with the gradient of the sample.
     products = torch.stack([(problem.table[row] * columns).sum(1) for row in corners], -1)
@@ -268,10 +305,9 @@ def _point_gradients(
             slope = (products * derivative).sum(-1)
             if samples.mask is not None:
                 slope = slope * samples.mask
-            grads.offset[image, :, :, axis, positions] = slope.permute(2, 1, 0)
+            grads.offset[positions][..., axis] = slope
     if grads.mask is not None:
-        slope = (products * samples.weight).sum(-1)
-        grads.mask[image, :, :, positions] = slope.permute(2, 1, 0)
+        torch.sum(products * samples.weight, -1, out=grads.mask[positions])
 
 
 def weight_like(gradient: Tensor, weight: Tensor, conv: Convolution) -> Tensor:
@@ -297,13 +333,24 @@ def empty_gradients(
         mask: Want that of the mask; needs ``inputs``.
         weight: Want that of the weights.
     """
-    conv = problem.conv
-    points = (problem.shape[0], conv.deform_groups, conv.taps)
-    positions = problem.size[0] * problem.size[1]
     table = problem.table
+    points = (problem.positions, problem.conv.taps, problem.conv.deform_groups)
     return Gradients(
         table=torch.zeros_like(table) if inputs else None,
-        offset=table.new_zeros(*points, 2, positions) if inputs else None,
-        mask=table.new_zeros(*points, positions) if mask else None,
+        offset=table.new_empty(*points, 2) if inputs else None,
+        mask=table.new_empty(points) if mask else None,
         weight=torch.zeros_like(problem.weight) if weight else None,
     )
+
+
+def points_like(gradient: Tensor, maps: Tensor) -> Tensor:
+    """Arrange gradients of points as offsets or masks are.
+
+    Args:
+        gradient: (B * Ho * Wo, taps, deform groups) or, of offsets, with 2 at the end.
+        maps: (B, deform groups * taps, Ho, Wo), of offsets with twice the channels.
+    """
+    batch, _, height, width = maps.shape
+    points = gradient.view(batch, height, width, *gradient.shape[1:])
+    order = (0, 4, 3, 5, 1, 2) if points.dim() == 6 else (0, 4, 3, 1, 2)
+    return points.permute(order).reshape(maps.shape)

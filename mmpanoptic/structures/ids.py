@@ -56,7 +56,11 @@ def id2rgb(ids: np.ndarray) -> np.ndarray:
         raise ValueError(f"segment ids must lie in [0, {MAX_ID}], got [{ids.min()}, {ids.max()}]")
     if not ids.size:
         return np.zeros((*ids.shape, 3), np.uint8)
-    import cv2
+    try:
+        import cv2
+    except ModuleNotFoundError:  # beside an exported model there may be none
+        packed = np.ascontiguousarray(ids, "<u4")[..., None].view(np.uint8)
+        return np.ascontiguousarray(packed[..., :3])
 
     # The bytes of a little-endian id are R, G, B and 0.
     packed = np.ascontiguousarray(ids, "<u4").reshape(-1, 1).view(np.uint8).reshape(-1, 1, 4)

@@ -13,6 +13,9 @@ from typing import Any
 from ..utils.files import atomic_write
 from .storage import require_optuna
 
+PAUSE = 5.0
+"""Seconds between lines, for trials that take less."""
+
 
 class Progress:
     """Log how far a group of candidates is that several workers evaluate.
@@ -29,10 +32,10 @@ class Progress:
     ) -> None:
         self.logger, self.name, self.maximise, self.extra = logger, name, maximise, extra
         self._start: tuple[float, int] | None = None
-        self._shown = -1
+        self._shown, self._told = -1, -PAUSE
 
     def __call__(self, trials: Mapping[str, Any], left: int, total: int) -> None:
-        """Log one line if something has changed.
+        """Log a line if something has changed, every few seconds at most.
 
         Args:
             trials (Mapping): All trials so far, of all workers.
@@ -42,8 +45,8 @@ class Progress:
         now = time.monotonic()
         finished = sum(trial.state.is_finished() for trial in trials.values())
         self._start = self._start or (now, finished)
-        if finished != self._shown:
-            self._shown = finished
+        if finished != self._shown and (not left or now - self._told >= PAUSE):
+            self._shown, self._told = finished, now
             self.logger.info(self.line(trials, left, total, now), extra=self.extra)
 
     def line(self, trials: Mapping[str, Any], left: int, total: int, now: float) -> str:

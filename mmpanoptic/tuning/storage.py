@@ -55,8 +55,8 @@ def open_storage(
         url (str | None): ``memory`` (or None) for this process alone; ``sqlite:///FILE`` for the
             processes of one machine; ``journal:///FILE`` for machines that share a file system;
             a database server for more (``postgresql://``, ``mysql://``; SQLAlchemy's form).
-        heartbeat_seconds (int): A worker gives a sign of life as often; after three times as long
-            without one its trial is taken over.
+        heartbeat_seconds (int): A worker gives a sign of life as often; after three to four times
+            as long without one its trial is taken over.
         patience_seconds (float): An operation that fails since the database is away is tried
             again for as long.
 
@@ -110,7 +110,7 @@ def _open_database(url: str, heartbeat: int, patience: float) -> Any:
     connect_args = {"timeout": 60} if is_sqlite else {}
     options = {
         "heartbeat_interval": heartbeat,
-        "grace_period": 3 * heartbeat,
+        "grace_period": 2 * heartbeat,
         "heartbeat_stale_trial_callback": _retry(),
         "engine_kwargs": {"connect_args": connect_args},
     }
@@ -282,7 +282,7 @@ def _journal_class() -> type:
                 known, since = self._seen.setdefault(trial._trial_id, (sign, now))
                 if known != sign:
                     self._seen[trial._trial_id] = (sign, now)
-                elif now - since > 3 * self._heartbeat:
+                elif now - since > 2 * self._heartbeat:
                     stale.append(trial._trial_id)
             return stale
 

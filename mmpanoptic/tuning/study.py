@@ -65,8 +65,9 @@ class SharedStudy:
     """A study of which any number of processes evaluate the trials.
 
     Every candidate is evaluated once: a trial is made with the fingerprint of its evaluation, and
-    of several with one fingerprint the first counts. A trial whose worker died is queued again, at
-    once if the worker was a process of this machine, else when its signs of life stay away.
+    of several with one fingerprint the first counts. A trial whose worker died is queued again: at
+    once if the worker was a process of this machine, which is never taken for dead while it runs,
+    else when its signs of life stay away. A result that comes after that is refused.
 
     Args:
         storage (BaseStorage): From :func:`~mmpanoptic.tuning.open_storage`.
@@ -112,6 +113,7 @@ class SharedStudy:
             self.study.set_user_attr("context", json.loads(text))
         self.progress: Callable[[Mapping[str, Any], int, int], None] = lambda *_: None
         self._seen: dict[int, float] = {}
+        self._silent: dict[int, float] = {}
         self._mine: set[int] = set()
         self._looked = -math.inf
 
@@ -350,7 +352,11 @@ class SharedStudy:
         study = self.optuna.create_study(
             directions=self.study.directions, sampler=make_sampler(len(drawn))
         )
-        study.add_trials([trial for trial in drawn if trial.state != self.state.WAITING])
+        for trial in drawn:
+            if trial.state != self.state.WAITING:
+                light = copy.copy(trial)  # metrics and tracebacks would be copied deeply
+                light.user_attrs = {k: v for k, v in trial.user_attrs.items() if k == CONSTRAINTS}
+                study.add_trial(light)
         params = study.ask(self.space).params
         return params, dict(study.get_trials(deepcopy=False)[-1].system_attrs)
 
@@ -364,15 +370,7 @@ class SharedStudy:
         """Give signs of life until the block ends."""
         interval = getattr(self.storage, "get_heartbeat_interval", lambda: None)()
         stop = threading.Event()
-
-        def beat() -> None:
-            while not stop.wait(interval):
-                try:
-                    self.storage.record_heartbeat(trial_id)
-                except Exception as error:  # the storage is away; the next one may come through
-                    print_log(f"no sign of life of trial {trial_id}: {error}", "current", 30)
-
-        keeper = threading.Thread(target=beat, daemon=True)
+        keeper = threading.Thread(target=self._beat, args=(trial_id, interval, stop), daemon=True)
         if interval:
             keeper.start()
         try:
@@ -388,24 +386,41 @@ class SharedStudy:
             if interval:
                 keeper.join()
 
+    def _beat(self, trial_id: int, interval: float, stop: threading.Event) -> None:
+        while not stop.wait(interval):
+            try:
+                self.storage.record_heartbeat(trial_id)
+            except Exception as error:  # the storage is away; the next one may come through
+                print_log(f"no sign of life of trial {trial_id}: {error}", "current", 30)
+
     def _look_after_others(self, trials: Mapping[str, Any]) -> None:
         """Queue the trials of dead workers again."""
         interval = getattr(self.storage, "get_heartbeat_interval", lambda: None)()
         if not interval:
             return
         now = time.monotonic()
-        for trial in trials.values():
-            if trial.state != self.state.RUNNING or trial._trial_id in self._mine:
-                continue
-            if _has_ended(trial.user_attrs.get(WORKER)):
-                self._queue_again(trial._trial_id)
-            elif now - self._seen.setdefault(trial._trial_id, now) > 3 * interval:
+        running = [trial for trial in trials.values() if trial.state == self.state.RUNNING]
+        alive = {t._trial_id: _is_alive(t.user_attrs.get(WORKER)) for t in running}
+        alive.update(dict.fromkeys(self._mine, True))
+        for trial_id, known in alive.items():
+            if known is False:
+                self._queue_again(trial_id)
+            elif known is None and now - self._seen.setdefault(trial_id, now) > 3 * interval:
                 # It may have died before its first sign: give one for it, the last if so.
-                self.storage.record_heartbeat(trial._trial_id)
-                self._seen[trial._trial_id] = math.inf
+                self.storage.record_heartbeat(trial_id)
+                self._seen[trial_id] = math.inf
         if now - self._looked > interval / 2:
             self._looked = now
-            self.optuna.storages.fail_stale_trials(self.study)
+            stale = self.storage._get_stale_trial_ids(self.study_id)
+            # Seen twice: where the storage itself was away, signs of life come late.
+            self._silent = {
+                trial_id: self._silent.get(trial_id, now)
+                for trial_id in stale
+                if alive.get(trial_id) is None
+            }
+            for trial_id, since in self._silent.items():
+                if now - since > interval:
+                    self._queue_again(trial_id)
 
     def _queue_again(self, trial_id: int) -> None:
         with suppress(self.optuna.exceptions.UpdateFinishedTrialError):
@@ -428,14 +443,32 @@ def _place() -> list[str]:
 
 
 def _worker() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "process": os.getpid(), "place": _place()}
+    number = os.getpid()
+    return {
+        "host": socket.gethostname(),
+        "process": number,
+        "started": _start_of(number),
+        "place": _place(),
+    }
 
 
-def _has_ended(worker: Mapping[str, Any] | None) -> bool:
-    """Tell whether a trial's worker was a process of this machine and has ended."""
-    return (
-        worker is not None
-        and worker["place"] == _place()
-        and worker["process"] != os.getpid()
-        and not is_running(worker["process"])
-    )
+def _start_of(number: int) -> str | None:
+    """Tell when a process of this machine began; None if it has ended or the system hides it."""
+    with suppress(OSError):
+        state, *fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+        return None if state in "ZX" else fields[18]
+    return None
+
+
+def _is_alive(worker: Mapping[str, Any] | None) -> bool | None:
+    """Tell whether a trial's worker is a process of this machine that runs.
+
+    Returns:
+        bool | None: None if that cannot be known here, as for workers of other machines.
+    """
+    if worker is None or worker["place"] != _place() or worker["process"] == os.getpid():
+        return None
+    if not is_running(worker["process"]):
+        return False
+    known = worker.get("started")  # another process may have its number now
+    return None if known is None else _start_of(worker["process"]) == known

@@ -1,7 +1,7 @@
-"""Files inside zip archives, read without unpacking.
+"""Files inside zip and tar archives, read without unpacking.
 
 A path may go through an archive as through a folder: ``data/coco/train2017.zip/train2017/1.jpg``.
-Where all of an archive lies in one folder, that folder may be left out: ``train2017.zip/1.jpg``.
+Where all of a zip archive lies in one folder, that folder may be left out: ``train2017.zip/1.jpg``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import zlib
 from functools import lru_cache
 from typing import NoReturn
 
-_SUFFIX = ".zip"
+from .tar_archive import TarArchive
+
+_ZIP, _TAR = ".zip", ".tar"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra field
 _LOCAL_SIGNATURE = b"PK\x03\x04"
 _ENCRYPTED = 0x1
@@ -27,12 +29,12 @@ _FOREIGN = "__MACOSX/"  # what macOS adds to every archive, beside the content
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Read a file, which may lie in a zip archive.
+    """Read a file, which may lie in a zip or tar archive.
 
     Safe in threads and in worker processes, forked or not: no file position is shared.
 
     Args:
-        path: The file, or ``<archive>.zip/<member>``.
+        path: The file, or ``<archive>.zip/<member>`` or ``<archive>.tar/<member>``.
 
     Returns:
         bytes: The content.
@@ -53,7 +55,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
-    """Tell whether there is such a file, which may lie in a zip archive.
+    """Tell whether there is such a file, which may lie in a zip or tar archive.
 
     Args:
         path: The file, or ``<archive>.zip/<member>``.
@@ -64,11 +66,11 @@ def is_file(path: str | os.PathLike[str]) -> bool:
     parts = split_archive_path(path)
     if parts is None:
         return os.path.isfile(path)
-    return os.path.isfile(parts[0]) and _open(parts[0]).find(parts[1]) is not None
+    return os.path.isfile(parts[0]) and parts[1] in _open(parts[0])
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:
-    """Tell whether there is such a folder, which may be a zip archive or lie in one.
+    """Tell whether there is such a folder, which may be a zip or tar archive or lie in one.
 
     Args:
         path: A folder, ``<archive>.zip`` or ``<archive>.zip/<folder>``.
@@ -122,24 +124,26 @@ def split_archive_path(path: str | os.PathLike[str]) -> tuple[str, str] | None:
 
     Returns:
         tuple[str, str] | None: Path of the archive and the member's name with ``/``, empty for the
-        archive itself; None if no part of the path ends in ``.zip``, or that is a folder.
+        archive itself; None if no part of the path ends in ``.zip`` or ``.tar``, or if such a part
+        is a folder.
     """
     text = os.fspath(path)
     if os.sep != "/":
         text = text.replace(os.sep, "/")
-    if _SUFFIX not in text.lower():  # almost always so: cheap for every image that is read
+    low = text.lower()
+    if _ZIP not in low and _TAR not in low:  # almost always so: cheap for every image that is read
         return None
     parts = text.split("/")
     for count, part in enumerate(parts, 1):
         archive = "/".join(parts[:count])
-        if part.lower().endswith(_SUFFIX) and not os.path.isdir(archive):
+        if part.lower().endswith((_ZIP, _TAR)) and not os.path.isdir(archive):
             member = posixpath.normpath("/".join(parts[count:]))
             return archive, "" if member == "." else member
     return None
 
 
-class _Archive:
-    """A mapped archive and its table of contents."""
+class _ZipArchive:
+    """A mapped zip archive and its table of contents."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -156,7 +160,10 @@ class _Archive:
         top = {name.partition("/")[0] + "/" for name in own}
         self._folder = top.pop() if len(top) == 1 and all("/" in name for name in own) else ""
 
-    def find(self, member: str) -> zipfile.ZipInfo | None:
+    def __contains__(self, member: str) -> bool:
+        return self._find(member) is not None
+
+    def _find(self, member: str) -> zipfile.ZipInfo | None:
         return self._entries.get(member) or self._entries.get(self._folder + member)
 
     def has_folder(self, member: str) -> bool:
@@ -166,7 +173,7 @@ class _Archive:
 
     def read(self, member: str) -> bytes:
         """Return a member's content; missing, encrypted and damaged members raise."""
-        entry = self.find(member)
+        entry = self._find(member)
         if entry is None:
             text = f"the archive {self.path} has no member {member!r}"
             if self._entries:
@@ -222,7 +229,7 @@ class _Archive:
         raise OSError(errno.EIO, text)
 
 
-def _open(path: str) -> _Archive:
+def _open(path: str) -> _ZipArchive | TarArchive:
     try:
         stat = os.stat(path)
     except FileNotFoundError:
@@ -231,8 +238,8 @@ def _open(path: str) -> _Archive:
 
 
 @lru_cache(maxsize=32)
-def _open_version(path: str, size: int, mtime: int) -> _Archive:
+def _open_version(path: str, size: int, mtime: int) -> _ZipArchive | TarArchive:
     """Open an archive once per version; a changed file is another one."""
     if not size:
         raise OSError(errno.EIO, f"the archive {path} is empty; fetch it again")
-    return _Archive(path)
+    return TarArchive(path) if path.lower().endswith(_TAR) else _ZipArchive(path)

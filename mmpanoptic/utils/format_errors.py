@@ -17,6 +17,9 @@ PROBLEM_KINDS: dict[str, str] = {
     "corrupt_png": "write the file again",
     "corrupt_json": "write the file again",
     "corrupt_image": "restore the image file",
+    "damaged_shard": (
+        "copy the shards and their JSON again, from one run of tools/dataset_converters/shard.py"
+    ),
     "bad_image_mode": "convert the image to 8-bit grey or colour",
     "bad_png_mode": (
         "write 8-bit RGB with id = R + 256 G + 65536 B; grey, palette and 16-bit files carry "

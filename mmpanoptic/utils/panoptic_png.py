@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 import numpy as np
@@ -95,9 +96,19 @@ def encode_panoptic_png(ids: np.ndarray) -> bytes:
     Raises:
         ValueError: If an id does not fit into 24 bits or OpenCV cannot encode the map.
     """
-    import cv2
-
+    try:
+        import cv2
+    except ModuleNotFoundError:  # beside an exported model there may be Pillow alone
+        return _encode_with_pillow(id2rgb(ids))
     done, data = cv2.imencode(".png", cv2.cvtColor(id2rgb(ids), cv2.COLOR_RGB2BGR))
     if not done:
         raise ValueError(f"OpenCV cannot encode a map of shape {ids.shape} as PNG")
     return data.tobytes()
+
+
+def _encode_with_pillow(colors: np.ndarray) -> bytes:
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(colors).save(content, "PNG")
+    return content.getvalue()

@@ -10,13 +10,14 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from mmengine.config import Config
 from mmengine.visualization.vis_backend import BaseVisBackend, force_init_env
 
 from mmpanoptic.registry import VISBACKENDS
+from mmpanoptic.utils import read_json, write_json
 
 
 class _RunBackend(BaseVisBackend):
@@ -33,7 +34,14 @@ class _RunBackend(BaseVisBackend):
     """What is imported."""
     PIP = ""
     """What is installed."""
+    KEPT = "logged_runs.json"
+    """File of the work folder with the runs that a resume goes on with, by backend."""
     _config: Config | None = None
+    goes_on = False
+    """Whether a training goes on, with the run that the work folder names; the runner says so."""
+    ending = "finished"
+    """How training ended: "finished", "failed" or "stopped"; the runner says so."""
+    _closed = False
 
     def __init__(self, save_dir: str) -> None:
         if importlib.util.find_spec(self.PACKAGE) is None:
@@ -58,11 +66,32 @@ class _RunBackend(BaseVisBackend):
         """Begin the run, if it has not, and return the package's object."""
         return self._run
 
+    def _finish(self) -> None:
+        raise NotImplementedError
+
     @property
     def _name(self) -> str:
         """What a run is called: its work folder's name."""
         folder = self._config.get("work_dir") if self._config else None
         return Path(folder or self._save_dir).resolve().name
+
+    def _kept_file(self) -> Path | None:
+        folder = self._config.get("work_dir") if self._config else None
+        return Path(folder, self.KEPT) if folder else None
+
+    def _kept_run(self) -> dict[str, str]:
+        """Read which run the training began that goes on; nothing if it begins now."""
+        path = self._kept_file()
+        if not self.goes_on or path is None or not path.exists():
+            return {}
+        return dict(read_json(path).get(type(self).__name__, {}))
+
+    def _keep_run(self, **facts: str) -> None:
+        """Write which run this training is, for those that go on with it."""
+        path = self._kept_file()
+        if path is not None:
+            known = read_json(path) if path.exists() else {}
+            write_json(path, {**known, type(self).__name__: facts}, indent=1)
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
         """Send a number.
@@ -74,6 +103,12 @@ class _RunBackend(BaseVisBackend):
             **kwargs: Not used.
         """
         self.add_scalars({name: value}, step)
+
+    def close(self) -> None:
+        """End the run, if it has begun and is not over, and say how it ended."""
+        if self._env_initialized and not self._closed:
+            self._closed = True
+            self._finish()
 
     def _variables(self) -> dict[str, Any]:
         """Take the numbers and texts that stand at the top of the config."""
@@ -111,8 +146,12 @@ class WandbBackend(_RunBackend):
         unasked = {"WANDB_PROJECT": ("project", "mmpanoptic"), "WANDB_NAME": ("name", self._name)}
         defaults = {key: value for env, (key, value) in unasked.items() if env not in os.environ}
         settings = wandb.Settings(silent=True)
-        given = {**defaults, "dir": self._save_dir, "settings": settings, **self._init_kwargs}
+        kept = self._kept_run()
+        same = {"id": kept["run"], "resume": "allow"} if kept else {}
+        given = {"dir": self._save_dir, "settings": settings, **same, **self._init_kwargs}
+        given = {**defaults, **given}
         self._run = wandb.init(config=self._config and self._config.to_dict(), **given)
+        self._keep_run(run=self._run.id)
         self._run.define_metric("*", step_metric="iteration")
         self._image = wandb.Image
 
@@ -142,10 +181,8 @@ class WandbBackend(_RunBackend):
         """
         self._run.log({**scalar_dict, "iteration": step})
 
-    def close(self) -> None:
-        """End the run."""
-        if self._env_initialized:
-            self._run.finish()
+    def _finish(self) -> None:
+        self._run.finish(exit_code=int(self.ending != "finished"))
 
 
 @VISBACKENDS.register_module()
@@ -170,6 +207,7 @@ class MLflowBackend(_RunBackend):
 
     PACKAGE, PIP = "mlflow", "mlflow-skinny"
     _UNKNOWN = re.compile(r"[^\w\-. /]")
+    _STATUS: ClassVar = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
     def __init__(
         self,
@@ -182,21 +220,58 @@ class MLflowBackend(_RunBackend):
         self._exp_name = os.environ.get("MLFLOW_EXPERIMENT_NAME", exp_name)
 
     def _init_env(self) -> None:
-        if self._tracking_uri is None:
+        kept = self._kept_run()
+        store = self._tracking_uri
+        if store is None:  # files, of a training that goes on those that it began with
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-            self._tracking_uri = Path(self._save_dir).resolve().as_uri()
-            os.makedirs(self._save_dir, exist_ok=True)
+            folder = Path(self._save_dir).resolve()
+            if kept.get("folder"):
+                folder = (self._work_dir / kept["folder"]).resolve()
+            os.makedirs(folder, exist_ok=True)
+            store = folder.as_uri()
+            facts = {"folder": os.path.relpath(folder, self._work_dir)}
+        else:
+            facts = {"store": store}
         from mlflow import MlflowClient
 
-        client = MlflowClient(self._tracking_uri)
-        found = client.get_experiment_by_name(self._exp_name)
-        number = found.experiment_id if found else client.create_experiment(self._exp_name)
-        self._client = client
-        self._run = client.create_run(number, run_name=self._name)
-        for name, value in self._variables().items():
-            client.log_param(self._id, name, value)
+        self._client = client = MlflowClient(store)
+        same = kept if facts.items() <= kept.items() else {}
+        self._run = self._find_run(same) or self._create_run()
+        self._keep_run(run=self._id, **facts)
         if self._config is not None:
             client.log_text(self._id, self._config.pretty_text, "config.py")
+
+    @property
+    def _work_dir(self) -> Path:
+        """Where the places of files start that the work folder keeps."""
+        folder = self._config.get("work_dir") if self._config else None
+        return Path(folder or ".").resolve()
+
+    def _find_run(self, kept: Mapping[str, str]) -> Any:
+        """Take a run up again; None if there is none, or somebody has deleted it."""
+        from mlflow.exceptions import MlflowException
+
+        if not kept:
+            return None
+        try:
+            found = self._client.get_run(kept["run"])
+            if found.info.lifecycle_stage == "deleted":
+                return None
+            self._client.update_run(kept["run"], status="RUNNING")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+        return found
+
+    def _create_run(self) -> Any:
+        client = self._client
+        found = client.get_experiment_by_name(self._exp_name)
+        number = found.experiment_id if found else client.create_experiment(self._exp_name)
+        run = client.create_run(number, run_name=self._name)
+        for name, value in self._variables().items():
+            client.log_param(run.info.run_id, name, value)
+        return run
 
     @property
     def _id(self) -> str:
@@ -230,7 +305,5 @@ class MLflowBackend(_RunBackend):
         for name, value in scalar_dict.items():
             self._client.log_metric(self._id, self._UNKNOWN.sub("_", name), float(value), step=step)
 
-    def close(self) -> None:
-        """End the run."""
-        if self._env_initialized:
-            self._client.set_terminated(self._id)
+    def _finish(self) -> None:
+        self._client.set_terminated(self._id, self._STATUS[self.ending])

@@ -16,6 +16,7 @@ from .text import put_tag, tag_size
 
 _VOID_DARK, _VOID_LIGHT = (24, 24, 24), (72, 72, 72)
 _MIN_TEXT_SCALE = 0.35
+_VIEW_SIDES = (384, 960)  # smaller images are enlarged for a page, larger ones reduced
 _TAG_SHARE = 0.12  # of its segment that a name may cover
 
 
@@ -263,3 +264,28 @@ def enlarge(image: np.ndarray, index_map: np.ndarray, side: int) -> tuple[np.nda
     size = (width * factor, height * factor)
     large = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
     return large, np.repeat(np.repeat(index_map, factor, axis=0), factor, axis=1)
+
+
+def fit_to_view(
+    image: np.ndarray, maps: Sequence[np.ndarray]
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Bring an image and its maps to a size that can be looked at on a page.
+
+    Args:
+        image (np.ndarray): uint8 ``(H, W, 3)``.
+        maps (Sequence[np.ndarray]): Integer ``(H, W)``.
+
+    Returns:
+        tuple[np.ndarray, list[np.ndarray]]: Image and maps, enlarged by a whole factor or reduced.
+    """
+    least, most = _VIEW_SIDES
+    large = [enlarge(image, index, least) for index in maps]
+    image, maps = large[0][0], [index for _, index in large]
+    factor = most / max(image.shape[:2])
+    if factor >= 1:
+        return image, maps
+    size = [max(1, round(side * factor)) for side in image.shape[1::-1]]
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return small, [
+        cv2.resize(index.astype(np.int32), size, interpolation=cv2.INTER_NEAREST) for index in maps
+    ]

@@ -11,6 +11,7 @@ from mmengine.registry import init_default_scope
 from torch.utils.data import TensorDataset
 
 from mmpanoptic.apis import get_config, list_configs
+from mmpanoptic.engine.argument_names import check_against_model, check_arguments, taken_by
 from mmpanoptic.engine.auto_scale import scale_to_batch
 from mmpanoptic.engine.config import resolve_config, resolve_variables
 from mmpanoptic.engine.config_keys import apply_options, check_keys
@@ -118,6 +119,7 @@ def test_the_model_builds_and_its_counts_are_the_tables(resolved):
     with torch.device("meta"):
         model = MODELS.build(resolved.model)
     assert sum(parameter.numel() for parameter in model.parameters()) > 0
+    check_against_model(resolved, model)
 
 
 @each_leaf
@@ -182,6 +184,10 @@ def test_the_whole_schedule_follows_the_number_of_iterations(path):
 @each_leaf
 def test_pipelines_and_metrics_build(resolved):
     init_default_scope("mmpanoptic")
+    check_arguments(resolved)
+    for name in ("train_dataloader", "val_dataloader"):
+        taken, is_all = taken_by(DATASETS.get(resolved[name].dataset.type))
+        assert not is_all or {*resolved[name].dataset} - {"type"} <= taken
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
         for step in resolved[name].dataset.pipeline:
             TRANSFORMS.build(step)

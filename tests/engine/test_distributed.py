@@ -2,7 +2,6 @@
 
 import gc
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import torch
 from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.engine.distributed import close_process_group, init_cpu_process_group
 
+from ..faults.machines import SECONDS, Machines, free_port
 from .toy import assert_same, toy_config
 
 ROOT = Path(__file__).parent.parent.parent
@@ -25,11 +25,6 @@ def launch(script, *arguments, **variables):
     command = [str(ROOT / "tools" / script), *map(str, arguments)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     return done.returncode, done.stdout + done.stderr
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +62,23 @@ def test_resume_of_two_processes_is_exact(whole_run):
         *("--work-dir", work_dir, "--resume"),
     )
     assert status == 0, output
+    ends = [load_checkpoint(folder / "iter_10.pth") for folder in (whole_run / "whole", work_dir)]
+    for part in ("state_dict", "ema_state_dict"):
+        assert_same(ends[0][part], ends[1][part])
+    for state, other in zip(*(end["random_states"] for end in ends), strict=True):
+        assert torch.equal(state["torch"], other["torch"])
+
+
+def test_a_run_that_lost_a_machine_ends_with_the_same_bits(whole_run, tmp_path):
+    """Killed outright, and started again as Slurm does; longer in tests/faults/test_machines.py."""
+    work_dir = tmp_path / "run"
+    slow = ("--cfg-options", "train_dataloader.dataset.delay=0.4")
+    config = whole_run / "toy config.py"
+    with Machines(config, work_dir, "--max-restarts", "3", *slow) as machines:
+        assert machines.runs[0].wait_for((work_dir / "iter_5.pth").exists, SECONDS)
+        machines.lose(1, whole=True)
+        said = machines.end()
+    assert "the run starts again from its newest checkpoint" in said[0]
     ends = [load_checkpoint(folder / "iter_10.pth") for folder in (whole_run / "whole", work_dir)]
     for part in ("state_dict", "ema_state_dict"):
         assert_same(ends[0][part], ends[1][part])
@@ -118,25 +130,88 @@ def test_scripts_say_how_they_are_used(script, count):
     assert output.startswith("usage:")
 
 
+WORDS = '#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n'
+AS_ON_A_NODE = 'export SLURM_NODEID=1\nwhile [ "$1" != bash ]; do shift; done; "$@"'
+NODES = '#!/usr/bin/env bash\n[ "$*" = "show hostnames n[1-2]" ] && printf "n1\\nn2\\n"\n'
+SLURM = {
+    "SLURM_NNODES": "2",
+    "SLURM_JOB_ID": "123456",
+    "SLURM_STEP_NODELIST": "n[1-2]",
+    "SLURMD_NODENAME": "n2",
+}
+
+
+def stand_in(folder, name, text=WORDS):
+    (folder / name).write_text(text)
+    (folder / name).chmod(0o755)
+    return folder / name
+
+
 @pytest.mark.parametrize(
     ("script", "last"),
     [("slurm_train.sh", ["--work-dir", "d d"]), ("slurm_test.sh", ["d d"])],
 )
-def test_slurm_scripts_keep_spaces_and_pass_options_on(tmp_path, script, last):
-    fake = tmp_path / "srun"
-    fake.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
-    fake.chmod(0o755)
+def test_slurm_scripts_start_torchrun_on_each_node(tmp_path, script, last):
+    """What srun gets is run as on a node; options and spaces arrive at the tool."""
+    stand_in(
+        tmp_path,
+        "srun",
+        WORDS + 'export SLURM_NODEID=1\nwhile [ "$1" != bash ]; do shift; done; "$@"',
+    )
+    stand_in(
+        tmp_path, "scontrol", '#!/usr/bin/env bash\n[ "$3" = "n[1-2]" ] && printf "n1\\nn2\\n"\n'
+    )
     status, output = launch(
         *(script, "part", "job", "a config.py", "d d", "--seed", "3"),
         PATH=f"{tmp_path}:{os.environ['PATH']}",
         SRUN_ARGS="--quiet --time=1",
-        GPUS="4",
+        GPUS="8",
+        GPUS_PER_NODE="4",
+        CPUS_PER_TASK="6",
+        PYTHON=str(stand_in(tmp_path, "python-stand-in")),
+        **SLURM,
     )
     assert status == 0, output
     words = output.splitlines()
-    assert {"--ntasks=4", "--ntasks-per-node=4", "--gres=gpu:4", "--quiet", "--time=1"} <= {*words}
-    start = words.index("a config.py")
-    assert words[start + 1 :] == [*last, "--seed", "3", "--launcher", "slurm"]
+    node = words.index("--")  # from here on what torchrun gets
+    asked = {"--nodes=2", "--ntasks-per-node=1", "--gres=gpu:4", "--cpus-per-task=24"}
+    assert asked | {"--partition=part", "--job-name=job", "--quiet", "--time=1"} <= {*words[:node]}
+    got = {"--nnodes=2", "--nproc_per_node=4", "--rdzv-endpoint=n1:23456", "--rdzv-id=123456"}
+    assert got | {"--local-addr=n2"} <= {*words[node:]}
+    assert "--rdzv-conf=is_host=0,join_timeout=600,read_timeout=600" in words
+    start = words.index("a config.py", node)
+    assert words[start + 1 :] == [*last, "--seed", "3", "--launcher", "pytorch"]
+
+
+def test_slurm_scripts_refuse_gpus_that_do_not_fill_their_nodes():
+    status, output = launch("slurm_train.sh", *"pjcw", GPUS="12", GPUS_PER_NODE="8")
+    assert (status, output) == (2, "error: GPUS=12 is no multiple of GPUS_PER_NODE=8\n")
+
+
+def test_several_machines_need_their_variables():
+    for variables, missing in (({}, "MASTER_ADDR"), ({"MASTER_ADDR": "n1"}, "NODE_RANK")):
+        status, output = launch("dist_train.sh", "CONFIG", "1", NNODES="2", **variables)
+        assert status != 0
+        assert missing in output
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--max-restarts", "-1"], "at least 0"),
+        (["--max-restarts", "2", "--resume", "other.pth"], "newest checkpoint of the work folder"),
+    ],
+)
+def test_restarts_that_cannot_be_are_refused(given, told):
+    status, output = launch("dist_train.sh", "CONFIG", "1", *given)
+    assert status == 2
+    assert told in output
+
+
+def test_a_test_does_not_start_again():
+    status, output = launch("dist_test.sh", "CONFIG", "CHECKPOINT", "1", "--max-restarts=2")
+    assert status == 2
+    assert "--max-restarts is for trainings" in output
 
 
 def test_missing_environment_is_named(monkeypatch):
@@ -151,11 +226,7 @@ def test_missing_environment_is_named(monkeypatch):
 def test_slurm_variables_become_torchs(monkeypatch, tmp_path):
     import torch.distributed as dist
 
-    fake = tmp_path / "scontrol"
-    fake.write_text(
-        '#!/usr/bin/env bash\n[ "$*" = "show hostnames n[1-2]" ] && printf "n1\\nn2\\n"\n'
-    )
-    fake.chmod(0o755)
+    stand_in(tmp_path, "scontrol", NODES)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.setenv(name, "")

@@ -38,13 +38,14 @@ class Run:
 
     Args:
         command: Program and arguments.
+        variables: Of its environment.
         **settings: Of ``subprocess.Popen``.
     """
 
-    def __init__(self, command: list, **settings) -> None:
+    def __init__(self, command: list, variables: dict | None = None, **settings) -> None:
         self.mark = uuid.uuid4().hex
         env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", MARK: self.mark}
-        env |= {"PYTHON": sys.executable}
+        env |= {"PYTHON": sys.executable, **(variables or {})}
         self.process = subprocess.Popen(
             [str(part) for part in command],
             env=env,

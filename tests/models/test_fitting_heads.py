@@ -5,7 +5,7 @@ import torch
 from mmengine.registry import init_default_scope
 
 from mmpanoptic.apis import get_config, list_configs
-from mmpanoptic.engine.config import resolve_config
+from mmpanoptic.engine.config import explained_build_errors, resolve_config
 from mmpanoptic.registry import MODELS, ConfigError
 from tests.models.test_contract import TABLES
 
@@ -15,6 +15,8 @@ SOLO = "efficientps-solov2_b0-tiny_1xb8-600_shapes"
 FPN = "panoptic-fpn_r18-tiny_1xb8-1k_shapes"
 RAP = "rap_r18-tiny_relation-finetune_1xb8-2k_shapes"
 OCFUSION = "rap_r18-tiny_ocfusion-finetune_1xb8-2k_shapes"
+EOMT = "eomt_tiny_1xb8-600_shapes"
+MASK2FORMER = "mask2former_r18-tiny_1xb8-800_shapes"
 
 
 def model_of(name):
@@ -41,12 +43,26 @@ def build(model):
         (DEEPLAB, "instance_head", COPS, "needs class logits, which PanopticSegmentor"),
         (COPS, "instance_head", DEEPLAB, r"MulticutHead needs edge costs"),
         (SOLO, "instance_head", DEEPLAB, "has a CenterOffsetHead"),
+        (EOMT, "fusion_head", RAP, "needs mask_logits.*a TransformersPanopticSegmentor"),
+        (EOMT, "fusion_head", COPS, "needs edge costs.*a TransformersPanopticSegmentor"),
+        (MASK2FORMER, "fusion_head", RAP, "needs mask_logits.*a MMDetPanopticSegmentor"),
+        (MASK2FORMER, "fusion_head", COPS, "needs edge costs.*a MMDetPanopticSegmentor"),
     ],
 )
 def test_parts_of_systems_that_do_not_fit_are_refused(host, part, guest, words):
+    if host == EOMT:
+        pytest.importorskip("transformers", reason="pip install 'mmpanoptic[transformers]'")
     model = model_of(host)
     model[part] = model_of(guest)[part]
     with pytest.raises(ConfigError, match=words):
+        build(model)
+
+
+def test_a_guest_has_no_place_for_a_relation_head():
+    model = model_of(MASK2FORMER)
+    model.relation_head = {"type": "RelationHead"}
+    words = "MMDetPanopticSegmentor got an unexpected keyword argument 'relation_head'"
+    with pytest.raises(ConfigError, match=words), explained_build_errors():
         build(model)
 
 

@@ -72,6 +72,17 @@ def test_maps_with_channels_last_are_turned(timm):
     assert measure_feature_maps(config)["feature_strides"] == [4, 8, 16, 32]
 
 
+def test_of_several_maps_of_a_transformer_the_last_is_taken(timm):
+    options = {"dynamic_img_size": True, "patch_size": 16}
+    backbone = TIMMBackbone("vit_tiny_patch16_224", out_strides=(16,), **options).eval()
+    image = torch.randn(1, 3, 64, 96)
+    (found,) = backbone(image)
+    assert found.shape[2:] == (4, 6)
+    whole = timm.create_model("vit_tiny_patch16_224", features_only=True, **options).eval()
+    whole.load_state_dict(backbone.timm_model.state_dict(), strict=False)
+    torch.testing.assert_close(found, whole(image)[-1])
+
+
 def test_wrong_settings_are_explained(timm, monkeypatch):
     with pytest.raises(ValueError, match=r"convnext_tiny has maps of stride 4, 8, 16, 32; out_st"):
         TIMMBackbone("convnext_tiny", out_strides=(2, 4))
@@ -198,7 +209,7 @@ def test_a_config_says_which_weights_it_needs(name):
 def test_every_system_has_a_leaf():
     systems = {name.split("_")[0].split("-")[0] for name in LEAVES}
     assert systems == {"auto", "cops", "efficientps", "panoptic"}
-    assert len(LEAVES) == 5
+    assert len(LEAVES) == 6
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +247,8 @@ def test_every_system_trains_and_tests_on_a_model_of_timm(shapes, tmp_path, name
         "model.backbone.pretrained": False,
     }
     if not fake_timm.IS_MISSING:
-        options["model_name"] = "resnet18"
+        plain = "_vit-" in name
+        options["model_name"] = "vit_tiny_patch16_224" if plain else "resnet18"
     options |= next((own for start, own in SMALLER.items() if name.startswith(start)), {})
     cfg.merge_from_dict(options)
     runner = RUNNERS.build(cfg)

@@ -7,6 +7,7 @@ import torch
 
 from mmpanoptic.models.layers.mask_targets import collate_masks
 from mmpanoptic.models.segmentors import transformers_segmentor as guest
+from mmpanoptic.models.segmentors.transformers_weights import resample_patches
 from mmpanoptic.registry import ConfigError
 from tests.models.mask_transformer_builders import NETWORKS, build, images, sample
 
@@ -181,3 +182,72 @@ def test_the_number_of_masks_is_at_least_one():
     labels = [torch.zeros(3), torch.zeros(0)]
     assert guest.mean_num_masks(labels, torch.device("cpu")).item() == 3
     assert guest.mean_num_masks(labels[1:], torch.device("cpu")).item() == 1
+
+
+VIT = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
+BACKBONE = {"dinov2": {}, "dinov2_with_registers": {"num_register_tokens": 1}}
+
+
+def save_backbone(kind, out, **fields):
+    library = pytest.importorskip("transformers", reason="pip install 'mmpanoptic[transformers]'")
+    torch.manual_seed(7)
+    made = library.AutoModel.from_config(library.AutoConfig.for_model(kind, **VIT, **fields))
+    made.save_pretrained(out)
+    return made.eval()
+
+
+@pytest.mark.parametrize("kind", BACKBONE)
+def test_eomt_begins_with_dinov2(kind, tmp_path):
+    """Without queries its blocks compute what the backbone computes."""
+    theirs = save_backbone(kind, tmp_path, image_size=56, patch_size=14, **BACKBONE[kind])
+    network = {"image_size": 56, "patch_size": 14, "num_register_tokens": len(BACKBONE[kind])}
+    model = build("eomt", backbone_pretrained=tmp_path, network=network)
+    head = model.network.class_predictor.weight.clone()
+    model.init_weights()
+    assert torch.equal(model.network.class_predictor.weight, head)
+    inputs = images(size=(56, 56))
+    with torch.no_grad():
+        states = model.eval().network.embeddings(inputs)
+        for layer in model.network.layers:
+            states = layer(states)
+        found = model.network.layernorm(states)
+        expected = theirs(inputs).last_hidden_state
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        assert model(inputs).semantic.shape == (2, 8, 4)
+
+
+def test_eomt_of_dinov3_begins_with_dinov3(tmp_path):
+    theirs = save_backbone("dinov3_vit", tmp_path, intermediate_size=64, num_register_tokens=1)
+    model = build("eomt_dinov3", backbone_pretrained=tmp_path)
+    model.init_weights()
+    state = theirs.state_dict()
+    for ours, name in {
+        "layers.2.attention.o_proj.weight": "model.layer.2.attention.o_proj.weight",
+        "layers.0.mlp.up_proj.bias": "model.layer.0.mlp.up_proj.bias",
+        "layernorm.weight": "norm.weight",
+        "embeddings.register_tokens": "embeddings.register_tokens",
+        "embeddings.patch_embeddings.weight": "embeddings.patch_embeddings.weight",
+    }.items():
+        assert torch.equal(model.network.state_dict()[ours], state[name]), ours
+
+
+def test_resampled_patches_give_the_values_that_they_gave():
+    weight = torch.randn(5, 3, 14, 14, dtype=torch.float64)
+    larger = resample_patches(weight, 16)
+    patch = torch.randn(1, 3, 14, 14, dtype=torch.float64)
+    grown = torch.nn.functional.interpolate(patch, (16, 16), mode="bicubic", antialias=True)
+    expected, found = ((w * p).sum((1, 2, 3)) for w, p in ((weight, patch), (larger, grown)))
+    torch.testing.assert_close(found, expected)
+
+
+def test_backbones_that_do_not_fit_are_refused(tmp_path):
+    save_backbone("dinov2", tmp_path, image_size=56, patch_size=14)
+    with pytest.raises(ConfigError, match=r"register_tokens has the shape none, the network \(1,"):
+        build("eomt", backbone_pretrained=tmp_path).init_weights()
+    with pytest.raises(ConfigError, match="eomt_dinov3 begins with dinov3_vit"):
+        build("eomt_dinov3", backbone_pretrained=tmp_path).init_weights()
+    with pytest.raises(ConfigError, match="backbone_pretrained is for eomt and eomt_dinov3"):
+        build("mask2former", backbone_pretrained=tmp_path).init_weights()
+    with pytest.raises(ConfigError, match="both name weights to begin with"):
+        build("eomt", backbone_pretrained=tmp_path, pretrained=tmp_path)

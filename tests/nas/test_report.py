@@ -10,7 +10,7 @@ from mmpanoptic.nas.context import describe_data
 from mmpanoptic.nas.cost import CostTable
 from mmpanoptic.nas.export import export_models
 from mmpanoptic.nas.latency import add_latencies, measure_choices, write_latencies
-from mmpanoptic.nas.report import Result, write_report
+from mmpanoptic.nas.report import write_report
 from mmpanoptic.nas.space import SearchSpace
 from mmpanoptic.registry import MODELS
 from tests.engine.toy import toy_config
@@ -21,7 +21,8 @@ SPACE = SearchSpace(SPACE)
 
 def result(digits, fitness, macs):
     metrics = {} if fitness is None else {"PQ": fitness}
-    return Result(digits, fitness, metrics, {"macs": macs}, 1.0, "here")
+    known = {"metrics": metrics, "cost": {"macs": macs}, "seconds": 1.0, "host": "here"}
+    return {"digits": digits, "fitness": fitness, **known}
 
 
 RESULTS = [

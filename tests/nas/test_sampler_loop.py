@@ -5,9 +5,20 @@ import pytest
 from mmpanoptic.nas.cost import CostTable
 from mmpanoptic.nas.evaluation import CandidateEvaluator
 from mmpanoptic.nas.search_loop import SearchLoop
+from mmpanoptic.registry import METRICS
 from tests.engine.toy import train
-from tests.nas.test_loops import search, weights  # noqa: F401 - the trained supernet
-from tests.nas.toy import search_config
+from tests.nas.test_loops import result, search, weights  # noqa: F401 - the trained supernet
+from tests.nas.toy import ToyScore, search_config
+
+
+@METRICS.register_module()
+class StrictToyScore(ToyScore):
+    """Refuses predictions that are missing, as those of panoptic quality do."""
+
+    def evaluate(self, size):
+        assert len(self.results) == size, f"{size - len(self.results)} predictions are missing"
+        return super().evaluate(size)
+
 
 TPE = {"type": "TPESampler"}
 NSGA = {"type": "NSGAIISampler", "population_size": 4}
@@ -82,7 +93,10 @@ def test_bad_candidates_are_given_up_on_a_part_of_the_images(weights, tmp_path):
         "checks": [0.5],
     }
     plain = loop(tmp_path / "a", weights, sampler={"type": "RandomSampler"}, candidates=12)
-    found = loop(tmp_path / "b", weights, **options)
+    cfg = search_config(tmp_path / "b", weights, "SamplerSearchLoop", **options)
+    cfg.val_evaluator = {"type": "StrictToyScore"}
+    train(cfg)
+    found = result(tmp_path / "b" / "search")
     whole = {one["digits"]: one["fitness"] for one in plain["evaluations"]}
     given_up = [one for one in found["evaluations"] if one["fitness"] is None]
     assert 1 <= len(given_up) < 12

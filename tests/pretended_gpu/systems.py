@@ -38,6 +38,8 @@ TINY = {
     "solov2": "solov2/solov2_r18-tiny_1xb8-1k_shapes",
     "auto-panoptic, supernet": "auto_panoptic/auto-panoptic_tiny-supernet_1xb4-300_shapes",
     "auto-panoptic": "auto_panoptic/auto-panoptic_tiny_1xb8-500_shapes",
+    "eomt": "eomt/eomt_tiny_1xb8-600_shapes",
+    "mask2former": "mask2former/mask2former_r18-tiny_1xb8-800_shapes",
 }
 OPTIONS = {"panoptic-deeplab, all centers": {"model.fusion_head.top_k": None}}
 AUGMENTED = (
@@ -284,6 +286,34 @@ def examine_operators() -> dict[str, int]:
     return waits
 
 
+def examine_deformable() -> dict[str, Any]:
+    """Count the kernels of the backward pass of deformable convolutions; compare with the CPU."""
+    import torch
+    from mmcv.ops import deform_conv2d, modulated_deform_conv2d
+
+    from tests.gpu.comparison import deviation
+    from tests.pretended_gpu.device import RECORD
+
+    shapes = {"v1": [(2, 64, 12, 16), (2, 18, 12, 16), (64, 2, 3, 3)]}
+    shapes["v2"] = [*shapes["v1"][:2], (2, 9, 12, 16), *shapes["v1"][2:]]
+    calls = {
+        "v1": lambda *leaves: deform_conv2d(*leaves, 1, 1, 1, 32),
+        "v2": lambda *leaves: modulated_deform_conv2d(*leaves, None, 1, 1, 1, 32),
+    }
+    found = {}
+    for name, call in calls.items():
+        values = [torch.randn(shape) for shape in shapes[name]]
+        results = []
+        for device in ("cpu", "cuda"):
+            leaves = [value.clone().to(device).requires_grad_() for value in values]
+            output = call(*leaves)
+            RECORD.clear()
+            output.square().sum().backward()
+            results.append([output, *(leaf.grad for leaf in leaves)])
+        found[name] = {"kernels": RECORD.kernels, "deviation": deviation(*results)}
+    return found
+
+
 def main() -> None:
     """Read the command line, examine the systems, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -308,6 +338,7 @@ def main() -> None:
     with PretendedGPU():
         results: dict[str, Any] = {"the device itself": examine_device()}
         results["operators"] = examine_operators()
+        results["deformable"] = examine_deformable()
         with tempfile.TemporaryDirectory() as folder:
             results["metrics"] = metrics.compare(Path(folder))
     for name in args.only:

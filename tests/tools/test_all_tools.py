@@ -24,12 +24,14 @@ READ_NOTHING = {
     "dev/demo.py",
     "dev/gpu_check.py",
     "dev/search_demo.py",
+    "dev/test_matrix.py",
     "dev/weights_page.py",
 }
 READ_ON_REQUEST = {
     "weights.py": ["missing"],
     "analysis_tools/print_config.py": ["missing"],
     "dev/model_costs.py": ["missing"],
+    "dev/scale_model.py": ["--constants", "missing"],
     "analysis_tools/benchmark_parts.py": ["missing"],
     "analysis_tools/benchmark_curves.py": ["missing"],
     "analysis_tools/benchmark_peers.py": ["missing"],

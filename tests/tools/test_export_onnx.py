@@ -1,10 +1,13 @@
 import json
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from mmpanoptic.apis import init_model, onnx_export
+from mmpanoptic.deployment.end_to_end import named_outputs
 from tests.apis.tiny_model import CONFIG
 
 TOOL = "export_onnx.py"
@@ -31,9 +34,9 @@ def test_bad_numbers_are_refused(run_tool, checkpoint, options):
 def test_outputs_are_named_by_their_fields():
     model = init_model(CONFIG, device="cpu", cfg_options=NO_DATA)
     with torch.no_grad():
-        outputs = onnx_export.named_outputs(model.forward_heads(torch.zeros(1, 3, 64, 96)))
+        outputs = named_outputs(model.forward_heads(torch.zeros(1, 3, 64, 96)))
     assert list(outputs) == ["semantic", "center", "offset"]
-    assert list(onnx_export.named_outputs((torch.zeros(1), None, torch.zeros(1)))) == [
+    assert list(named_outputs((torch.zeros(1), None, torch.zeros(1)))) == [
         "output0",
         "output2",
     ]
@@ -72,3 +75,31 @@ def test_onnxruntime_computes_what_pytorch_computes(run_tool, config):
     facts = session.get_modelmeta().custom_metadata_map
     assert json.loads(facts["mean"]) == list(model.cfg.model.data_preprocessor.mean)
     assert json.loads(facts["classes"]) == list(model.dataset_meta["classes"])
+
+
+def test_the_command_writes_and_compares(run_tool, checkpoint):
+    for package in PACKAGES:
+        pytest.importorskip(package)
+    y, x = np.mgrid[:64, :96]
+    photo = np.stack([2 * x, 255 - 2 * x, 3 * y], -1).astype(np.uint8)
+    cv2.imwrite("photo.png", photo)
+    options = ["--end-to-end", "--size", 64, 96, "--compare", "photo.png"]
+    options += ["--score-thr", 0.3, "--cfg-options", "data_root=no such folder"]
+    done = run_tool("export_onnx.py", CONFIG, checkpoint, "out/net.onnx", *options)
+    assert "compared with PyTorch: 100.00% of the pixels equal" in done.stdout
+    facts = json.loads(Path("out/net.json").read_text())
+    assert facts["score_thr"] == 0.3
+    assert facts["image_size"] == [64, 96]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--end-to-end", "--no-check"], "--no-check counts only without --end-to-end"),
+        (["--size", 64, 64, "--precision", "fp16"], "--precision counts only with --end-to-end"),
+        ([], "--size H W is needed"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(run_tool, options, message):
+    done = run_tool("export_onnx.py", CONFIG, "weights.pth", "m.onnx", *options, status=2)
+    assert message in done.stderr

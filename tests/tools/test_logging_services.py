@@ -2,14 +2,18 @@
 
 import importlib.util
 import json
+import os
+import signal
 import struct
 from importlib.util import find_spec
 
 import pytest
+from mmengine.config import Config
 
 from mmpanoptic.apis import get_config
 from mmpanoptic.commands import train
 from mmpanoptic.engine.config import resolve_variables
+from mmpanoptic.engine.non_finite import NonFiniteLossHook
 from mmpanoptic.registry import VISBACKENDS
 from tests.apis.tiny_model import CONFIG
 
@@ -98,6 +102,78 @@ def records(path):
             items = message.history.item
             found.append({i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items})
     return found
+
+
+@pytest.fixture(scope="module")
+def interrupted(shapes_root, tmp_path_factory):
+    """A training that got SIGTERM, went on, failed, and went on to its end; MLflow's statuses."""
+    pytest.importorskip("mlflow", reason="pip install mlflow-skinny")
+    folder = tmp_path_factory.mktemp("logged") / "often cut"
+    small = [f"data_root={shapes_root}", "max_iters=4", "batch_size=2", "num_workers=0"]
+    small += ["warmup_iters=1", "default_hooks.logger.interval=1", "checkpoint_interval=1"]
+    names = [name for name in installed() if name != "tensorboard"]
+    line = [CONFIG, "--work-dir", str(folder), "--no-validate", "--log-to", *names, "--cfg-options"]
+    statuses = []
+
+    def disturb(self, runner, *_, **__):
+        if runner.iter == 1 and not statuses:
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif runner.iter == 2 and len(statuses) == 1:
+            raise RuntimeError("out of luck")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        for name in ("WANDB_PROJECT", "WANDB_NAME", "MLFLOW_TRACKING_URI"):
+            patch.delenv(name, raising=False)
+        patch.setattr(NonFiniteLossHook, "after_train_iter", disturb)
+        for expected in (143, 1, 0):
+            again = ["--resume"] if statuses else []
+            assert train.main([*line, *small, *again]) == expected
+            ((run, _),) = mlflow_runs(folder)
+            statuses.append((run.info.run_id, run.info.status))
+    return folder, statuses
+
+
+def mlflow_runs(folder):
+    """Read all runs of MLflow below a folder, with the iterations of their losses."""
+    from mlflow import MlflowClient
+
+    for place in folder.glob("*/vis_data"):
+        client = MlflowClient(place.as_uri())
+        for experiment in client.search_experiments():
+            for run in client.search_runs([experiment.experiment_id]):
+                history = client.get_metric_history(run.info.run_id, "loss")
+                yield run, [metric.step for metric in history]
+
+
+def test_a_run_ends_however_its_training_ends_and_a_resume_goes_on_with_it(interrupted):
+    folder, statuses = interrupted
+    assert [status for _, status in statuses] == ["KILLED", "FAILED", "FINISHED"]
+    assert len({number for number, _ in statuses}) == 1
+    ((_, steps),) = mlflow_runs(folder)
+    assert steps == [1, 2, 3, 4]
+
+
+def test_wandb_goes_on_with_the_run_of_the_folder(interrupted):
+    pytest.importorskip("wandb", reason="pip install wandb")
+    folder, _ = interrupted
+    kept = json.loads((folder / "logged_runs.json").read_text())["WandbBackend"]["run"]
+    files = sorted(path.name for path in folder.glob("*/vis_data/wandb/offline-run-*/*.wandb"))
+    assert files == [f"run-{kept}.wandb"] * 3
+
+
+def test_a_run_that_somebody_deleted_begins_anew(tmp_path):
+    mlflow = pytest.importorskip("mlflow", reason="pip install mlflow-skinny")
+    found = []
+    for start in ("first", "second", "third"):
+        backend = VISBACKENDS.build({"type": "MLflowBackend", "save_dir": str(tmp_path / start)})
+        backend.add_config(Config({"work_dir": str(tmp_path)}))
+        backend.goes_on = bool(found)
+        backend.add_scalar("loss", 1.0, step=1)  # and is killed
+        found.append(backend._id)
+        if len(found) == 2:
+            mlflow.MlflowClient((tmp_path / "first").as_uri()).delete_run(found[-1])
+    assert found[0] == found[1] != found[2]
 
 
 def test_a_line_of_a_config_does_the_same():

@@ -36,6 +36,11 @@ def test_an_architecture_is_described_without_building_it(run_tool):
     assert cost["params"] == 45388972 - 609280 - 4 * 1025 - 257
 
 
+def test_a_new_process_describes_an_architecture(run_script):
+    """Nothing else has registered the parts before."""
+    assert "bbox_head" in run_script("search/describe.py", TINY_SEARCH, CODES[3]).stdout
+
+
 def test_a_published_file_without_suffix_is_described(run_tool):
     lists = {"backbone": COCO[:40], "head": COCO[40:47], "inter": COCO[47:]}
     content = [{name: list(map(int, digits)) for name, digits in lists.items()}]

@@ -1,6 +1,5 @@
-"""A worker on dummy trials: python -m tests.tuning.worker URL NUMBER SECONDS LOG [KIND]."""
+"""A worker on dummy trials."""
 
-import sys
 import time
 
 from mmpanoptic.tuning import Outcome, SharedStudy, open_storage, require_optuna
@@ -36,9 +35,9 @@ def evaluator(seconds, log):
     return evaluate
 
 
-def main(url, number, seconds, log, kind="given"):
+def main(url, number, seconds, log, kind="given", heartbeat=2):
     number = int(number)
-    study = make_study(url, number)
+    study = make_study(url, number, int(heartbeat))
     with open(log, "a") as file:
         file.write(f"ready - - {time.time()}\n")
     if kind == "given":
@@ -48,7 +47,3 @@ def main(url, number, seconds, log, kind="given"):
         study.sample(number, lambda n: sampler(seed=n), evaluator(float(seconds), log))
     with open(log, "a") as file:
         file.write(f"end - - {time.time()}\n")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -19,8 +19,8 @@ def find_browser():
     return chromium, driver
 
 
-def open_browser(profile):
-    """Start Chromium, without the net, with its console kept."""
+def open_browser(profile, more=()):
+    """Start Chromium, with this machine alone as its net, with its console kept."""
     chromium, driver = find_browser()
     from selenium import webdriver
 
@@ -31,9 +31,10 @@ def open_browser(profile):
         "--no-sandbox",
         "--disable-gpu",
         "--disable-dev-shm-usage",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
         "--window-size=1280,1000",
         f"--user-data-dir={profile}",
+        *more,
     ):
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})

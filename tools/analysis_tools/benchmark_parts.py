@@ -8,7 +8,8 @@ A part is a module ``parts/<name>.py`` with
 - ``baseline(inputs)`` and ``ours(inputs)``: the two ways to the same result;
 - ``check(expected, got)``: raises AssertionError where the results disagree;
 - optionally ``CASES``: keyword arguments of ``make_inputs`` by the name of the case;
-- optionally ``note(expected, got)``: a line on both results, printed below the table.
+- optionally ``note(expected, got)``: a line on both results, printed below the table;
+- optionally ``before(inputs)``: called in front of each run and not timed.
 
 Baseline and ours run in turn in one process. Seconds are medians of wall time. Peak memory is the
 growth of the resident set during one more run of each (VmHWM of Linux; a dash elsewhere).
@@ -157,6 +158,7 @@ def measure(
     cpu: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
+            getattr(module, "before", _nothing)(inputs)
             gc.collect()
             begin, begin_cpu = time.perf_counter(), processor_time()
             run(inputs)
@@ -176,6 +178,10 @@ def measure(
         "all_seconds": wall,
         "note": note,
     }
+
+
+def _nothing(inputs: Mapping[str, Any]) -> None:
+    pass
 
 
 def processor_time() -> float:

@@ -7,18 +7,15 @@ next part follows. A second run with other figures is a second folder.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmpanoptic import cli
-from mmpanoptic.utils import read_json, write_json
+from mmpanoptic.utils import write_json
+from mmpanoptic.utils.limited import Outcome, run_part
 
 ROOT = Path(__file__).resolve().parents[2]
 TOTAL = 720
@@ -42,24 +39,6 @@ EXAMPLES = """
 """
 
 
-class Outcome(NamedTuple):
-    """How a part went.
-
-    Attributes:
-        part (str): Its name.
-        status (str): "passed", "failed", "crashed", "timeout", or "skipped" if no time was left.
-        seconds (float): What it took.
-        words (str): The end of what it said, unless it passed.
-        figures (list): What it measured, also if it did not come to its end.
-    """
-
-    part: str
-    status: str
-    seconds: float
-    words: str
-    figures: list[dict[str, Any]]
-
-
 def build_parser() -> cli.Parser:
     """Say what the command takes."""
     parser = cli.Parser(__doc__, EXAMPLES)
@@ -71,45 +50,6 @@ def build_parser() -> cli.Parser:
 def command_of(part: str, folder: Path) -> list[str]:
     """Return the command line of a part, which writes ``FOLDER/PART.json``."""
     return [sys.executable, "-m", "tests.gpu.parts", part, str(folder)]
-
-
-def run_part(part: str, command: Sequence[str], folder: Path, limit: float) -> Outcome:
-    """Run a part for at most so many seconds; end all its processes.
-
-    Args:
-        part (str): Its name.
-        command (Sequence[str]): What to run.
-        folder (Path): Where its figures and what it says go.
-        limit (float): Seconds.
-
-    Returns:
-        Outcome: How it went.
-    """
-    figures = folder / f"{part}.json"
-    figures.unlink(missing_ok=True)
-    log = folder / f"{part}.log"
-    start = time.monotonic()
-    with open(log, "wb") as out:
-        process = subprocess.Popen(
-            command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            code: int | None = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            _end(process)
-    status = {None: "timeout", 0: "passed"}.get(code, "crashed" if code and code < 0 else "failed")
-    words = "" if code == 0 else log.read_text("utf-8", "replace")[-2000:]
-    seconds = time.monotonic() - start
-    return Outcome(part, status, seconds, words, read_json(figures) if figures.exists() else [])
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def run_parts(
@@ -135,7 +75,7 @@ def run_parts(
         if left < 1:
             yield Outcome(part, "skipped", 0.0, "no time was left", [])
         else:
-            yield run_part(part, command(part, folder), folder, min(limit, left))
+            yield run_part(part, command(part, folder), folder, min(limit, left), ROOT)
 
 
 def to_markdown(machine: str, outcomes: Sequence[Outcome]) -> str:

@@ -46,7 +46,6 @@ val_dataloader = dict(
         folder="val",
         metainfo="$metainfo",
         pipeline="$test_pipeline",
-        test_mode=True,
     ),
 )
 test_dataloader = val_dataloader

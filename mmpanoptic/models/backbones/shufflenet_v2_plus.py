@@ -222,39 +222,6 @@ def block_plan(widths: Sequence[int], depths: Sequence[int]) -> list[tuple[int, 
     return plan
 
 
-def block_macs(
-    op: str, in_channels: int, out_channels: int, stride: int, area: int, out_area: int
-) -> int:
-    """Count the multiply-adds of a block; norms and biases are free.
-
-    Args:
-        op (str): One of :data:`BLOCK_OPS`.
-        in_channels (int): Channels of the input.
-        out_channels (int): Channels of the output.
-        stride (int): 1 or 2.
-        area (int): Cells of the input.
-        out_area (int): Cells of the output.
-
-    Returns:
-        int: Multiply-adds for one image.
-
-    Raises:
-        ValueError: If the operation is unknown.
-    """
-    taps = op_kernel(op) ** 2
-    begin = in_channels if stride == 2 else in_channels // 2
-    end = out_channels - begin
-    mid = out_channels // 2
-    if op.startswith("xception"):
-        first, second, third = taps * begin + begin * mid, taps * mid + mid * mid, taps * mid
-        macs = (first + second + third + mid * end) * out_area
-    else:
-        macs = begin * mid * area + (taps * mid + mid * end) * out_area
-    if stride == 2:
-        macs += (taps * in_channels + in_channels * in_channels) * out_area
-    return macs
-
-
 def _check_widths(widths: Sequence[int], depths: Sequence[int]) -> None:
     if len(widths) != len(depths) + 1 or any(depth < 1 for depth in depths):
         raise ValueError(

@@ -109,7 +109,7 @@ class CenterGroupingHead(BaseModule):
         thing_labels (Sequence[int]): Contiguous labels of the things.
         stride (int): Pixels per cell of the heads' outputs.
         stuff_area (int): Stuff classes with fewer pixels become void.
-        threshold (float): Centres are strictly larger.
+        threshold (float): The heatmap is strictly larger at centres.
         nms_kernel (int): Side of the window of the heatmap's non-maximum suppression, odd.
         top_k (int | None): Limit of the number of centres; see :func:`find_centers`.
         stable_top_k (bool): Keep exactly the best ``top_k``; see :func:`find_centers`.

@@ -57,7 +57,7 @@ class MulticutHead(MulticutModule):
         *args: See :class:`MulticutModule`: ``num_classes``, ``thing_labels``, ``distances``.
         stride (int): Pixels per cell of the heads' outputs.
         stuff_area (int): Stuff classes with fewer pixels of the network's input become void.
-        instance_area (int): The same for things.
+        instance_area (int): Things with fewer pixels of the network's input become void.
         score_mode (str): Score of things, the mean logit of their class and a small term of their
             edges: in the space of the "network", or as "published".
         keep_outputs (bool): Also return ``pred_heads``: costs and cuts at the size of the grid.

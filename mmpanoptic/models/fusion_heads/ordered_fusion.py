@@ -59,7 +59,8 @@ class PaintFusionHead(BaseModule):
             semantic head's channels. The channels before ``first_stuff`` and behind the last
             stuff class stay void.
         score_thr (float): Instances of smaller score are not painted.
-        overlap_thr (float): See the rule.
+        overlap_thr (float): Share of an instance that decides whether too much of it is covered;
+            each head says how.
         stuff_area (int): Stuff classes with fewer pixels become void.
         min_visible (float): In the end, instances of which a smaller fraction is visible become
             free for stuff; 0 keeps every instance with a pixel.
@@ -265,7 +266,7 @@ class HeuristicFusionHead(PaintFusionHead):
     Args:
         order (str): "score", or "area" of Auto-Panoptic (arXiv:2010.16119): instances of a score
             above ``area_order_thr`` come first, the smallest first; the others follow by score.
-        area_order_thr (float): See ``order``.
+        area_order_thr (float): Score above which instances are ordered by their area.
         **options (Any): Arguments of :class:`PaintFusionHead`.
 
     Raises:
@@ -368,8 +369,10 @@ class RelationFusionHead(PaintFusionHead):
     Differences from the original: see :class:`PaintFusionHead`.
 
     Args:
-        overlap_thr (float): See above.
-        large_overlap_thr (float): See above.
+        overlap_thr (float): Of an instance more than this share may not be covered by its class,
+            and more than this share must be visible.
+        large_overlap_thr (float): Of two instances that cover each other by this share, one is
+            skipped.
         score_thr (float): Instances of smaller score are not painted.
         **options (Any): Further arguments of :class:`PaintFusionHead`.
     """
@@ -426,7 +429,7 @@ class OcclusionFusionHead(PaintFusionHead):
     pairs is an option.
 
     Args:
-        pair_thr (float): See above.
+        pair_thr (float): Share that two instances must have in common to be asked about.
         occlusion_thr (float): Probability above which an instance lies on another.
         **options (Any): Arguments of :class:`PaintFusionHead`.
     """

@@ -1,5 +1,6 @@
 """Blocks that two or more parts of the models share."""
 
+from .checkpointing import checkpoint_backbone
 from .choice import ChoiceModule, check_choices, iter_choices, make_choice, set_path
 from .deeplab_decoder import ASPP, DeepLabDecoder
 from .pair_query import PairQuery
@@ -14,6 +15,7 @@ __all__ = [
     "DeepLabDecoder",
     "SegmentBatch",
     "check_choices",
+    "checkpoint_backbone",
     "collate_segments",
     "init_decoder_convs",
     "iter_choices",

@@ -47,8 +47,8 @@ class DeformableConv(ModulatedDeformConv2dPack):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H, W)``."""
-        if not len(x):
-            # Without regions any convolution gives the shape, and gradients of 0 for all weights.
+        if not len(x) or x.is_meta:
+            # Any convolution gives the shape, and without regions gradients of 0 for all weights.
             nothing = nn.functional.conv2d(x, self.weight, self.bias, self.stride, self.padding)
             return nothing + 0 * self.conv_offset(x).sum()
         if not torch.is_autocast_enabled(x.device.type):

@@ -8,6 +8,7 @@ from typing import Any
 from mmdet.structures import DetDataSample
 from torch import Tensor
 
+from mmpanoptic.models.layers import checkpoint_backbone
 from mmpanoptic.models.layers.norms import batch_norms, keep_statistics
 from mmpanoptic.registry import MODELS, ConfigError
 
@@ -29,6 +30,7 @@ class COPS(PanopticSegmentor):
         frozen (Sequence[str]): Names of the parts that are not trained, such as "backbone" or
             "semantic_head.decoder".
         frozen_norm (bool): Neither the statistics nor the weights of batch norm layers change.
+        activation_checkpointing (bool): See :class:`PanopticSegmentor`; a frozen backbone has none.
         **parts: Arguments of :class:`PanopticSegmentor`; the heads are ``DeepLabHead``,
             ``AffinityHead`` and ``MulticutHead``.
 
@@ -44,6 +46,7 @@ class COPS(PanopticSegmentor):
         multicut_loss: dict | None = None,
         frozen: Sequence[str] = (),
         frozen_norm: bool = False,
+        activation_checkpointing: bool = False,
         **parts: Any,
     ) -> None:
         super().__init__(**parts)
@@ -60,6 +63,8 @@ class COPS(PanopticSegmentor):
             )
         self.frozen_norm = frozen_norm
         self._freeze(frozen)
+        if activation_checkpointing:
+            checkpoint_backbone(self.backbone)
 
     def _freeze(self, names: Sequence[str]) -> None:
         modules = dict(self.named_modules())

@@ -12,6 +12,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmpanoptic.models.layers import checkpoint_backbone
 from mmpanoptic.registry import MODELS
 
 
@@ -71,6 +72,8 @@ class ImageClassifier(BaseModel):
         head (dict): Config of the classifier.
         data_preprocessor (dict | nn.Module | None): Config of the data preprocessor;
             ``PanopticDataPreprocessor`` by default.
+        activation_checkpointing (bool): Compute the backbone's blocks again in the backward pass
+            rather than keep their activations.
         init_cfg (dict | list | None): Initialisation of the whole model, e.g. a checkpoint, which
             replaces the published one.
     """
@@ -80,6 +83,7 @@ class ImageClassifier(BaseModel):
         backbone: dict,
         head: dict,
         data_preprocessor: dict | nn.Module | None = None,
+        activation_checkpointing: bool = False,
         init_cfg: Any = None,
     ) -> None:
         if data_preprocessor is None:
@@ -89,6 +93,8 @@ class ImageClassifier(BaseModel):
         super().__init__(data_preprocessor, init_cfg)
         self.backbone = MODELS.build(backbone)
         self.head: Any = MODELS.build(head)
+        if activation_checkpointing:
+            checkpoint_backbone(self.backbone)
 
     def init_weights(self) -> None:
         """Initialise as published, then as ``init_cfg`` says."""

@@ -10,6 +10,7 @@ from mmdet.structures import DetDataSample
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mmpanoptic.models.layers import checkpoint_backbone
 from mmpanoptic.models.layers.cpu_convs import use_tap_gradients
 from mmpanoptic.registry import MODELS, ConfigError
 
@@ -143,24 +144,29 @@ class PanopticModel(BaseModel):
         return self.postprocess(self.forward_heads(inputs), data_samples)
 
     def postprocess(
-        self, outputs: HeadOutputs, data_samples: Sequence[DetDataSample]
+        self,
+        outputs: HeadOutputs,
+        data_samples: Sequence[DetDataSample],
+        fusion_head: Any = None,
     ) -> list[DetDataSample]:
         """Fuse the heads' outputs and store the predictions.
 
         Args:
             outputs (HeadOutputs): From :meth:`forward_heads`.
             data_samples (Sequence[DetDataSample]): Metainfo ``img_shape`` and ``ori_shape``.
+            fusion_head (nn.Module | None): Another than the model's own.
 
         Returns:
             list[DetDataSample]: The samples with the predictions added.
 
         Raises:
-            ValueError: If the model has no fusion head.
+            ValueError: If there is no fusion head.
         """
-        if self.fusion_head is None:
+        head = self.fusion_head if fusion_head is None else fusion_head
+        if head is None:
             raise ValueError("this model has no fusion_head; predictions need one in the config")
         metas = [sample.metainfo for sample in data_samples]
-        results = self.fusion_head.predict(outputs.semantic, outputs.instance, metas)
+        results = head.predict(outputs.semantic, outputs.instance, metas)
         for sample, fields in zip(data_samples, results, strict=True):
             for name, value in fields.items():
                 setattr(sample, name, value)
@@ -192,12 +198,16 @@ class PanopticSegmentor(PanopticModel):
             also changes how gradients of some weights are computed, see
             :mod:`mmpanoptic.models.layers.cpu_convs`. Results are equal up to rounding, and
             checkpoints fit models with and without.
+        activation_checkpointing (bool): Compute the backbone's blocks again in the backward pass
+            rather than keep their activations, see
+            :func:`mmpanoptic.models.layers.checkpoint_backbone`.
         init_cfg (dict | list | None): Initialisation of the whole model, e.g. a checkpoint.
 
     Raises:
         ValueError: If there is neither a semantic nor an instance head.
-        ConfigError: If the instance head needs what the model does not hand to it, or the fusion
-            head what the instance branch does not give.
+        ConfigError: If ``activation_checkpointing`` has nothing to compute again, the instance head
+            needs what the model does not hand to it, or the fusion head what the instance branch
+            does not give.
     """
 
     HEAD_INPUTS = frozenset({"features"})
@@ -212,6 +222,7 @@ class PanopticSegmentor(PanopticModel):
         fusion_head: dict | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         channels_last: bool = False,
+        activation_checkpointing: bool = False,
         init_cfg: Any = None,
     ) -> None:
         super().__init__(None, data_preprocessor, init_cfg)
@@ -230,6 +241,8 @@ class PanopticSegmentor(PanopticModel):
                 f"{type(self).__name__} does not hand to it; choose the segmentor of its system"
             )
         self.check_fusion(self.instance_head)
+        if activation_checkpointing:
+            checkpoint_backbone(self.backbone)
 
     def set_channels_last(self, wanted: bool) -> None:
         """Choose how weights and images lie in memory, see the class.

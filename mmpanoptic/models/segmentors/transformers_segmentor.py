@@ -14,22 +14,27 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine import dist
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from mmpanoptic.models.layers.mask_targets import collate_masks
 from mmpanoptic.registry import MODELS, ConfigError
 
+from .mask_fusion import fill_fusion
 from .panoptic_segmentor import HeadOutputs, PanopticModel
+from .transformers_weights import (
+    PROBABILITIES,
+    explained_missing,
+    fit_backbone,
+    fit_weights,
+    import_transformers,
+    read_backbone,
+    read_pretrained,
+)
 
 FAMILIES = ("eomt", "eomt_dinov3", "mask2former", "maskformer", "oneformer")
 """Values of ``model_type``."""
 PANOPTIC_TASK = (49406, 518, 10549, 533, 1072, 24755, 49407)
 """CLIP's tokens of "the task is panoptic", which OneFormer reads as numbers."""
-POSITIONS = "embeddings.position_embeddings.weight"
-PROBABILITIES = "attn_mask_probs"
-CLASS_PARTS = ("class_predictor.", "criterion.empty_weight")
-CLASS_PARTS_ONEFORMER = ("model.transformer_module.decoder.class_embed.",)
 UNUSED = re.compile(
     r"model\.pixel_level_module\.encoder\.(swin|model)\.layernorm\.|criterion\.logit_scale"
 )
@@ -65,6 +70,8 @@ class TransformersPanopticSegmentor(PanopticModel):
             begins with. The hub's cache (HF_HOME) and its offline mode (HF_HUB_OFFLINE=1) hold. The
             class layer starts anew where the number of classes differs. Only with ``network=None``
             they are loaded whenever the model is built, for inference too.
+        backbone_pretrained (str | None): Folder or id of a DINOv2 (with registers) or DINOv3
+            backbone that EoMT's transformer begins a training with, in place of ``pretrained``.
         reset_classes (bool): Start the class layer anew although the weights have as many classes.
         activation_checkpointing (bool): Compute the activations of each layer again in the backward
             pass rather than store them.
@@ -86,17 +93,25 @@ class TransformersPanopticSegmentor(PanopticModel):
         thing_labels: Sequence[int],
         network: dict | None = None,
         pretrained: str | os.PathLike[str] | None = None,
+        backbone_pretrained: str | os.PathLike[str] | None = None,
         reset_classes: bool = False,
         activation_checkpointing: bool = False,
         fusion_head: dict | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: Any = None,
     ) -> None:
-        fusion = {"type": "MaskSetFusionHead", **(fusion_head or {})}
-        fusion = {"num_classes": len(class_names), "thing_labels": tuple(thing_labels), **fusion}
+        fusion = fill_fusion(fusion_head, len(class_names), thing_labels)
         super().__init__(fusion, data_preprocessor, init_cfg)
+        self.fusion_cfg = fusion
         self.check_fusion(self)
         self.pretrained = None if pretrained is None else os.fspath(pretrained)
+        self.backbone_pretrained = None
+        if backbone_pretrained is not None:
+            self.backbone_pretrained = os.fspath(backbone_pretrained)
+        if pretrained is not None and backbone_pretrained is not None:
+            raise ConfigError(
+                "pretrained and backbone_pretrained both name weights to begin with; give one"
+            )
         self.reset_classes = reset_classes
         config = make_config(network, self.pretrained, class_names)
         self.family = config.model_type
@@ -145,11 +160,16 @@ class TransformersPanopticSegmentor(PanopticModel):
         return self
 
     def init_weights(self) -> None:
-        """Load the weights ``pretrained``, or those of ``init_cfg``; else the library's stay."""
+        """Load the weights that the config names; else the library's stay."""
         if self.init_cfg:
             super().init_weights()
         elif self.pretrained is not None:
             self.load_pretrained()
+        elif self.backbone_pretrained is not None:
+            backbone = read_backbone(self.backbone_pretrained, self.family)
+            own = self.network.state_dict()
+            state = fit_backbone(backbone, own, self.backbone_pretrained)
+            self.network.load_state_dict({**own, **state})
 
     def load_pretrained(self) -> None:
         """Load the weights of a folder or of the hub.
@@ -301,22 +321,6 @@ def checkpoint_layers(network: nn.Module) -> None:
         layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
 
 
-def import_transformers() -> Any:
-    """Import the library.
-
-    Raises:
-        ImportError: If it is not installed.
-    """
-    try:
-        import transformers
-    except ImportError as error:
-        raise ImportError(
-            "TransformersPanopticSegmentor needs transformers 5: pip install "
-            f"'mmpanoptic[transformers]' ({error})"
-        ) from error
-    return transformers
-
-
 # ---- configs ----------------------------------------------------------------------------------
 
 
@@ -393,141 +397,6 @@ def _check_fields(fields: Mapping[str, Any], kind: type, place: str) -> None:
             except ValueError as error:
                 raise ConfigError(f"{place}.{name}.model_type: {error}") from error
             _check_fields(inner, nested, f"{place}.{name}")
-
-
-# ---- weights ----------------------------------------------------------------------------------
-
-
-@contextmanager
-def explained_missing(source: str) -> Iterator[None]:
-    """Turn the library's errors about files into one line.
-
-    Args:
-        source (str): Folder or id.
-
-    Raises:
-        ConfigError: In their place.
-    """
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ConfigError(
-            f"pretrained = {source!r}: {first} A folder needs config.json and model.safetensors; "
-            "an id of the hub is fetched once, then taken from its cache (HF_HOME), offline with "
-            "HF_HUB_OFFLINE=1; gated weights need your token (hf auth login)"
-        ) from error
-
-
-def read_pretrained(source: str) -> Any:
-    """Build the network that lies in a folder or on the hub, as it is.
-
-    Args:
-        source (str): Folder or id.
-
-    Returns:
-        PreTrainedModel: With its own config and weights.
-
-    Raises:
-        ConfigError: If it cannot be found, or its weights lack something.
-    """
-    library = import_transformers()
-    with explained_missing(source):
-        found, report = library.AutoModelForUniversalSegmentation.from_pretrained(
-            source, output_loading_info=True
-        )
-    if report["missing_keys"]:
-        raise ConfigError(
-            f"pretrained = {source!r} lacks {len(report['missing_keys'])} tensors of its own "
-            f"config, such as {min(report['missing_keys'])}; weights in the authors' names, or "
-            "differences to a backbone (DINOv3), have to be converted first"
-        )
-    return found
-
-
-def fit_weights(
-    found: Any, own: Mapping[str, Tensor], config: Any, source: str, reset_classes: bool
-) -> dict[str, Tensor]:
-    """Choose the weights of a network with, perhaps, other classes and another size of images.
-
-    Args:
-        found (PreTrainedModel): From :func:`read_pretrained`.
-        own (Mapping): Weights that the network begins with.
-        config (PretrainedConfig): Of the network.
-        source (str): Names the weights in messages.
-        reset_classes (bool): Do not take the class layer.
-
-    Returns:
-        dict[str, Tensor]: By name. Position tables of EoMT are resampled; the class layer is the
-        network's own if the classes differ in number.
-
-    Raises:
-        ConfigError: If another tensor does not fit, or the classes are as many but others.
-    """
-    if found.config.model_type != config.model_type:
-        raise ConfigError(
-            f"pretrained = {source!r} is of the model_type {found.config.model_type}, the network "
-            f"of {config.model_type}"
-        )
-    state = found.state_dict()
-    parts = CLASS_PARTS_ONEFORMER + CLASS_PARTS
-    same = len(found.config.id2label) == len(config.id2label) and not reset_classes
-    if same:
-        _check_names(found.config.id2label, config.id2label, source)
-    for name, value in own.items():
-        given = state.get(name)
-        if not same and name.startswith(parts):
-            state[name] = value
-        elif name == POSITIONS and given is not None and given.shape != value.shape:
-            state[name] = resample_positions(given, len(value))
-        elif given is None or given.shape != value.shape:
-            size = "is missing" if given is None else f"has the shape {tuple(given.shape)}"
-            raise ConfigError(
-                f"pretrained = {source!r}: {name} {size}, the network needs {tuple(value.shape)}; "
-                "only the classes and EoMT's image_size may differ, give all other fields of "
-                "network as in the config.json of the weights"
-            )
-    surplus = sorted(state.keys() - own.keys())
-    if surplus:
-        raise ConfigError(
-            f"pretrained = {source!r} has {len(surplus)} tensors that the network lacks, such as "
-            f"{surplus[0]}; give the fields of network as in its config.json"
-        )
-    return state
-
-
-def _check_names(found: Mapping[int, str], own: Mapping[int, str], source: str) -> None:
-    """Refuse a class layer that was trained for others of as many classes."""
-    pairs = [(found[label], name) for label, name in own.items()]
-    if all(name.startswith("LABEL_") for name, _ in pairs):  # the library's placeholder
-        return
-    equal = sum(_words(one) == _words(other) for one, other in pairs)
-    if 2 * equal < len(pairs):
-        raise ConfigError(
-            f"pretrained = {source!r} has {len(pairs)} classes, too, but {len(pairs) - equal} of "
-            f"them have other names (its class 0 is {pairs[0][0]!r}, yours {pairs[0][1]!r}); set "
-            "reset_classes=True to start the class layer anew, or order your classes as there"
-        )
-
-
-def _words(name: str) -> str:
-    return name.lower().replace("-", " ").replace("_", " ").removesuffix(" merged").strip()
-
-
-def resample_positions(table: Tensor, cells: int) -> Tensor:
-    """Resample EoMT's position table to another square grid, bicubic.
-
-    Args:
-        table (Tensor): ``(n * n, D)``.
-        cells (int): m * m.
-
-    Returns:
-        Tensor: ``(m * m, D)``.
-    """
-    old, new = round(len(table) ** 0.5), round(cells**0.5)
-    grid = table.T.reshape(1, -1, old, old)
-    grid = functional.interpolate(grid, size=(new, new), mode="bicubic", antialias=True)
-    return grid.flatten(2)[0].T.contiguous()
 
 
 def _note_probabilities(module: Any, incompatible: Any) -> None:

@@ -12,6 +12,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmpanoptic.models.layers import checkpoint_backbone
 from mmpanoptic.registry import MODELS, ConfigError
 
 from .panoptic_segmentor import HeadOutputs, PanopticSegmentor, plain_samples
@@ -50,12 +51,14 @@ class TwoStagePanopticSegmentor(PanopticSegmentor):
         data_preprocessor (dict | nn.Module | None): Config of the data preprocessor;
             ``PanopticDataPreprocessor`` by default.
         channels_last (bool): See :class:`PanopticSegmentor`.
+        activation_checkpointing (bool): See :class:`PanopticSegmentor`; the extra heads alone are
+            trained without.
         init_cfg (dict | list | None): Initialisation of the whole model, e.g. a checkpoint.
 
     Raises:
         ValueError: If only extra heads are to be trained, but the RoI head has none.
-        ConfigError: If there are no things, or the fusion head needs what the RoI head does not
-            give.
+        ConfigError: If there are no things, the fusion head needs what the RoI head does not give,
+            or ``activation_checkpointing`` has nothing to compute again.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class TwoStagePanopticSegmentor(PanopticSegmentor):
         train_extra_heads_only: bool = False,
         data_preprocessor: dict | nn.Module | None = None,
         channels_last: bool = False,
+        activation_checkpointing: bool = False,
         init_cfg: Any = None,
     ) -> None:
         super().__init__(
@@ -103,6 +107,8 @@ class TwoStagePanopticSegmentor(PanopticSegmentor):
             for head in self.extra_heads():
                 head.requires_grad_(True)
             self.train()
+        if activation_checkpointing:
+            checkpoint_backbone(self.backbone)
 
     def extra_heads(self) -> list[nn.Module]:
         """List the RoI head's modules that can be trained alone.

@@ -1,11 +1,4 @@
-"use strict";
 // Shows pictures one by one. A picture is {name, layers: [[title, file], ...], segments: file}.
-const byId = (id) => document.getElementById(id);
-const make = (tag, properties, ...children) => {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-};
 const viewer = { pictures: () => [], at: 0, maps: {}, left: 0, right: 2 };
 
 function showPicture(position) {
@@ -57,17 +50,7 @@ function loadSegments(picture) {
 }
 
 function segmentMaps(file, content) {
-  for (const side of content.sides) {
-    const runs = side.runs;
-    const map = new Uint16Array(content.width * content.height);
-    let place = 0;
-    for (let k = 0; k < runs.length; k += 2) {
-      map.fill(runs[k], place, place + runs[k + 1]);
-      place += runs[k + 1];
-    }
-    side.map = map;
-  }
-  viewer.maps[file] = content;
+  viewer.maps[file] = readMaps(content);
 }
 
 function listSegments(picture) {
@@ -77,25 +60,14 @@ function listSegments(picture) {
     .map((segment) => [side.name, ...segment]));
   if (!rows.length) return;
   const names = ["side", "class", "segment", "pixels", "score", "error"];
-  const line = (tag, values) => make("tr", {}, ...values.map((v) => make(tag, {}, String(v ?? ""))));
-  byId("viewer-segments").replaceChildren(make("table", {},
-    make("thead", {}, line("th", names)), make("tbody", {}, ...rows.map((r) => line("td", r)))));
+  byId("viewer-segments").replaceChildren(makeTable(names, rows));
 }
 
 function nameSegments(event) {
   const content = viewer.maps[viewer.pictures()[viewer.at]?.segments];
   if (!content) return;
-  const box = byId("viewer-under").getBoundingClientRect();
-  const x = Math.floor((event.clientX - box.left) / box.width * content.width);
-  const y = Math.floor((event.clientY - box.top) / box.height * content.height);
-  if (x < 0 || y < 0 || x >= content.width || y >= content.height) return;
-  byId("hover").textContent = content.sides.map((side) => {
-    const segment = side.segments[side.map[y * content.width + x] - 1];
-    if (!segment) return `${side.name}: void`;
-    const [name, id, pixels, score, error] = segment;
-    const value = score === null ? "" : ` ${score.toFixed(2)}`;
-    return `${side.name}: ${name}${value} #${id}, ${pixels} pixels${error ? `, ${error}` : ""}`;
-  }).join(" | ");
+  const text = nameSegmentsAt(content, byId("viewer-under"), event);
+  if (text !== null) byId("hover").textContent = text;
 }
 
 function onKey(event) {

@@ -1,0 +1,45 @@
+"""Mask2Former with ResNet-50 on COCO, as in mmdet.
+
+Paper: Masked-attention Mask Transformer, CVPR 2022, https://arxiv.org/abs/2112.01527
+Reproduces: mask2former_r50_8xb2-lsj-50e_coco-panoptic of mmdetection 3.3.0
+Published: PQ 52.0 (val2017, single scale; weights mmpanoptic://mask2former/mmdet-r50_coco)
+Measured: not trained here
+Hardware: none yet
+Command: tools/dist_train.sh configs/mask2former/mask2former_r50_8xb2-369k_coco-1024.py 8
+"""
+
+_base_ = [
+    "../_base_/datasets/coco_panoptic.py",
+    "../_base_/schedules/adamw_step.py",
+    "../_base_/default_runtime.py",
+    "./mask2former_mmdet.py",
+]
+
+max_iters = 368750
+base_lr = 1e-4
+batch_size = 2
+train_pipeline = [
+    dict(type="LoadImage"),
+    dict(type="LoadPanopticAnnotations"),
+    dict(type="ResizeScaleJitter", target_size=(1024, 1024), ratio_range=(0.1, 2.0)),
+    dict(type="RandomCrop", crop_size=(1024, 1024)),
+    dict(type="PanopticRandomFlip", prob=0.5),
+    dict(type="PackPanopticInputs"),
+]
+test_pipeline = [
+    dict(type="LoadImage"),
+    dict(type="ResizeShortestEdge", short_edge=800, max_size=1333),
+    dict(type="PackPanopticInputs"),
+]
+test_evaluator = [dict(type="PanopticQualityMetric")]
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        custom_keys={
+            "backbone": dict(lr_mult=0.1),
+            "query_embed": dict(decay_mult=0.0),
+            "query_feat": dict(decay_mult=0.0),
+            "level_embed": dict(decay_mult=0.0),
+        },
+    )
+)
