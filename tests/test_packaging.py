@@ -318,6 +318,48 @@ def test_setup_without_a_compiler_mentions_it_and_goes_on(tmp_path):
     assert "making venv" in done.stdout
 
 
+KNOWN = """
+echo "$@" >> "$(dirname "$0")/calls"
+[ "$1" = - ] || exit 0
+script="$(cat)"
+[[ "$script" == *importlib.metadata* ]] || {{ echo ok; exit 0; }}
+PYTHONPATH="{packages}" exec "{python}" -S -c "$script"
+"""
+
+
+@pytest.mark.parametrize(
+    ("installed", "words"),
+    [
+        ({"onedl-mmcv": "2.3.6"}, "onedl-mmcv in .venv would share its folders with mmengine"),
+        ({"mmcv": "2.2.0", "mmdet": "3.3.0"}, "mmdet 3.3.0 refuses mmcv 2.2.0"),
+        ({"mmcv": "2.1.0", "mmcv-lite": "2.1.0"}, "both in .venv"),
+        ({"mmcv": "2.1.0"}, None),
+        ({"mmcv-lite": "2.1.0"}, None),
+    ],
+)
+def test_setup_refuses_what_is_known_to_fail_together(tmp_path, installed, words):
+    packages = tmp_path / "packages"
+    for name, version in installed.items():
+        info = packages / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+    folder = tmp_path / "a clone" / ".venv" / "bin"
+    folder.mkdir(parents=True)
+    fake = KNOWN.format(packages=packages, python=sys.executable)
+    (folder / "python").write_text(f"#!{BASH}\n{fake}")
+    (folder / "python").chmod(0o755)
+    done = run_setup(tmp_path, python3="exit 0")
+    calls = (folder / "calls").read_text()
+    if words is None:
+        text = (folder.parent / "runtime.txt").read_text() if "mmcv" in installed else "mmcv-lite"
+        assert ("mmcv-lite" in text) == ("mmcv-lite" in installed)
+        assert "pip install" in calls
+    else:
+        assert done.returncode == 1
+        assert words in done.stderr
+        assert "pip install" not in calls.replace("--version", "")
+
+
 FAKE_ENVIRONMENT = """
 echo "$@" >> "$(dirname "$0")/calls"
 [ "$1" = - ] || exit 0

@@ -83,11 +83,38 @@ case "$state" in
         "Upgrade it in .venv, or remove .venv and run the command again" ;;
 esac
 
+# What is known to fail beside each other is refused before anything is changed (docs/get_started.md).
+refused="$("$venv/bin/python" - <<'PY'
+from importlib.metadata import distributions
+
+found = {(d.metadata["Name"] or "").lower().replace("_", "-"): d.version for d in distributions()}
+forks = sorted(name for name in found if name.startswith("onedl-mm"))
+mmcv = found.get("mmcv")
+if forks:
+    print(f"{', '.join(forks)} in .venv would share its folders with mmengine, mmcv and mmdet|"
+          "Remove it (pip uninstall), or make an environment of your own: docs/get_started.md, Versions")
+elif mmcv and tuple(map(int, mmcv.split(".")[:2])) >= (2, 2):
+    print(f"mmdet 3.3.0 refuses mmcv {mmcv}, which is in .venv|"
+          "Remove it (pip uninstall mmcv); the set-up takes mmcv-lite 2.1.0, or compile mmcv==2.1.0")
+elif mmcv and "mmcv-lite" in found:
+    print("mmcv and mmcv-lite are both in .venv and share one folder|"
+          "Remove both (pip uninstall mmcv mmcv-lite) and install the one that you want")
+else:
+    print("full" if mmcv else "ok")
+PY
+)"
+case "$refused" in ok | full) ;; *) fail "${refused%%|*}" "${refused#*|}" ;; esac
+
 # torch is in the environment now; the constraint on it would only hinder another build of it.
 others="$venv/constraints-without-torch.txt"
 grep -v '^torch==' "$constraints" > "$others"
 echo "set-up: installing the OpenMMLab packages and mmpanoptic"
-arguments=(-r "$root/requirements/runtime.txt")
+runtime="$root/requirements/runtime.txt"
+if [ "$refused" = full ]; then  # mmcv-lite would write over it
+    grep -v '^mmcv-lite' "$runtime" > "$venv/runtime.txt"
+    runtime="$venv/runtime.txt"
+fi
+arguments=(-r "$runtime")
 [ "$level" = runtime ] || arguments+=(-r "$root/requirements/search.txt")
 [ "$level" = tests ] && arguments+=(-r "$root/requirements/tests.txt")
 pip_install -c "$others" "setuptools<82" wheel pybind11 "${arguments[@]}"
