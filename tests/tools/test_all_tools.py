@@ -24,6 +24,7 @@ READ_NOTHING = {
     "dev/demo.py",
     "dev/gpu_check.py",
     "dev/search_demo.py",
+    "dev/training_memory.py",
     "dev/weights_page.py",
 }
 READ_ON_REQUEST = {
