@@ -71,13 +71,17 @@ def peak_memory(model: nn.Module, size: tuple[int, int]) -> int:
     """
     weights = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
     device = next(model.parameters()).device
-    with torch.inference_mode(False), torch.no_grad(), _LiveStorages() as alive:
+    with torch.inference_mode(False), torch.no_grad(), LiveStorages() as alive:
         model(torch.zeros(1, 3, *size, device=device), mode="tensor")
     return weights + alive.most
 
 
-class _LiveStorages(TorchDispatchMode):
-    """Follow the storages that operations make, until they are freed."""
+class LiveStorages(TorchDispatchMode):
+    """Follow the storages that operations make, until they are freed.
+
+    Attributes:
+        most (int): Most bytes that they took at a time.
+    """
 
     def __init__(self) -> None:
         super().__init__()

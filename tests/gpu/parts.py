@@ -217,7 +217,7 @@ def distributed(note: Note, folder: Path) -> None:
 def memory(note: Note, folder: Path) -> None:
     """Measure the memory of a training step of every real config at its size and batch.
 
-    What does not fit is a figure, too.
+    What does not fit is a figure, too. ``ratio`` is the peak by what docs/gpu.md states.
     """
     import torch
 
@@ -238,7 +238,20 @@ def memory(note: Note, folder: Path) -> None:
             row["result"] = "does not fit"
         except ValueError as error:  # a training that is none of panoptic maps
             row["result"] = f"not measured: {error}"
-        note(**row, **{"peak in MiB": torch.cuda.max_memory_allocated() >> 20})
+        peak = torch.cuda.max_memory_allocated()
+        stated = stated_memory(name, precision or "fp32")
+        ratio = peak / stated if row["result"] == "fits" else ""
+        note(**row, **{"peak in MiB": peak >> 20, "stated in MiB": stated >> 20, "ratio": ratio})
+
+
+def stated_memory(name: str, precision: str) -> int:
+    """Return the bytes that the documentation states for a config's step, here with Adam."""
+    from tests.tools.load_tool import load_tool
+
+    tool = load_tool("dev/training_memory.py")
+    found = json.loads(tool.FIGURES.read_text(encoding="utf-8"))[name]
+    missing = 4 * found["trained"] * (2 - found["moments"])
+    return int(tool.bytes_of(found, precision, found["batch"]) + missing)
 
 
 VARIANTS: list[dict[str, Any]] = [

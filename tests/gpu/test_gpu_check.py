@@ -144,6 +144,20 @@ def test_every_real_config_has_a_size():
     assert sizes["panoptic-fpn_r50_8xb2-150k_coco"] == (800, 1344)
 
 
+def test_measured_memory_is_held_against_what_the_page_states():
+    stated = {
+        kind: parts.stated_memory("panoptic-deeplab_r52_8xb4-90k_cityscapes-512x1024", kind)
+        for kind in ("fp32", "bf16")
+    }
+    assert 6 << 30 < stated["fp32"] < 12 << 30
+    assert stated["bf16"] < stated["fp32"]
+    sgd = "panoptic-fpn_r50_8xb2-150k_coco"
+    tool = load_tool("dev/training_memory.py")
+    figures = json.loads(tool.FIGURES.read_text(encoding="utf-8"))[sgd]
+    assert figures["moments"] == 1
+    assert parts.stated_memory(sgd, "fp32") > tool.bytes_of(figures, "fp32", figures["batch"])
+
+
 def test_the_quality_is_that_of_the_last_validation(tmp_path):
     folder = tmp_path / "20260101_000000" / "vis_data"
     folder.mkdir(parents=True)

@@ -366,6 +366,8 @@ def _answer_for_cuda() -> None:
         "is_initialized": True,
         "device_count": 1,
         "current_device": 0,
+        "_exchange_device": 0,
+        "_maybe_exchange_device": 0,
         "get_device_name": "pretended",
         "get_device_capability": (9, 0),
         "is_bf16_supported": True,

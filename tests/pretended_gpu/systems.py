@@ -47,8 +47,12 @@ AUGMENTED = (
     "panoptic-deeplab, all centers",
     "efficientps-maskrcnn",
     "efficientps-solov2",
+    "deeplabv3plus",
+    "solov2",
 )
 """Systems that average over augmentations of an image in tests."""
+FROZEN = ("rap, relation", "rap, ocfusion", "cops, second stage")
+"""Systems whose backbone is not trained, so that it keeps no activations."""
 
 
 def read_config(name: str, data: Path) -> Any:
@@ -76,6 +80,15 @@ def build(model: Any) -> Any:
             part.init_cfg = None
     built.init_weights()
     return revert_sync_batchnorm(built)
+
+
+def pick_path(model: Any, pick: Callable[[range], int]) -> None:
+    """Pick a choice of every block of a supernet."""
+    from mmpanoptic.models.layers import iter_choices, set_path
+
+    blocks = [block for _, block in iter_choices(model)]
+    if blocks:
+        set_path(model, {block.decision: pick(range(len(block))) for block in blocks})
 
 
 def read_batch(loader: Any, count: int = 2) -> dict[str, Any]:
@@ -131,6 +144,8 @@ class System:
             yield "paths", self.train_paths
         yield "train", self.train
         yield "train bf16", lambda: self.train(torch.bfloat16)
+        if self.name not in FROZEN:
+            yield "activation checkpointing", self.compute_again
         yield "predict", self.predict
         yield "metric", self.measure
         if self.name in AUGMENTED:
@@ -159,12 +174,22 @@ class System:
         self._optimizer.step()
         self._optimizer.zero_grad()
 
+    def compute_again(self) -> None:
+        """Compare with a copy that computes its blocks again in the backward pass."""
+        import torch
+
+        from tests.gpu.comparison import learn
+
+        lean = build({**self.cfg.model, "activation_checkpointing": True}).to("cuda")
+        lean.load_state_dict(self.model.state_dict())
+        for model in (self.model, lean):
+            pick_path(model, min)
+        expected, got = [learn(model, self.train_batch) for model in (self.model, lean)]
+        torch.testing.assert_close(got[1], expected[1], rtol=0, atol=0)
+
     def set_path(self, pick: Callable[[range], int]) -> None:
         """Pick a choice of every block of a supernet."""
-        from mmpanoptic.models.layers import iter_choices, set_path
-
-        blocks = [block for _, block in iter_choices(self.model)]
-        set_path(self.model, {block.decision: pick(range(len(block))) for block in blocks})
+        pick_path(self.model, pick)
 
     def train_paths(self) -> None:
         """Train the first and the last choice of every block of a supernet."""

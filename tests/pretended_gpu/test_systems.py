@@ -16,7 +16,7 @@ from mmpanoptic.apis import get_config
 from mmpanoptic.ops.deform_sampling import MAX_VALUES_OFF_CPU
 from tests.gpu import metrics
 from tests.pretended_gpu import guard
-from tests.pretended_gpu.systems import ROOT, TINY, make_shapes
+from tests.pretended_gpu.systems import AUGMENTED, FROZEN, ROOT, TINY, make_shapes
 
 MAX_WAITS = {
     ("panoptic-deeplab", "train"): 2,
@@ -87,6 +87,8 @@ def test_the_device_refuses_and_counts(results):
 @pytest.mark.parametrize("system", TINY)
 def test_no_operator_meets_two_devices(results, system):
     assert {*STEPS} <= results[system].keys()
+    assert ("augmented" in results[system]) == (system in AUGMENTED)
+    assert ("activation checkpointing" in results[system]) == (system not in FROZEN)
     failed = {step: found["error"] for step, found in results[system].items() if found["error"]}
     assert not failed, "\n".join(failed.values())
 

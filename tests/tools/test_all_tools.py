@@ -25,6 +25,7 @@ READ_NOTHING = {
     "dev/gpu_check.py",
     "dev/search_demo.py",
     "dev/test_matrix.py",
+    "dev/training_memory.py",
     "dev/weights_page.py",
 }
 READ_ON_REQUEST = {
