@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 from mmpanoptic import cli
@@ -79,6 +80,9 @@ def draw_items(dataset: Any, args: argparse.Namespace) -> Iterator[GalleryEntry]
             item = dataset[SampleIndex(position, epoch)]
             sample = item["data_samples"]
             image = np.ascontiguousarray(item["inputs"].numpy()[::-1].transpose(1, 2, 0))
+            if "gt_panoptic_seg" not in sample:  # the annotation, as tests read it, is not resized
+                height, width = sample.ori_shape
+                image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
             picture = visualizer.draw_sample(
                 image, sample, draw_pred=False, draw_image=not args.no_image
             )
