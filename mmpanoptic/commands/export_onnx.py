@@ -72,7 +72,7 @@ def build_parser() -> cli.Parser:
     return parser
 
 
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16")
 ALONE = {"batch_size": 1, "opset": 18, "no_check": False}
 """Options of networks alone, and what they are by default."""
 WHOLE = {"compare": None, "score_thr": 0.0, "precision": "fp32"}
