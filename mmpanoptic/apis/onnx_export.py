@@ -167,7 +167,7 @@ def export_end_to_end(
         size (Sequence[int] | None): Height and width of the images to fix; None leaves them open.
         score_thr (float): Things below it are left out by who reads the files.
         images (Sequence[np.ndarray]): uint8 BGR ``(H, W, 3)`` to compare with PyTorch.
-        precision (str): "fp32", "fp16" (weights in half precision) or "int8" (weights in 8 bits).
+        precision (str): "fp32", or "fp16" (weights stored in half precision).
 
     Returns:
         str: What was written, and of each image how much of its map is equal.

@@ -72,7 +72,7 @@ def build_parser() -> cli.Parser:
     return parser
 
 
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16")
 ALONE = {"batch_size": 1, "opset": 18, "no_check": False}
 """Options of networks alone, and what they are by default."""
 WHOLE = {"compare": None, "score_thr": 0.0, "precision": "fp32"}
@@ -83,7 +83,7 @@ def check_options(args: argparse.Namespace) -> None:
     """Refuse options that would do nothing.
 
     Raises:
-        cli.UsageError: If there is one, or a network alone has no size.
+        cli.UsageError: If there is one.
     """
     idle = ALONE if args.end_to_end else WHOLE
     for name, default in idle.items():
@@ -91,8 +91,6 @@ def check_options(args: argparse.Namespace) -> None:
             flag = "--" + name.replace("_", "-")
             where = "without" if args.end_to_end else "with"
             raise cli.UsageError(f"{flag} counts only {where} --end-to-end; leave it out")
-    if not args.end_to_end and args.size is None:
-        raise cli.UsageError("--size H W is needed: a network alone has one size")
 
 
 def run(args: argparse.Namespace) -> Iterator[str]:
@@ -107,6 +105,8 @@ def run(args: argparse.Namespace) -> Iterator[str]:
         images = read_images(args.compare)
         yield export_end_to_end(model, args.out, args.size, args.score_thr, images, args.precision)
         return
+    if args.size is None:
+        raise cli.UsageError("--size H W is needed: a network alone has one size")
     generator = torch.Generator().manual_seed(0)
     inputs = 4 * torch.rand(args.batch_size, 3, *args.size, generator=generator) - 2
     yield export(model, inputs, args.out, args.opset, not args.no_check)

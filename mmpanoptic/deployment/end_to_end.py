@@ -130,20 +130,11 @@ def save_graph(model: ir.Model, path: Path, precision: str = "fp32") -> None:
         model (ir.Model): From :func:`build_graph`; it is changed.
         path (Path): The file.
         precision (str): "fp32"; "fp16" stores the weights in half precision and computes in
-            float32; "int8" stores the weights of convolutions and matrix products in 8 bits and
-            quantises their inputs as they come (onnxruntime's dynamic quantisation).
+            float32.
     """
     if precision == "fp16":
         halve_weights(model)
     ir.save(model, path)
-    if precision == "int8":
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-
-        kinds = ["Conv", "MatMul", "Gemm"]
-        # Signed weights of convolutions have no kernel on CPUs.
-        quantize_dynamic(
-            path, path, op_types_to_quantize=kinds, per_channel=False, weight_type=QuantType.QUInt8
-        )
 
 
 SMALL = 1024

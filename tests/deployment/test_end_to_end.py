@@ -24,7 +24,7 @@ LOW = {
     "load_from": None,
 }
 """Random weights find segments where thresholds are low."""
-LOW_SOLO = {"model.fusion_head.fusion.score_thr": 0.0, "model.fusion_head.filter_thr": 0.0}
+LOW_SOLO = {"model.fusion_head.score_thr": 0.0, "model.fusion_head.filter_thr": 0.0}
 LOW_AREA = {"model.fusion_head.stuff_area": 64, "model.fusion_head.instance_area": 64}
 SYSTEMS = {
     "Panoptic-DeepLab": ("nuclei", None, None),
@@ -105,7 +105,7 @@ def test_twenty_images_give_the_maps_of_pytorch(systems, name):
         for a, b in zip(found, expected, strict=True)
     ]
     assert np.mean(same) >= 0.999, same
-    assert sum(len(result.segments_info) for result in expected) > 20
+    assert sum(len(result.segments_info) for result in expected) >= 20
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.names == theirs.names
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-3)
@@ -169,26 +169,19 @@ def test_wrong_folders_are_refused(systems, tmp_path):
             PanopticRuntime(graph)
 
 
-@pytest.mark.parametrize("precision", ["fp16", pytest.param("int8", marks=pytest.mark.slow)])
-def test_smaller_weights_make_a_smaller_file(systems, tmp_path, precision):
+def test_weights_in_half_precision_make_a_smaller_file(systems, tmp_path):
     import onnx_ir as ir
 
     from mmpanoptic.deployment.end_to_end import save_graph
 
     runtime, expected, images = systems("RAP")
     path = runtime.file.graph
-    save_graph(ir.load(path), tmp_path / "model.onnx", precision)
+    save_graph(ir.load(path), tmp_path / "model.onnx", "fp16")
     (tmp_path / "model.json").write_text(path.with_suffix(".json").read_text())
-    share = 0.75 if precision == "fp16" else 0.6
-    assert (tmp_path / "model.onnx").stat().st_size < share * path.stat().st_size
+    assert (tmp_path / "model.onnx").stat().st_size < 0.75 * path.stat().st_size
     found = PanopticRuntime(tmp_path)(images[:4])
-    assert [r.panoptic_seg.shape for r in found] == [r.panoptic_seg.shape for r in expected[:4]]
-    if precision == "fp16":
-        same = [
-            (a.panoptic_seg == b.panoptic_seg).mean()
-            for a, b in zip(found, expected[:4], strict=True)
-        ]
-        assert np.mean(same) > 0.9
+    pairs = zip(found, expected[:4], strict=True)
+    assert np.mean([(a.panoptic_seg == b.panoptic_seg).mean() for a, b in pairs]) > 0.9
 
 
 LIGHT = """

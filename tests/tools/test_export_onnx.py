@@ -97,9 +97,14 @@ def test_the_command_writes_and_compares(run_tool, checkpoint):
     [
         (["--end-to-end", "--no-check"], "--no-check counts only without --end-to-end"),
         (["--size", 64, 64, "--precision", "fp16"], "--precision counts only with --end-to-end"),
-        ([], "--size H W is needed"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(run_tool, options, message):
     done = run_tool("export_onnx.py", CONFIG, "weights.pth", "m.onnx", *options, status=2)
     assert message in done.stderr
+
+
+def test_a_network_alone_needs_a_size(run_tool, checkpoint):
+    options = ["--cfg-options", "data_root=no such folder"]
+    done = run_tool("export_onnx.py", CONFIG, checkpoint, "m.onnx", *options, status=2)
+    assert "--size H W is needed" in done.stderr
