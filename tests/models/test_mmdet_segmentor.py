@@ -15,7 +15,7 @@ from mmpanoptic.registry import MODELS, ConfigError
 from tests.models.mask_transformer_builders import images, sample
 
 LEAVES = {
-    "mask2former": "mask2former_mmdet-r18-tiny_1xb8-2k_shapes",
+    "mask2former": "mask2former_r18-tiny_1xb8-800_shapes",
     "maskformer": "maskformer_r50_16xb1-554k_coco",
 }
 CLASSES = (("sky", False), ("car", True), ("road", False))
@@ -47,6 +47,8 @@ def tiny(family, **options):
         "transformer_decoder": {"num_layers": 2, "layer_cfg": {**layer, "cross_attn_cfg": THIN}},
     }
     backbone = {"depth": 18, "base_channels": 8, "init_cfg": None}
+    if family == "mask2former":  # a backbone of ours
+        backbone = {"base_width": 8, "stem_channels": 8, "norm_cfg": {"type": "BN"}}
     cfg.merge_from_dict({"model": {"detector": {"backbone": backbone, "panoptic_head": head}}})
     if family == "mask2former":
         cfg.merge_from_dict({"model": {"detector": {"train_cfg": {"num_points": 64}}}})
