@@ -18,6 +18,7 @@ from tests.pretended_gpu.systems import TINY, build, make_shapes, read_config
 
 from .ranks import run_ranks
 
+register_all_modules()  # here, not in each process
 STEPS = 2
 QUICK = ("rap, relation",)
 """Two stages, frozen in part; the others are for -m slow."""
@@ -54,7 +55,6 @@ def spread(model):
 
 def learn(rank, make, name, data):
     """Take steps with either wrapper and predict; return losses and names of the units."""
-    register_all_modules()
     init_default_scope("mmpanoptic")
     init_cpu_process_group("pytorch")
     build_model, batch, test_batch = make(rank, name, data)
