@@ -93,7 +93,12 @@ def tool_of(words):
     assert len(given) == len(positional), f"{words[0]} takes {' '.join(positional)}"
     assert given.get("processes", "8").isdecimal() or given["processes"].isupper()
     kept = [value for name, value in given.items() if name in ("config", "checkpoint")]
-    return name, [*kept, *words[1 + len(positional) :]]
+    rest = words[1 + len(positional) :]
+    if name == "train.py" and "--max-restarts" in rest:  # of the script, tools/dev/launch.py
+        place = rest.index("--max-restarts")
+        assert rest[place + 1].isdecimal()
+        rest = rest[:place] + rest[place + 2 :]
+    return name, [*kept, *rest]
 
 
 def is_readers_own(config):

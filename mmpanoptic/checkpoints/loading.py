@@ -15,6 +15,7 @@ from .errors import CheckpointError
 from .integrity import write_sealed
 from .reading import read_file
 from .run_folder import run_checkpoint
+from .shares import SHARES, put_together
 from .weights import is_address, locate
 
 PathLike = str | os.PathLike[str]
@@ -61,13 +62,14 @@ def load_checkpoint(
         CheckpointError: If the file is missing, holds other classes, or holds no dict.
         DamagedCheckpointError: If the file is cut off or its checksums are wrong.
     """
-    content = read_file(local_file(path), map_location, trust)
+    local = local_file(path)
+    content = read_file(local, map_location, trust)
     if not isinstance(content, dict):
         raise CheckpointError(
             f"{path} holds a {type(content).__name__}, not a dict of weights; save "
             "model.state_dict() with torch.save and load that"
         )
-    return content
+    return put_together(content, local) if SHARES in content else content
 
 
 def _tensor_bytes(value: Any) -> int:

@@ -9,7 +9,6 @@ import os
 import re
 from collections import deque
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from mmengine.hooks import CheckpointHook
 
 from mmpanoptic.checkpoints.loading import load_checkpoint, save_checkpoint
 from mmpanoptic.checkpoints.run_folder import BEST_POINTER, POINTER
+from mmpanoptic.checkpoints.shares import remove_checkpoint
 from mmpanoptic.registry import HOOKS, ConfigError
 
 from ..utils.files import atomic_write
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 INTERRUPTED = "interrupted_iter_{}.pth"
 """Name of the checkpoint that a stopped run leaves."""
 
-_REMAINS = re.compile(r"^\.(epoch|iter|best|interrupted)_.*\.pth$")
+_REMAINS = re.compile(r"^\.(epoch|iter|best|interrupted)_.*\.pth(\..*)?$")
 
 
 _GREATER = re.compile(r"(PQ|SQ|RQ|m?AP|AR|m?IoU|[am]?Acc|top)(_|@|\d|$|/)", re.IGNORECASE)
@@ -104,8 +104,7 @@ class _PatientBackend(LocalBackend):
         kept = {Path(path) for path in keep if path}
         for path in self.pending:
             if path not in kept:
-                with suppress(FileNotFoundError):
-                    path.unlink()
+                remove_checkpoint(path)
         self.pending.clear()
 
 
@@ -216,8 +215,10 @@ class AtomicCheckpointHook(CheckpointHook):
         """Remove outdated checkpoints and half-written files."""
         folder = Path(self.out_dir)
         files = folder.iterdir() if folder.is_dir() else ()
-        for path in [*outdated, *(path for path in files if _REMAINS.match(path.name))]:
+        for path in [path for path in files if _REMAINS.match(path.name)]:
             path.unlink(missing_ok=True)
+        for path in outdated:
+            remove_checkpoint(path)
 
     def save_interrupted(self, runner: PanopticRunner, iteration: int) -> None:
         """Write a checkpoint, whatever the interval.

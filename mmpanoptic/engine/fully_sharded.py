@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.distributed as dist
 from mmengine.device import get_device
-from mmengine.dist import all_gather_object
+from mmengine.dist import all_gather_object, broadcast_object_list
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel
 from torch import Tensor, nn
@@ -22,6 +24,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
+from mmpanoptic.checkpoints.loading import save_checkpoint
+from mmpanoptic.checkpoints.shares import SHARES, placeholder, share_path
 from mmpanoptic.registry import MODEL_WRAPPERS, ConfigError
 
 if TYPE_CHECKING:
@@ -59,6 +63,9 @@ class FullyShardedModel(nn.Module):
         mixed_precision (dict | None): ``param_dtype``, in which weights travel and layers compute,
             and ``reduce_dtype``, in which gradients are averaged: ``bfloat16`` or ``float32``. The
             optimizer keeps float32.
+        sharded_checkpoints (bool): Let each process write its share into a file beside the
+            checkpoint (:mod:`mmpanoptic.checkpoints.shares`), for models that the memory of one
+            host does not hold several times. They load everywhere, as those in one file.
 
     Raises:
         ConfigError: If a setting is wrong or the model cannot be spread.
@@ -70,8 +77,10 @@ class FullyShardedModel(nn.Module):
         min_unit_params: int = 1_000_000,
         reshard_after_forward: bool = True,
         mixed_precision: Mapping[str, str] | None = None,
+        sharded_checkpoints: bool = False,
     ) -> None:
         super().__init__()
+        self.sharded_checkpoints = sharded_checkpoints
         if "ignored_params" not in inspect.signature(fully_shard).parameters:
             raise ConfigError(f"FullyShardedModel needs torch 2.7, this is {torch.__version__}")
         _refuse_model(module)
@@ -333,6 +342,47 @@ def gather(value: Any, keep: bool) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(gather(part, keep) for part in value)
     return value
+
+
+def write_share(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Write this process's share of a checkpoint; to be called by all processes.
+
+    Args:
+        checkpoint (dict): With tensors that are spread.
+        path (Path): Of the checkpoint, which the first process writes afterwards.
+
+    Returns:
+        dict: The checkpoint with placeholders.
+
+    Raises:
+        OSError: In all processes, if one of them could not write.
+    """
+    tensors: list[Tensor] = []
+
+    def split(value: Any) -> Any:
+        if isinstance(value, DTensor):
+            (placement,) = value.placements
+            tensors.append(value.to_local().detach().cpu())
+            return placeholder(len(tensors) - 1, cast("Shard", placement).dim)
+        if isinstance(value, Mapping):
+            return _rebuilt(value, {key: split(part) for key, part in value.items()})
+        if isinstance(value, list | tuple):
+            return type(value)(map(split, value))
+        return value
+
+    whole = split(checkpoint)
+    mark, rank, count = [secrets.token_hex(8)], dist.get_rank(), dist.get_world_size()
+    broadcast_object_list(mark)
+    error: OSError | None = None
+    try:
+        content = {"id": mark[0], "tensors": tensors}
+        save_checkpoint(content, share_path(path, mark[0], rank, count))
+    except OSError as caught:
+        error = caught
+    errors = [one for one in all_gather_object(error) if one is not None]
+    if errors:
+        raise errors[0]
+    return {**whole, SHARES: {"id": mark[0], "count": count}}
 
 
 def share_like(value: Any, own: Any) -> Any:

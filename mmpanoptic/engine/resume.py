@@ -18,6 +18,7 @@ from mmpanoptic.checkpoints.integrity import verify_checkpoint
 from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.checkpoints.published import load_for_model, needs_model
 from mmpanoptic.checkpoints.run_folder import POINTER
+from mmpanoptic.checkpoints.shares import verify_shares
 
 from ..datasets.seeding import derive_seed
 from ..utils.files import atomic_write
@@ -62,6 +63,7 @@ def find_checkpoint(work_dir: str | Path, report: Callable[[str], None]) -> Path
     for path in candidates:
         try:
             verify_checkpoint(path)
+            verify_shares(path)
         except CheckpointError as error:
             report(f"{error}. Trying an older checkpoint of {work_dir}")
             continue

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import mmengine
@@ -35,6 +36,7 @@ from torch.utils.data import DataLoader
 from mmpanoptic.checkpoints.loading import save_checkpoint
 from mmpanoptic.checkpoints.published import install_safe_loading
 from mmpanoptic.checkpoints.run_folder import CONFIG_POINTER
+from mmpanoptic.checkpoints.shares import SHARES, remove_checkpoint
 from mmpanoptic.ops import name_operators_in_use
 from mmpanoptic.registry import RUNNERS, placeholders
 from mmpanoptic.version import __version__
@@ -72,6 +74,7 @@ from .fully_sharded import (
     is_fully_sharded,
     is_spread,
     refuse_settings,
+    write_share,
 )
 from .non_finite import refuse_non_finite
 from .preflight import PreflightHook
@@ -549,12 +552,17 @@ class PanopticRunner(ResumeMixin, Runner):
         if save_param_scheduler and self.param_schedulers is not None:
             checkpoint["param_schedulers"] = scheduler_states(self.param_schedulers)
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)  # EMA, for instance
-        if spread:
+        path = Path(out_dir, filename)
+        if getattr(self.model, "sharded_checkpoints", False):
+            checkpoint = write_share(checkpoint, path)
+        elif spread:
             checkpoint = gather(checkpoint, keep=is_main_process())
         if not is_main_process():
             return
         try:
-            save_checkpoint(to_plain(checkpoint), os.path.join(out_dir, filename))
+            save_checkpoint(to_plain(checkpoint), path)
+            if SHARES in checkpoint:
+                remove_checkpoint(path, keep=checkpoint[SHARES]["id"])
         except WriteError as error:
             text = f"the checkpoint of iteration {meta['iter']} is not written: {error}"
             raise WriteError(error.errno, f"{text}; then go on with --resume") from error

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from mmpanoptic.checkpoints.errors import CheckpointError
 from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.engine.fully_sharded import _policy, choose_units, refuse_settings
+from mmpanoptic.engine.resume import find_checkpoint
 from mmpanoptic.engine.runner import PanopticRunner
 from mmpanoptic.registry import ConfigError
 
@@ -114,6 +116,46 @@ def test_a_run_goes_on_exactly(runs):
         assert_same(ends[0][part], ends[1][part])
     for key, state in ends[0]["optimizer"]["state"].items():
         assert_same(state, ends[1]["optimizer"]["state"][key])
+
+
+IN_PARTS = {**SPREAD, "sharded_checkpoints": True}
+
+
+def trained_in_parts(rank, cfg):
+    cfg.resume = True
+    return run(rank, cfg, IN_PARTS)
+
+
+def test_checkpoints_in_parts_are_those_in_one_file(runs):
+    """Written after a resume from one file, resumed from, damaged, outdated, read without FSDP."""
+    folder = runs[0] / "parts"
+    folder.mkdir()
+    (folder / "iter_5.pth").symlink_to(runs[0] / "spread" / "iter_5.pth")
+    options = {"default_hooks.checkpoint.interval": 2, "default_hooks.checkpoint.max_keep_ckpts": 2}
+    cfg = toy_config(folder, **CHANGES, **options)
+    run_ranks(trained_in_parts, cfg)
+    ends = [load_checkpoint(runs[0] / name / "iter_10.pth") for name in ("spread", "parts")]
+    assert ends[0].keys() == ends[1].keys()
+    for part in ("state_dict", "ema_state_dict"):
+        assert_same(ends[0][part], ends[1][part])
+    for key, state in ends[0]["optimizer"]["state"].items():
+        assert_same(state, ends[1]["optimizer"]["state"][key])
+    shares = sorted(file.name for file in folder.glob("*.share-*"))
+    assert [name.split(".share-")[0] for name in shares] == ["iter_10.pth"] * 2 + ["iter_8.pth"] * 2
+    last = folder / shares[0]
+    last.write_bytes(last.read_bytes()[:-100])
+    told = []
+    assert find_checkpoint(folder, told.append).name == "iter_8.pth"
+    assert last.name in told[0]
+    losses, _ = run_ranks(trained_in_parts, cfg)[0]
+    assert losses == runs[1]["spread"][0][0][8:]
+    last.unlink(missing_ok=True)
+    again = load_checkpoint(folder / "iter_10.pth")["state_dict"]  # shares of another id
+    assert_same(ends[0]["state_dict"], again)
+    for file in folder.glob("iter_10.pth.share-*-1-of-2"):
+        file.unlink()
+    with pytest.raises(CheckpointError, match="in 2 parts, of which 1 are missing"):
+        load_checkpoint(folder / "iter_10.pth")
 
 
 def test_units_are_the_innermost_large_blocks_that_every_process_runs():

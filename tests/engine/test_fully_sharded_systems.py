@@ -12,12 +12,14 @@ from mmengine.registry import init_default_scope
 
 from mmpanoptic.engine.distributed import init_cpu_process_group
 from mmpanoptic.engine.fully_sharded import FullyShardedModel, clip_norm
+from mmpanoptic.models.layers import iter_choices, set_path
 from mmpanoptic.registry import DATASETS, register_all_modules
 from tests.models import mask_transformer_builders as guests
 from tests.pretended_gpu.systems import TINY, build, make_shapes, read_config
 
 from .ranks import run_ranks
 
+register_all_modules()  # here, not in each process
 STEPS = 2
 QUICK = ("rap, relation",)
 """Two stages, frozen in part; the others are for -m slow."""
@@ -54,14 +56,16 @@ def spread(model):
 
 def learn(rank, make, name, data):
     """Take steps with either wrapper and predict; return losses and names of the units."""
-    register_all_modules()
     init_default_scope("mmpanoptic")
     init_cpu_process_group("pytorch")
     build_model, batch, test_batch = make(rank, name, data)
     traces = []
     for wrap in (whole, spread):
         torch.manual_seed(0)
-        model = wrap(build_model())
+        built = build_model()
+        if "supernet" in name:  # every process takes the same path
+            set_path(built, {block.decision: 0 for _, block in iter_choices(built)})
+        model = wrap(built)
         weights = [one for one in model.parameters() if one.requires_grad]
         optim = OptimWrapper(torch.optim.SGD(weights, 1e-3), clip_grad={"max_norm": 1.0})
         if wrap is spread:

@@ -44,13 +44,18 @@ def take_restarts(settings: argparse.Namespace) -> int:
     Raises:
         UsageError: If the program cannot go on where it was, or is to go on from elsewhere.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--max-restarts", type=cli.at_least(0), default=settings.max_restarts)
-    try:
-        own, others = parser.parse_known_args(settings.training_script_args)
-    except argparse.ArgumentError as error:
-        raise cli.UsageError(str(error)) from error
-    if own.max_restarts:
+    restarts, others = int(settings.max_restarts), []
+    words = iter(settings.training_script_args)
+    for word in words:
+        name, has_value, value = word.partition("=")
+        if name != "--max-restarts":
+            others.append(word)
+            continue
+        try:
+            restarts = cli.at_least(0)(value if has_value else next(words, ""))
+        except argparse.ArgumentTypeError as error:
+            raise cli.UsageError(f"--max-restarts {error}") from error
+    if restarts:
         if Path(settings.training_script).name != "train.py":
             raise cli.UsageError("--max-restarts is for trainings, which go on where they were")
         place = others.index("--resume") if "--resume" in others else None
@@ -61,8 +66,8 @@ def take_restarts(settings: argparse.Namespace) -> int:
                 "--max-restarts goes on from the newest checkpoint of the work folder; leave out "
                 f"{others[place + 1]} behind --resume, or put that file into the work folder"
             )
-    settings.max_restarts, settings.training_script_args = own.max_restarts, others
-    return own.max_restarts
+    settings.max_restarts, settings.training_script_args = restarts, others
+    return restarts
 
 
 class RestartNotes(logging.Handler):

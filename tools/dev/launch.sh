@@ -57,7 +57,8 @@ launch_slurm() {
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
     set -euo pipefail
     NNODES=$SLURM_NNODES NODE_RANK=$SLURM_NODEID LOCAL_ADDR=${SLURMD_NODENAME:-}
-    MASTER_ADDR=$(scontrol show hostnames "${SLURM_STEP_NODELIST:-$SLURM_JOB_NODELIST}" | head -n 1)
+    MASTER_ADDR=$(scontrol show hostnames "${SLURM_STEP_NODELIST:-$SLURM_JOB_NODELIST}")
+    MASTER_ADDR=${MASTER_ADDR%%$'\n'*} # the first line; head would break the pipe
     MASTER_PORT=${MASTER_PORT:-$((20000 + SLURM_JOB_ID % 10000))} # jobs that share a node
     launch "$@"
 fi
