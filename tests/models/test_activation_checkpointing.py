@@ -14,7 +14,7 @@ from tests.gpu.real_configs import resolve
 from tests.pretended_gpu.systems import TINY, build, pick_path
 
 SIZE = (64, 96)
-SAME = ("cops, second stage", "panoptic-deeplab, all centers", "panoptic-fpn-modern", "mask set")
+SAME = ("cops, second stage", "panoptic-deeplab, all centers", "panoptic-fpn-modern", "eomt")
 """Frozen backbones, and networks that are tried under another name."""
 TRAINED = {
     name: config.rpartition("/")[2]
