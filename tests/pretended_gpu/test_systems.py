@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from mmpanoptic.apis import get_config
 from mmpanoptic.ops.deform_sampling import MAX_VALUES_OFF_CPU
 from tests.gpu import metrics
+from tests.gpu.real_configs import resolve
 from tests.pretended_gpu import guard
 from tests.pretended_gpu.systems import AUGMENTED, FROZEN, ROOT, TINY, make_shapes
 
@@ -105,7 +105,7 @@ def test_operators_do_not_wait_for_each_box(results, operator):
 
 def test_a_step_of_the_largest_deformable_backbone_launches_few_kernels(results):
     """X-152-DCN has 47 deformable layers, each of which is sampled in one go."""
-    cfg = get_config("panoptic-fpn_x152-dcn_8xb2-150k_coco")
+    cfg = resolve("panoptic-fpn_x152-dcn_8xb2-150k_coco")
     layers = sum((8, 36, 3))
     assert cfg.model.backbone.stage_with_dcn == (False, True, True, True)
     for found in results["deformable"].values():
