@@ -108,7 +108,7 @@ class Kept:
         between = sum(self.sizes[key] for key, where in self.places.items() if None in where)
         inside: dict[int, int] = {}
         for key, where in self.places.items():
-            for number in where - {None}:
+            for number in (block for block in where if block is not None):
                 inside[number] = inside.get(number, 0) + self.sizes[key]
         return between + max(inside.values(), default=0)
 

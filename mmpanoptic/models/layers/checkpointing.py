@@ -48,7 +48,8 @@ def checkpoint_backbone(backbone: nn.Module) -> None:
             f"activation_checkpointing and {name}'s with_cp do the same; set one of the two"
         )
     for block in blocks:
-        block.__class__ = _checkpointed(type(block))
+        kind: Any = type(block)
+        block.__class__ = _checkpointed(kind)
 
 
 def find_blocks(module: nn.Module, listed: bool = False) -> Iterator[nn.Module]:
