@@ -118,7 +118,7 @@ def test_a_run_goes_on_exactly(runs):
         assert_same(state, ends[1]["optimizer"]["state"][key])
 
 
-IN_PARTS = {**SPREAD, "sharded_checkpoints": True}
+IN_PARTS = {**SPREAD, "sharded_checkpoints": True, "reshard_after_forward": False}
 
 
 def trained_in_parts(rank, cfg):

@@ -270,7 +270,7 @@ def test_too_few_levels_are_refused():
         head([torch.zeros(1, 64, 8, 8)] * 3)
 
 
-def classifier(widths, depths, choices, num_labels, channels):
+def classifier(widths, depths, choices, num_labels, channels, **options):
     backbone = {"widths": widths, "depths": depths, "choices": choices, "out_indices": (1,)}
     head = {"num_labels": num_labels, "in_channels": widths[-1], "channels": channels}
     return MODELS.build(
@@ -278,6 +278,7 @@ def classifier(widths, depths, choices, num_labels, channels):
             "type": "ImageClassifier",
             "backbone": {"type": "ShuffleNetV2Plus", **backbone},
             "head": {"type": "ShuffleNetV2PlusHead", **head},
+            **options,
         }
     )
 
@@ -293,6 +294,19 @@ def test_a_classifier_learns_and_predicts():
     assert first.pred_scores.sum().item() == pytest.approx(1, rel=1e-5)
     with pytest.raises(ValueError, match="mode"):
         model(torch.randn(1, 3, 32, 32), mode="train")
+
+
+def test_a_classifier_learns_the_same_when_blocks_are_computed_again():
+    plain = classifier((8, 16, 24), (1, 2), [3, 0, 1], 5, 32)
+    lean = classifier((8, 16, 24), (1, 2), [3, 0, 1], 5, 32, activation_checkpointing=True)
+    lean.load_state_dict(plain.state_dict())
+    images, samples = torch.randn(2, 3, 32, 32), [BaseDataElement(gt_label=k) for k in (0, 4)]
+    for model in (plain, lean):
+        torch.manual_seed(0)  # of the dropout
+        model(images, samples, mode="loss")["loss"].backward()
+    for one, other in zip(plain.parameters(), lean.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)
+    assert all(map(torch.equal, plain.state_dict().values(), lean.state_dict().values()))
 
 
 def test_a_classifier_starts_as_published():

@@ -1,0 +1,1 @@
+"""Steps of exported graphs: preparation, detection, post-processing; whole systems from them."""
