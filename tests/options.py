@@ -24,7 +24,7 @@ from mmpanoptic.registry import register_all_modules, registries
 ROOT = Path(__file__).parents[1]
 OF_ALL = {
     "init_cfg": "tests/models/test_init_cfg.py sets it of every part",
-    "activation_checkpointing": "tests/models/test_activation_checkpointing.py sets it of every system",
+    "activation_checkpointing": "tests/models/test_activation_checkpointing.py does, by system",
     "train_cfg": "the model hands its own to its heads",
     "test_cfg": "the model hands its own to its heads",
 }
