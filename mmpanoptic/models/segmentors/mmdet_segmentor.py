@@ -11,6 +11,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmpanoptic.models.layers import checkpoint_backbone
 from mmpanoptic.models.layers.mask_targets import collate_masks
 from mmpanoptic.registry import MODELS, ConfigError
 
@@ -47,6 +48,7 @@ class MMDetPanopticSegmentor(PanopticModel):
         fusion_head (dict | None): Config of the fusion head; :class:`MaskSetFusionHead` by default.
         data_preprocessor (dict | nn.Module | None): Config of the data preprocessor;
             ``PanopticDataPreprocessor`` by default, to a multiple of 32 pixels.
+        activation_checkpointing (bool): See :class:`PanopticSegmentor`.
 
     Raises:
         ConfigError: If it is another detector, or the config has a setting that does nothing here.
@@ -61,6 +63,7 @@ class MMDetPanopticSegmentor(PanopticModel):
         detector: dict,
         fusion_head: dict | None = None,
         data_preprocessor: dict | nn.Module | None = None,
+        activation_checkpointing: bool = False,
     ) -> None:
         check_detector(detector)
         fusion = fill_fusion(fusion_head, num_classes, thing_labels)
@@ -72,6 +75,8 @@ class MMDetPanopticSegmentor(PanopticModel):
         self.neck = _build(detector["neck"]) if detector.get("neck") else None
         head = head_config(detector, num_classes, len(thing_labels))
         self.panoptic_head: Any = _build(head)
+        if activation_checkpointing:
+            checkpoint_backbone(self.backbone)
 
     @property
     def export_obstacle(self) -> str | None:
