@@ -210,7 +210,7 @@ def test_a_body_of_unknown_length_is_counted(client):
     with socket.create_connection(("127.0.0.1", client.port), 60) as link:
         link.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
         chunk = b"10000\r\n" + bytes(65536) + b"\r\n"
-        for _ in range(6):
+        for _ in range(5):  # one more could meet a closed connection
             link.sendall(chunk)
         assert link.recv(100).startswith(b"HTTP/1.1 413")
 
@@ -372,7 +372,7 @@ def test_a_full_queue_says_when_to_try_again(inferencer, monkeypatch):
 def test_what_takes_too_long_is_given_up_and_its_place_is_free_afterwards(inferencer, monkeypatch):
     from mmpanoptic.serving.app import make_app
 
-    model = predictor(inferencer, seconds=0.5, waiting=1)
+    model = predictor(inferencer, seconds=2.0, waiting=1)
     slow = Slow(model)
     monkeypatch.setattr(model.live, "run", slow)
     with serve(make_app(model)) as client:
@@ -463,7 +463,7 @@ def test_nothing_of_a_request_stays(client, model):
     work()
     before = alive()
     work()
-    wait_for(lambda: alive() == before)
+    wait_for(lambda: alive() <= before)  # the server may have held its last error at first
 
 
 def test_several_threads_share_the_model(inferencer):
@@ -480,7 +480,8 @@ def test_several_threads_share_the_model(inferencer):
         assert one["segments_info"] == found[k % 4]["segments_info"]
 
 
-def test_the_client_of_the_documentation(client, inferencer, tmp_path):
+def test_the_client_of_the_documentation(client, inferencer, tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
     example = runpy.run_path(str(ROOT / "examples" / "predict_by_http.py"))
     file = tmp_path / "cells.png"
     file.write_bytes(cell_bytes())
