@@ -7,6 +7,8 @@ import os
 import socket
 import traceback
 
+import torch
+
 FORK = multiprocessing.get_context("fork")
 SECONDS = 300
 
@@ -43,6 +45,7 @@ def _call(queue, rank, world, port, function, arguments):
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
     )
+    torch.set_num_threads(1)  # the threads of this process were not forked
     try:
         result = function(rank, *arguments)
     except BaseException as error:
