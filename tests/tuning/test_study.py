@@ -113,7 +113,7 @@ def test_a_worker_of_this_machine_is_not_doubled_while_it_runs(url, tmp_path, mo
     log = tmp_path / "log"
     with monkeypatch.context() as silent:
         silent.setattr("mmpanoptic.tuning.study.SharedStudy._beat", lambda *_: None)
-        slow = start(url, 5, 12, log, "given", 1)
+        slow = start(url, 5, 120, log, "given", 1)
     while not lines(log):
         time.sleep(0.05)
     study = worker.make_study(url, 5, heartbeat=1)
