@@ -110,7 +110,7 @@ def test_a_step_of_the_largest_deformable_backbone_launches_few_kernels(results)
     assert cfg.model.backbone.stage_with_dcn == (False, True, True, True)
     for found in results["deformable"].values():
         assert layers * found["kernels"] <= 3000
-        assert found["deviation"] <= 1e-6  # one gulp of samples here, many on the CPU
+        assert found["deviation"] <= 1e-5  # one gulp of samples here, many on the CPU
     height, width, images = 800 // 8, 1344 // 8, cfg.train_dataloader.batch_size
     assert images * height * width * 9 * 512 <= MAX_VALUES_OFF_CPU
 
