@@ -64,9 +64,10 @@ def test_the_rule_is_close_to_what_a_step_takes(name, lean):
 
 
 def test_every_config_of_real_data_is_counted(figures):
-    assert list(figures) == real_configs()
+    configs = {name: resolve(name) for name in real_configs()}
+    assert list(figures) == [n for n, c in configs.items() if c.model.type != TOOL.UNCOUNTED]
     for name, found in figures.items():
-        cfg = resolve(name)
+        cfg = configs[name]
         assert found["batch"] == cfg.train_dataloader.batch_size, name
         assert found["size"] == list(size_of(name)), name
         assert 0 < found["bf16"]["kept"] <= found["fp32"]["kept"], name
