@@ -151,7 +151,9 @@ class LiveFusion:
         outputs = move_outputs(kept.outputs, self.device)
         with self.inferencer.autocast:
             (sample,) = self.inferencer.model.postprocess(outputs, [kept.sample.new()], head)
-        return self.inferencer.to_result(kept.source, sample).without_things_below(least)
+        result = self.inferencer.to_result(kept.source, sample)
+        # A head may give scores below 0, which a least score of 0 does not ask to drop.
+        return result.without_things_below(least) if least > 0 else result
 
     def check(self, values: Mapping[str, float]) -> dict[str, float | int]:
         """Check settings.

@@ -123,3 +123,11 @@ def test_outputs_are_copied_and_counted():
     copy["a"][1][0].values.zero_()
     assert outputs["a"][0].sum() == 0
     assert masks.values.sum() == 2
+
+
+def test_things_of_scores_below_0_stay_where_nothing_is_left_out(live):
+    image = cells(height=64, width=96)
+    plain = live.inferencer(image)[0]
+    again = live.fuse(live.run(next(iter_sources(image))))
+    assert again.segments_info == plain.segments_info
+    assert min(plain.scores) < 0
