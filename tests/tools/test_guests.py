@@ -76,6 +76,7 @@ def test_a_resumed_training_ends_with_the_same_weights(guest, data, tmp_path):
         assert 0 < state["attn_mask_probs"].mean() < 1, "resumed in the midst of the annealing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guest", ["EoMT"], indirect=True)
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(guest, data, tmp_path):
     name, whole = guest
