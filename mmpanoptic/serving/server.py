@@ -48,6 +48,7 @@ def make_server(app: Any, seconds: float = 60.0) -> Server:
     """
     config = uvicorn.Config(
         app,
+        log_config=None,  # uvicorn's own would close every log file of the process
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -35,6 +35,7 @@ RPN = {
 MORE = [
     {"type": "HRNet", "width": 4, "num_modules": (1, 1, 1), "num_blocks": 1},
     {"type": "Xception", "width_factor": 0.125, "num_middle_blocks": 1},
+    {"type": "SimpleFeaturePyramid", "in_channels": 8, "out_channels": 4, "num_outs": 4},
     RPN,
 ]
 """Parts that no small config has."""

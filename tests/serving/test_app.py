@@ -3,6 +3,7 @@
 import base64
 import gc
 import json
+import logging
 import runpy
 import socket
 import struct
@@ -20,6 +21,7 @@ from mmpanoptic.apis import PanopticResult
 from mmpanoptic.apis.inferencer import iter_sources
 from mmpanoptic.apis.live_fusion import KeptOutputs
 from mmpanoptic.serving.errors import RequestError
+from mmpanoptic.serving.server import make_server
 from mmpanoptic.utils.panoptic_png import decode_panoptic_png, encode_panoptic_png
 
 from .running import cell_bytes, cells, serve, wait_for
@@ -490,3 +492,10 @@ def test_the_client_of_the_documentation(client, inferencer, tmp_path, monkeypat
     assert found["segments_info"] == plain.segments_info
     with pytest.raises(SystemExit, match=r"unknown setting nonsense.*allowed: settings of this"):
         example["predict"](file, client.url, nonsense=1)
+
+
+def test_a_server_leaves_log_files_open(tmp_path):
+    handler = logging.FileHandler(tmp_path / "log", "w")
+    make_server(None)
+    assert not handler.stream.closed
+    handler.close()
