@@ -14,8 +14,6 @@ from tests.parity import recording
 from tests.parity.faults import FAULTS
 from tests.parity.settings import FAULT, RECORD, chosen_mode
 
-# As the backend of mmpanoptic does: the set-up of logging at the import closes every log file.
-os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")
 folder = os.environ.get(RECORD)
 fault = FAULTS[os.environ[FAULT]] if os.environ.get(FAULT) else nullcontext
 

@@ -232,8 +232,6 @@ class MLflowBackend(_RunBackend):
             facts = {"folder": os.path.relpath(folder, self._work_dir)}
         else:
             facts = {"store": store}
-        # Its own set-up of logging, at the import, would close every log file of the process.
-        os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")
         from mlflow import MlflowClient
 
         self._client = client = MlflowClient(store)

@@ -5,8 +5,6 @@ import json
 import os
 import signal
 import struct
-import subprocess
-import sys
 from importlib.util import find_spec
 
 import pytest
@@ -193,28 +191,6 @@ def test_arguments_of_the_config_reach_wandb(tmp_path):
     )
     assert (backend.experiment.project, backend.experiment.offline) == ("streets", True)
     backend.close()
-
-
-KEEPS_LOGS = """
-import logging, sys
-from mmpanoptic.registry import VISBACKENDS, register_all_modules
-
-register_all_modules()
-handler = logging.FileHandler(sys.argv[1], "w")
-logging.getLogger("run").addHandler(handler)
-backend = VISBACKENDS.build({"type": "MLflowBackend", "save_dir": sys.argv[2]})
-backend.add_scalar("a", 0.5)
-backend.close()
-logging.getLogger("run").warning("told")
-"""
-
-
-def test_mlflow_leaves_log_files_open(tmp_path):
-    pytest.importorskip("mlflow", reason="pip install mlflow-skinny")
-    env = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    command = [sys.executable, "-c", KEEPS_LOGS, str(tmp_path / "log"), str(tmp_path / "runs")]
-    subprocess.run(command, check=True, env=env, cwd=tmp_path)
-    assert (tmp_path / "log").read_text() == "told\n"
 
 
 def test_arguments_of_the_config_reach_mlflow(tmp_path):
