@@ -19,14 +19,13 @@ from torch import Tensor, nn
 from . import center_grouping, logit_contest, painting, solov2
 from .detection import BoxHead, FirstStage, Instances, MaskHead, OcclusionPairs, find_instances
 from .errors import ExportError
-from .graph import Size, Steps, Value, embed, export_network, new_graph
+from .graph import INT32, Size, Steps, Value, embed, export_network, new_graph
 from .preparation import Prepared, Resizing, prepare, read_pipeline, resized_size
 from .segments import enlarge, measure, table
 
 IR_VERSION = 10
 MAX_CELLS = 512
 """Largest side of the network's input in units of the padding, where axes are open."""
-INT32 = int(ir.DataType.INT32)
 
 
 class Network(nn.Module):

@@ -20,11 +20,12 @@ from torch import nn
 from .errors import ExportError
 
 OPSET = 20
-FLOAT, DOUBLE, INT64, UINT8, BOOL = (
+FLOAT, DOUBLE, INT32, INT64, UINT8, BOOL = (
     int(kind)
     for kind in (
         ir.DataType.FLOAT,
         ir.DataType.DOUBLE,
+        ir.DataType.INT32,
         ir.DataType.INT64,
         ir.DataType.UINT8,
         ir.DataType.BOOL,

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from .errors import ExportError
-from .graph import DOUBLE, FLOAT, INT64, UINT8, Size, Steps, Value
+from .graph import DOUBLE, FLOAT, INT32, INT64, UINT8, Size, Steps, Value
 
+WEIGHT_BITS = 22
+"""Of Pillow's weights behind the point."""
 IGNORED_STEPS = ("LoadImage", "LoadPanopticAnnotations", "PackPanopticInputs")
 
 
@@ -212,23 +214,65 @@ def resized_size(steps: Steps, size: Size, resizing: Resizing) -> Size:
 
 
 def resize_image(steps: Steps, planes: Value, size: Size, backend: str) -> Value:
-    """Resize ``(1, 3, H, W)`` of uint8: columns first, then rows, as Pillow does; or as OpenCV.
+    """Resize ``(1, 3, H, W)`` of uint8 as Pillow or OpenCV does.
 
-    Each pass rounds to 8 bits. OpenCV does not antialias and rounds once; its weights have 11 bits,
-    so that some pixels differ by one grey level.
+    OpenCV does not antialias and rounds once; its weights have 11 bits, so that some pixels differ
+    by one grey level.
+    """
+    if backend == "pillow":  # columns first, then rows
+        for axis, length in ((3, size.width), (2, size.height)):
+            planes = _resample(steps, planes, axis, length)
+        return planes
+    op = steps.op
+    sizes = steps.vector(1, 3, *size.both())
+    options = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    resized = op.Resize(steps.cast(planes, FLOAT), None, None, sizes, **options)
+    # Half goes up; ONNX's Round sends it to the even number.
+    whole = op.Floor(op.Add(resized, steps.constant(0.5, np.float32)))
+    bounds = (steps.constant(number, np.float32) for number in (0, 255))
+    return steps.cast(op.Clip(whole, *bounds), UINT8)
+
+
+def _resample(steps: Steps, planes: Value, axis: int, length: Value) -> Value:
+    """Resize one axis with Pillow's bilinear filter, to the bit.
+
+    Its weights are whole numbers of 2^-22: with sizes like 256 and 320 a tenth of the pixels lie
+    half-way between two grey levels, and the weights' rounding decides.
     """
     op = steps.op
-    options: dict[str, Any] = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-    height = steps.dim(planes, 2)
-    targets = [(height, size.width), size.both()] if backend == "pillow" else [size.both()]
-    if backend == "pillow":
-        options |= {"antialias": 1, "exclude_outside": 1}
-    for target in targets:
-        sizes = steps.vector(1, 3, *target)
-        resized = op.Resize(steps.cast(planes, FLOAT), None, None, sizes, **options)
-        # Half goes up, as in both libraries; ONNX's Round sends it to the even number.
-        whole = op.Floor(op.Add(resized, steps.constant(0.5, np.float32)))
-        planes = steps.cast(
-            op.Clip(whole, steps.constant(0, np.float32), steps.constant(255, np.float32)), UINT8
-        )
-    return planes
+    old = steps.dim(planes, axis)
+
+    def number(value: float) -> Value:
+        return steps.constant(value, np.float64)
+
+    scale = op.Div(steps.cast(old, DOUBLE), steps.cast(length, DOUBLE))
+    reach = op.Max(scale, number(1))
+    half = number(0.5)
+    center = op.Mul(op.Add(steps.span(length, DOUBLE), half), scale)
+    low, high = (
+        steps.cast(op.Add(edge, half), INT64)
+        for edge in (op.Sub(center, reach), op.Add(center, reach))
+    )
+    low, high = op.Max(low, steps.constant(0)), op.Min(high, old)
+    taps = op.ReduceMax(op.Sub(high, low), keepdims=0)
+    place = op.Add(steps.unsqueeze(low, 0), steps.unsqueeze(steps.span(taps), 1))
+    middle = op.Add(steps.cast(place, DOUBLE), half)
+    away = op.Div(op.Abs(op.Sub(middle, steps.unsqueeze(center, 0))), reach)
+    weight = op.Max(op.Sub(number(1), away), number(0))
+    weight = op.Mul(weight, steps.cast(op.Less(place, steps.unsqueeze(high, 0)), DOUBLE))
+    share = op.Div(weight, steps.total(weight, 0, keep=True))
+    whole = steps.cast(op.Add(op.Mul(share, number(1 << WEIGHT_BITS)), half), INT32)
+    whole = whole if axis == 3 else steps.unsqueeze(whole, 2)  # (taps, length, 1) for rows
+    place = op.Min(place, op.Sub(old, steps.constant(1)))
+    pixels = steps.cast(planes, INT32)
+    start = op.Gather(pixels, op.Gather(place, steps.constant(0)), axis=axis)
+    rounding = steps.constant(1 << (WEIGHT_BITS - 1), np.int32)
+    start = op.Add(op.Mul(start, steps.constant(0, np.int32)), rounding)
+
+    def add_tap(inner: Steps, tap: Value, total: Value) -> list[Value]:
+        seen = inner.op.Gather(pixels, inner.op.Gather(place, tap), axis=axis)
+        return [inner.op.Add(total, inner.op.Mul(seen, inner.op.Gather(whole, tap)))]
+
+    (total,) = steps.loop(taps, [start], add_tap)
+    level = op.Div(total, steps.constant(1 << WEIGHT_BITS, np.int32))
+    return steps.cast(op.Min(level, steps.constant(255, np.int32)), UINT8)
