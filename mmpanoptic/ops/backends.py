@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -138,6 +139,11 @@ def torchvision_operator(operator: str, device_type: str) -> Callable[..., Tenso
     if not _torchvision_allowed or operator not in TORCHVISION_NAMES:
         return None
     return _tried_torchvision(TORCHVISION_NAMES[operator], device_type)
+
+
+# A trial cannot be traced, and its outcome stays. torch.compiler.assume_constant_result does this
+# and no more, but loads the whole compiler, which takes a second.
+cast("Any", torchvision_operator)._dynamo_marked_constant = True
 
 
 def forget_trials() -> None:

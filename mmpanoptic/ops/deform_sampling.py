@@ -6,7 +6,6 @@ the kernel reads the map at an offset of its own; v2 multiplies what it reads by
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -116,10 +115,13 @@ class Problem:
         grouped = weight.to(self.dtype).view(conv.groups, out, weight.size(1), taps)
         self.weight = grouped.permute(0, 3, 2, 1).reshape(conv.groups, -1, out)
 
-    @functools.cached_property
+    @property
     def offset(self) -> Tensor:
-        """Offsets (B * Ho * Wo, taps, deform groups, 2), row and column."""
-        return self._offset.to(self.dtype).flatten(0, 1)
+        """Offsets (B * Ho * Wo, taps, deform groups, 2), row and column; laid out once, if ever."""
+        # By hand: torch.compile does not enter the lock of functools.cached_property.
+        if self._offset.dim() > 4:
+            self._offset = self._offset.to(self.dtype).flatten(0, 1)
+        return self._offset
 
     def chunks(self) -> Iterator[slice]:
         """Yield output positions of all images so that what is sampled stays within the bound."""
