@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
@@ -11,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmpanoptic.structures import LabelTable
+from mmpanoptic.structures import Label, LabelTable
 from mmpanoptic.utils import atomic_write, write_json
 from mmpanoptic.utils.image_files import image_id_of
 from mmpanoptic.utils.panoptic_png import encode_panoptic_png
 
-if (
-    TYPE_CHECKING
-):  # results are used where neither torch nor OpenCV is; drawing imports what it needs
+# Results are used where neither torch nor OpenCV is; drawing imports what it needs.
+if TYPE_CHECKING:
     from mmengine.structures import PixelData
 
     from mmpanoptic.visualization import DrawStyle
@@ -29,6 +29,33 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 def swapped(image: np.ndarray) -> np.ndarray:
     """Turn BGR into RGB, or back: uint8 ``(H, W, 3)``."""
     return np.ascontiguousarray(image[..., ::-1])
+
+
+def describe_segment(
+    number: int, label: Label, score: Any, area: Any, bbox: Iterable[Any]
+) -> dict[str, Any]:
+    """Make an entry of :attr:`PanopticResult.segments_info`.
+
+    Args:
+        number (int): Of the segment, from 1.
+        label (Label): Its class.
+        score (float): Its score.
+        area (int): Pixels.
+        bbox (Iterable[int]): x, y, width, height.
+
+    Returns:
+        dict: With plain numbers.
+    """
+    return {
+        "id": number,
+        "category_id": label.dataset_id,
+        "label": label.index,
+        "name": label.name,
+        "isthing": label.isthing,
+        "score": float(score),
+        "area": int(area),
+        "bbox": [int(value) for value in bbox],
+    }
 
 
 def _optional(name: str) -> Any:
@@ -124,18 +151,8 @@ class PanopticResult:
         segments = []
         for number, segment in enumerate(prediction.segments_info, start=1):
             label = table.labels[int(segment["label"])]
-            segments.append(
-                {
-                    "id": number,
-                    "category_id": label.dataset_id,
-                    "label": label.index,
-                    "name": label.name,
-                    "isthing": label.isthing,
-                    "score": float(segment["score"]),
-                    "area": int(segment["area"]),
-                    "bbox": [int(value) for value in segment["bbox"]],
-                }
-            )
+            values = (segment["score"], segment["area"], segment["bbox"])
+            segments.append(describe_segment(number, label, *values))
         return cls(name, index_map, segments, table, image_path, image)
 
     # ---- what was found ----------------------------------------------------------------------

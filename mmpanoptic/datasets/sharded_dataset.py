@@ -112,9 +112,12 @@ class ShardedPanopticDataset(PanopticDataset):
 
     def _find_shards(self) -> np.ndarray:
         """Return the shard of each sample ``(N,)``, also of those that filters have left."""
-        places = [self.get_data_info(i)["sample_idx"] for i in range(len(self))]
+        places = np.arange(len(self))
+        if len(self) < self.num_annotated:  # else a million records would be decoded for nothing
+            found = [self.get_data_info(i)["sample_idx"] for i in range(len(self))]
+            places = np.array(found) - self.first_position
         ends = np.cumsum([shard.samples for shard in self.shards])
-        return np.searchsorted(ends, np.array(places) - self.first_position, side="right")
+        return np.searchsorted(ends, places, side="right")
 
     def draw_order(self, generator: torch.Generator) -> list[int]:
         """Draw the order of a pass: shards are mixed, then the images of each window of them.

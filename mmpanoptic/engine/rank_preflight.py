@@ -17,9 +17,8 @@ from typing import Any
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.dist import all_gather_object, is_main_process
-from mmengine.fileio import join_path
-from mmengine.utils import is_abs
 
+from ..datasets.label_tables import annotation_file
 from ..version import __version__
 
 PACKAGES = ("torch", "mmengine", "mmcv", "mmcv-lite", "mmdet")
@@ -127,9 +126,9 @@ def _sentence(rank: int, host: str, names: Mapping[str, str]) -> str:
 def _annotations(node: Any) -> Iterator[Path]:
     """Walk through a config to the annotation files of its datasets and metrics."""
     if isinstance(node, Mapping):
-        file, root = node.get("ann_file"), node.get("data_root")
-        if isinstance(file, str) and file:
-            yield Path(file if is_abs(file) or not root else join_path(root, file))
+        file = annotation_file(node) if isinstance(node.get("ann_file"), str) else None
+        if file:
+            yield Path(file)
     for inner in node.values() if isinstance(node, Mapping) else node:
         if isinstance(inner, Mapping | list | tuple):
             yield from _annotations(inner)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mmpanoptic.apis.panoptic_result import PanopticResult
+from mmpanoptic.apis.panoptic_result import PanopticResult, describe_segment
 from mmpanoptic.structures import LabelTable
 
 from .model_file import ModelFile
@@ -148,20 +148,10 @@ def describe(ids: np.ndarray, rows: np.ndarray, table: LabelTable) -> list[dict[
     areas = np.bincount(ids.ravel(), minlength=len(rows) + 1)[1:]
     segments = []
     for number, (row, area) in enumerate(zip(rows.tolist(), areas.tolist(), strict=True), 1):
+        x0, y0, x1, y1 = row[2:COLUMNS]
+        bbox = (x0, y0, x1 - x0, y1 - y0)
         label = table.labels[int(row[0])]
-        x0, y0, x1, y1 = (int(value) for value in row[2:COLUMNS])
-        segments.append(
-            {
-                "id": number,
-                "category_id": label.dataset_id,
-                "label": label.index,
-                "name": label.name,
-                "isthing": label.isthing,
-                "score": float(row[1]),
-                "area": int(area),
-                "bbox": [x0, y0, x1 - x0, y1 - y0],
-            }
-        )
+        segments.append(describe_segment(number, label, row[1], area, bbox))
     return segments
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch.distributed as dist
 
+from mmpanoptic.datasets import label_tables
 from mmpanoptic.engine import rank_preflight
 from mmpanoptic.engine.distributed import init_cpu_process_group
 from mmpanoptic.engine.rank_preflight import RankMismatchError, compare_ranks, differences
@@ -105,3 +106,13 @@ def test_annotation_files_of_datasets_and_metrics_are_found():
         "val_evaluator": [{"ann_file": "/other/b.json", "data_root": "/data"}],
     }
     assert list(map(str, rank_preflight._annotations(cfg))) == ["/data/a.json", "/other/b.json"]
+
+
+def test_the_annotation_file_of_a_server_is_its_copy(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        label_tables, "fetch_annotations", lambda *given: asked.append(given) or "/copy/a.json"
+    )
+    cfg = {"dataset": {"data_root": "https://host/set", "ann_file": "a.json"}}
+    assert list(map(str, rank_preflight._annotations(cfg))) == ["/copy/a.json"]
+    assert asked == [("https://host/set", None, "a.json")]

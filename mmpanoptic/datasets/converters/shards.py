@@ -26,30 +26,23 @@ from mmpanoptic.utils.image_bytes import ImageDamageError, decode_image, read_si
 from mmpanoptic.utils.image_files import describe_mismatch
 from mmpanoptic.utils.png_bytes import read_header, read_png
 
-from .incremental import Job, Record, convert_to_json
+from .incremental import Job, PanopticFormat, Record, convert_to_json
 from .panoptic_source import PanopticSource, load_source
 
 ANNOTATIONS = "panoptic.json"
 
 
-class ShardFormat:
-    """``record = dict(shard=..., images=[...], annotations=[...])``, key = the shard's name.
-
-    Args:
-        categories (Sequence[Mapping]): Of the JSON.
-    """
-
-    def __init__(self, categories: Sequence[Mapping[str, Any]]) -> None:
-        self.categories = list(categories)
+class ShardFormat(PanopticFormat):
+    """``record = dict(shard=..., images=[...], annotations=[...])``, key = the shard's name."""
 
     def join(self, records: Sequence[Record]) -> dict[str, Any]:
         """Put the records of all shards together."""
-        return {
-            "shards": [record["shard"] for record in records],
-            "images": [image for record in records for image in record["images"]],
-            "annotations": [entry for record in records for entry in record["annotations"]],
-            "categories": self.categories,
-        }
+        pairs = [
+            {"image": image, "annotation": annotation}
+            for record in records
+            for image, annotation in zip(record["images"], record["annotations"], strict=True)
+        ]
+        return {"shards": [record["shard"] for record in records], **super().join(pairs)}
 
     def split(self, content: Mapping[str, Any]) -> dict[str, Record]:
         """Take a JSON apart into records by key."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -167,6 +168,15 @@ def collate_segments(batch_data_samples: Sequence[Any]) -> SegmentBatch:
 
 _reused: list[np.ndarray] = []
 _MOST_REUSED = 16
+_reusing = threading.Lock()
+
+
+def _count_holders(kept: list[np.ndarray], number: int) -> int:
+    return sys.getrefcount(kept[number])
+
+
+_NOBODY = _count_holders([np.empty(1)], 0)
+"""What an array of a list counts that nobody else holds; interpreters count in their own way."""
 
 
 def reused_empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -184,15 +194,16 @@ def reused_empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """
     kind = torch.empty(0, dtype=dtype).numpy().dtype
     needed = math.prod(shape) * kind.itemsize
-    for number, kept in enumerate(_reused):
-        # The list, the loop and the question itself know the memory; a map would, too.
-        if kept.nbytes == needed and sys.getrefcount(kept) <= 3:
-            _reused.append(_reused.pop(number))  # the most recent one is last
-            return torch.from_numpy(kept.view(kind).reshape(shape))
-    memory = np.empty(needed, np.uint8)
-    _reused.append(memory)
-    del _reused[:-_MOST_REUSED]
-    return torch.from_numpy(memory.view(kind).reshape(shape))
+    with _reusing:
+        for number in range(len(_reused)):
+            # A living map holds the memory, too.
+            if _reused[number].nbytes == needed and _count_holders(_reused, number) == _NOBODY:
+                _reused.append(_reused.pop(number))  # the most recent one is last
+                break
+        else:
+            _reused.append(np.empty(needed, np.uint8))
+            del _reused[:-_MOST_REUSED]
+        return torch.from_numpy(_reused[-1].view(kind).reshape(shape))
 
 
 def _check_sample(sample: Any, first: Any) -> None:
