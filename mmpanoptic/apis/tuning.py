@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from mmpanoptic.engine.checkpoint_hook import find_metric
 from mmpanoptic.engine.checkpoint_state import bare_model
 from mmpanoptic.registry import LOOPS, MODELS
 from mmpanoptic.tuning import require_optuna
+from mmpanoptic.utils.muting import muted
 
 from .live_fusion import count_bytes, move_outputs
 
@@ -164,11 +164,8 @@ class FusionTuningLoop(TestLoop):
                 move_outputs(outputs, device), [s.new() for s in samples]
             )
             self.evaluator.process(data_samples=fused, data_batch=batch)
-        logging.disable(logging.INFO)  # the tables of every trial would bury its progress
-        try:
+        with muted():  # the tables of every trial would bury its progress
             metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
-        finally:
-            logging.disable(logging.NOTSET)
         return {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from ..datasets.seeding import derive_seed
 from ..engine.batches import endless_batches
 from ..engine.random_state import isolated_random_state
 from ..models.layers import set_path
+from ..utils.muting import muted
 from .recalibration import MODES, recalibrated_norms
 
 Judge = Callable[[int, Mapping[str, float]], bool]
@@ -147,11 +147,8 @@ class CandidateEvaluator:
         # A metric that is evaluated forgets its records.
         part = copy.deepcopy(self.evaluator)
         size = min(images * get_world_size(), len(self.val_loader.dataset))  # type: ignore[arg-type]
-        logging.disable(logging.INFO)  # tables of a part would look like those of the whole
-        try:
+        with muted():  # tables of a part would look like those of the whole
             return _numbers(part.evaluate(size))
-        finally:
-            logging.disable(logging.NOTSET)
 
     def _train_batches(self) -> Iterable[Any]:
         first = itertools.islice(endless_batches(self.train_loader, 0)[0], self.num_batches)

@@ -17,7 +17,7 @@ CONFIGS = {
     "Auto-Panoptic": "auto-panoptic_tiny_1xb8-500_shapes",
     "DeepLabV3+": "deeplabv3plus_r18-tiny_1xb8-1k_shapes",
 }
-QUICK = ("COPS", "EfficientPS with SOLOv2", "Panoptic FPN")
+QUICK = ("COPS", "EfficientPS with SOLOv2", "Panoptic FPN", "Auto-Panoptic")
 
 
 class DenseNetwork(nn.Module):
