@@ -1,4 +1,5 @@
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -108,7 +109,9 @@ def test_other_weights_reuse_nothing(whole, weights, tmp_path):
 def worker(tmp_path, weights, folder, **options):
     args = [tmp_path, weights, folder, json.dumps(options)]
     command = [sys.executable, "-m", "tests.nas.worker", *map(str, args)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # so that sums round alike
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **threads}, **output)
 
 
 def test_a_killed_search_goes_on_and_ends_alike(whole, weights, tmp_path):

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from unittest import mock
 
 import pytest
 
@@ -24,10 +23,10 @@ def machine(monkeypatch, tmp_path):
         monkeypatch.setattr(threads, "busy_processors", lambda seconds: number)
 
     set_busy(0.1)
-    with mock.patch.dict(os.environ):
-        for name in VARIABLES:
-            os.environ.pop(name, None)
-        yield set_busy
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "")  # noted, so that what the code sets is taken back, too
+        monkeypatch.delenv(name)
+    return set_busy
 
 
 def test_a_quiet_machine_spins_shortly_and_keeps_torchs_number(machine):
