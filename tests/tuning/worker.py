@@ -1,5 +1,6 @@
 """A worker on dummy trials."""
 
+import os
 import time
 
 from mmpanoptic.tuning import Outcome, SharedStudy, open_storage, require_optuna
@@ -28,18 +29,20 @@ def value(params):
 def evaluator(seconds, log):
     def evaluate(trial, params):
         with open(log, "a") as file:
-            file.write(f"start {params['a']} {params['b']} {time.time()}\n")
+            file.write(f"start {params['a']} {params['b']} {time.time()} {os.getpid()}\n")
         time.sleep(seconds)
         return Outcome([value(params)], {"metrics": {"PQ": value(params)}})
 
     return evaluate
 
 
-def main(url, number, seconds, log, kind="given", heartbeat=2):
+def main(url, number, seconds, log, kind="given", heartbeat=2, crew=1):
     number = int(number)
     study = make_study(url, number, int(heartbeat))
     with open(log, "a") as file:
         file.write(f"ready - - {time.time()}\n")
+    while open(log).read().count("ready") < int(crew):  # so that all begin together
+        time.sleep(0.01)
     if kind == "given":
         study.evaluate(candidates(number), evaluator(float(seconds), log))
     else:
