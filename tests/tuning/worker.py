@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 from mmpanoptic.tuning import Outcome, SharedStudy, open_storage, require_optuna
 
@@ -41,7 +42,7 @@ def main(url, number, seconds, log, kind="given", heartbeat=2, crew=1):
     study = make_study(url, number, int(heartbeat))
     with open(log, "a") as file:
         file.write(f"ready - - {time.time()}\n")
-    while open(log).read().count("ready") < int(crew):  # so that all begin together
+    while Path(log).read_text().count("ready") < int(crew):  # so that all begin together
         time.sleep(0.01)
     if kind == "given":
         study.evaluate(candidates(number), evaluator(float(seconds), log))
