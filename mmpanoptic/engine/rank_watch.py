@@ -112,7 +112,8 @@ class RankWatch:
         store = dist.distributed_c10d._get_default_store()
         self._store = store.clone() if hasattr(store, "clone") else store
         self._stopped = threading.Event()
-        threading.Thread(target=self._run, name="rank watch", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="rank watch", daemon=True)
+        self._thread.start()
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -149,8 +150,13 @@ class RankWatch:
         self._words["moves"] += 1
 
     def stop(self) -> None:
-        """Stop beating; to be called by all processes together."""
+        """Stop beating; to be called by all processes together.
+
+        A thread that still spoke to the store while the interpreter ends could not give back the
+        interpreter's lock, and would stand in the way of the end.
+        """
         self._stopped.set()
+        self._thread.join(self.timeout)
 
     # ---- the thread --------------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ class Run:
     def __init__(self, command: list, variables: dict | None = None, **settings) -> None:
         self.mark = uuid.uuid4().hex
         env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", MARK: self.mark}
-        env |= {"PYTHON": sys.executable, **(variables or {})}
+        env |= {"PYTHON": sys.executable, "PYTHONFAULTHANDLER": "1", **(variables or {})}
         self.process = subprocess.Popen(
             [str(part) for part in command],
             env=env,
@@ -65,8 +65,19 @@ class Run:
         self.process.communicate()
 
     def end(self, seconds: float = 200) -> tuple[int, str]:
-        """Wait until it has ended; return status and output."""
-        output, _ = self.process.communicate(timeout=seconds)
+        """Wait until it has ended; return status and output.
+
+        Raises:
+            AssertionError: If it has not ended by then; with where each of its processes stands.
+        """
+        try:
+            output, _ = self.process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            living = self.living()
+            for pid in living:
+                os.kill(pid, signal.SIGABRT)  # the fault handler shows the stacks of all threads
+            output, _ = self.process.communicate(timeout=30)
+            raise AssertionError(f"still running after {seconds} s: {living}\n{output}") from None
         return self.process.returncode, output
 
     def living(self) -> list[int]:
