@@ -85,13 +85,16 @@ def test_a_search_that_is_stopped_goes_on_alike(weights, tmp_path, monkeypatch):
     assert len(count) == 13
 
 
-def test_bad_candidates_are_given_up_on_a_part_of_the_images(weights, tmp_path):  # noqa: F811
-    options = {
-        "sampler": {"type": "RandomSampler"},
-        "candidates": 12,
-        "pruner": {"type": "MedianPruner", "n_startup_trials": 2},
-        "checks": [0.5],
-    }
+PRUNERS = [
+    {"type": "MedianPruner", "n_startup_trials": 2},
+    {"type": "SuccessiveHalvingPruner", "min_resource": 1, "reduction_factor": 2},
+]
+
+
+@pytest.mark.parametrize("pruner", PRUNERS, ids=lambda pruner: pruner["type"])
+def test_bad_candidates_are_given_up_on_a_part_of_the_images(weights, tmp_path, pruner):  # noqa: F811
+    options = {"sampler": {"type": "RandomSampler"}, "candidates": 12}
+    options |= {"pruner": pruner, "checks": [0.5]}
     plain = loop(tmp_path / "a", weights, sampler={"type": "RandomSampler"}, candidates=12)
     cfg = search_config(tmp_path / "b", weights, "SamplerSearchLoop", **options)
     cfg.val_evaluator = {"type": "StrictToyScore"}
