@@ -49,7 +49,7 @@ def write_report(
         {"digits": space.digits(a), "choices": space.to_json(a), "names": space.describe(a)}
         for a in chosen
     ]
-    _write_csv(folder / "evaluations.csv", rows, [m["digits"] for m in models], costs, fronts)
+    _write_csv(folder / "evaluations.csv", rows, [str(m["digits"]) for m in models], costs, fronts)
     content = {"models": models, "pareto": fronts, **details, "evaluations": list(rows)}
     write_json(folder / "search.json", content, indent=1)
     if details.get("scores"):

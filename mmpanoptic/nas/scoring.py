@@ -81,8 +81,7 @@ def best_architectures(
         list[Architecture]: As many as the decision with the fewest choices allows; the k-th takes
         the k-th best choice everywhere.
     """
-    kind = None if strict_legacy_ties else "stable"
-    order = [np.argsort(values, kind=kind)[::-1] for values in scores]
+    order = [np.argsort(v, kind=None if strict_legacy_ties else "stable")[::-1] for v in scores]
     return [tuple(int(ranked[k]) for ranked in order) for k in range(min(space.num_choices))]
 
 

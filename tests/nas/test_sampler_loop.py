@@ -2,9 +2,9 @@
 
 import pytest
 
+from mmpanoptic.nas import search_loop
 from mmpanoptic.nas.cost import CostTable
 from mmpanoptic.nas.evaluation import CandidateEvaluator
-from mmpanoptic.nas.search_loop import SearchLoop
 from mmpanoptic.registry import METRICS
 from tests.engine.toy import train
 from tests.nas.test_loops import result, search, weights  # noqa: F401 - the trained supernet
@@ -28,13 +28,13 @@ NSGA = {"type": "NSGAIISampler", "population_size": 4}
 def costs(monkeypatch):
     """Every choice costs its number."""
 
-    def build(self):
-        table = CostTable(self.space)
-        for count in self.space.num_choices:
+    def make_costs(space, model_cfg, input_size):
+        table = CostTable(space)
+        for count in space.num_choices:
             table.add_decision("all", macs=[float(i) for i in range(count)])
         return table
 
-    monkeypatch.setattr(SearchLoop, "_build_costs", build)
+    monkeypatch.setattr(search_loop, "make_costs", make_costs)
     return {"input_size": (32, 32)}
 
 
