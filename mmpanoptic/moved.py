@@ -37,6 +37,8 @@ MOVED = {
     "models.layers.grid_edges": "models.multicut.grid_edges",
     "models.layers.multicut": "models.multicut.layer",
     "models.losses.multicut_gradient": "models.multicut.gradient",
+    "nas.budget": "nas.scoring",
+    "nas.recalibration": "models.layers.recalibration",
 }
 """New module by old one, both below ``mmpanoptic``."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -65,6 +66,8 @@ def _distribution(spec: dict[str, Any]) -> Any:
 
 def _check_place(name: str, cfg: Config, path: str | Path) -> None:
     """Make sure that a setting's parents are in the config; a new leaf is the part's to judge."""
+    if name.startswith(FUSION) and cfg.get("model", {}).get("fusion_head") is None:
+        return  # of a guest, which has one all the same; of another model the tuning says so
     node: Any = cfg
     *parents, last = name.split(".")
     for number, parent in enumerate(parents):
@@ -114,7 +117,7 @@ class FusionTuningLoop(TestLoop):
     It takes the place of a test loop: ``tune`` gets :meth:`fuse` when the outputs are there.
     """
 
-    tune: Callable[[Callable[[Mapping[str, Any]], dict[str, float]]], None]
+    tune: Callable[[Callable[[Mapping[str, Any]], dict[str, float]]], object]
 
     @torch.no_grad()
     def run(self) -> dict[str, float]:
@@ -130,6 +133,9 @@ class FusionTuningLoop(TestLoop):
         self.model = model
         if getattr(model, "fusion_head", None) is None:
             raise ValueError("this model has no fusion_head to tune")
+        # Guests fill in what their configs leave out.
+        filled = getattr(model, "fusion_cfg", None) or self.runner.cfg.model.fusion_head
+        self.plain = Config({"fusion_head": dict(filled)})
         model.eval()
         self.saved: list[tuple[Any, Any, Any]] = []
         used = 0
@@ -148,21 +154,22 @@ class FusionTuningLoop(TestLoop):
         return {}
 
     @torch.no_grad()
-    def fuse(self, fusion_head: Mapping[str, Any]) -> dict[str, float]:
+    def fuse(self, settings: Mapping[str, Any]) -> dict[str, float]:
         """Fuse the saved outputs and compute the metrics.
 
         Args:
-            fusion_head (Mapping): Config of the fusion head.
+            settings (Mapping): Values by name of the setting, ``model.fusion_head.`` in front.
 
         Returns:
-            dict[str, float]: As a test with this fusion head gives.
+            dict[str, float]: As a test with these ``--cfg-options`` gives.
         """
         device = next(self.model.parameters()).device
-        self.model.fusion_head = MODELS.build(dict(fusion_head)).to(device).eval()
+        cfg = copy.deepcopy(self.plain)
+        cfg.merge_from_dict({name.removeprefix("model."): v for name, v in settings.items()})
+        head = MODELS.build(cfg.fusion_head).to(device).eval()
         for outputs, samples, batch in self.saved:
-            fused = self.model.postprocess(
-                move_outputs(outputs, device), [s.new() for s in samples]
-            )
+            copies = [sample.new() for sample in samples]
+            fused = self.model.postprocess(move_outputs(outputs, device), copies, head)
             self.evaluator.process(data_samples=fused, data_batch=batch)
         with muted():  # the tables of every trial would bury its progress
             metrics = self.evaluator.evaluate(len(self.dataloader.dataset))

@@ -170,9 +170,6 @@ def tune_fusion(
     args: argparse.Namespace, cfg: Config, study: SharedStudy, sampler: Mapping[str, Any]
 ) -> list[Any]:
     """Run the network once and fuse for each trial."""
-    import copy
-
-    from mmpanoptic.apis.tuning import FUSION
     from mmpanoptic.registry import RUNNERS
 
     cli.complete_model(args)
@@ -180,20 +177,10 @@ def tune_fusion(
     cfg.test_cfg = {"type": "FusionTuningLoop"}
     trials: list[Any] = []
 
-    def tune(fuse: Callable[[Mapping[str, Any]], Mapping[str, float]]) -> None:
-        plain = runner.cfg.model.fusion_head
-
-        def measure(params: Mapping[str, Any]) -> Mapping[str, float]:
-            changed = copy.deepcopy(plain)
-            changed.update({name.removeprefix(FUSION): value for name, value in params.items()})
-            return fuse(changed)
-
-        trials.extend(sample(args, study, sampler, measure))
-
     with cli.run_console(args):
         runner: Any = RUNNERS.build(cfg)
         runner._test_loop = runner.build_test_loop(runner._test_loop)
-        runner._test_loop.tune = tune
+        runner._test_loop.tune = lambda fuse: trials.extend(sample(args, study, sampler, fuse))
         runner.test()
     return trials
 

@@ -1,14 +1,8 @@
 """Architecture search: spaces, samplers, search loops and costs."""
 
-from .loops import (
-    EvolutionSearchLoop,
-    PathPrioritySearchLoop,
-    RandomSearchLoop,
-    SamplerSearchLoop,
-)
+from .loops import EvolutionSearchLoop, PathPrioritySearchLoop, RandomSearchLoop, SamplerSearchLoop
 from .optim import SupernetOptimWrapperConstructor
 from .path_hook import SupernetPathHook
-from .slicing import build_subnet, slice_supernet
 from .space import DecisionGroup, SearchSpace
 
 __all__ = [
@@ -20,6 +14,4 @@ __all__ = [
     "SearchSpace",
     "SupernetOptimWrapperConstructor",
     "SupernetPathHook",
-    "build_subnet",
-    "slice_supernet",
 ]

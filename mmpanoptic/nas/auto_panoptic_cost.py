@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from ..models.layers import iter_choices, set_path
 from ..registry import MODELS
 from .cost import CostTable
-from .latency import add_latencies
 from .space import SearchSpace
 
 
@@ -37,8 +36,7 @@ def make_costs(
 
     Args:
         space (SearchSpace): The space; components that it leaves out have choices in the config.
-        model_cfg (Mapping): Config of an ``AutoPanoptic`` or an ``ImageClassifier`` without
-            placeholders.
+        model_cfg (Mapping): Config of an ``AutoPanoptic`` or an ``ImageClassifier``.
         input_size (tuple[int, int]): Height and width of the padded image.
         box_rois (int): Boxes per image for the box head.
         mask_rois (int): Boxes per image for the mask head.
@@ -51,18 +49,18 @@ def make_costs(
         CostTable: Quantities ``macs``, ``params``, ``latency``; parts ``backbone``, ``head`` (of a
         classifier), ``neck``, ``rpn_head``, ``bbox_head``, ``mask_head``, ``semantic_head``,
         ``f2b``, ``b2f``.
-
-    Raises:
-        ValueError: If the size is no multiple of 32, or the space does not fit the config.
     """
     height, width = input_size
     if height % 32 or width % 32:
-        raise ValueError(
-            f"input_size must be a multiple of 32 in both directions, got {input_size}"
-        )
+        raise ValueError(f"input_size must be a multiple of 32 both ways, got {input_size}")
     # A command that describes or chooses starts no runner, which sets the scope else.
     with DefaultScope.overwrite_default_scope("mmpanoptic"), torch.device("meta"):
-        model: Any = _build(model_cfg)
+        if "rpn_head" in model_cfg:
+            model: Any = MODELS.build(model_cfg)
+        else:
+            head = {"type": "ShuffleNetV2PlusHead", **model_cfg["head"]}
+            parts = {"backbone": model_cfg["backbone"], "head": head}
+            model = nn.ModuleDict({name: MODELS.build(part) for name, part in parts.items()})
     space.check_model(model.eval())
     rois = {"bbox_head": box_rois, "mask_head": mask_rois}
     table = _tabulate(space, model, _count(space, model, model_cfg, (height, width)), rois)
@@ -76,15 +74,8 @@ def make_costs(
             table.add_fixed("bbox_head", macs=4 * hidden * box_rois, params=4 * (hidden + 1))
             table.add_fixed("mask_head", macs=channels * cells * mask_rois, params=channels + 1)
     if latencies is not None:
-        add_latencies(table, latencies)
+        table.add_latencies(latencies)
     return table
-
-
-def _build(cfg: Mapping[str, Any]) -> nn.Module:
-    if "rpn_head" in cfg:
-        return MODELS.build(cfg)
-    head = {"type": "ShuffleNetV2PlusHead", **cfg["head"]}
-    return nn.ModuleDict({"backbone": MODELS.build(cfg["backbone"]), "head": MODELS.build(head)})
 
 
 def _count(

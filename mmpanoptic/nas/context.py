@@ -23,40 +23,25 @@ def digest_of_weights(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def digest_of_file(path: Path) -> str:
-    """Return the SHA-256 of a file's content."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def describe_data(cfg: Config) -> dict[str, Any]:
-    """Describe the data and metrics of a search.
-
-    Args:
-        cfg (Config): Resolved config of the run.
+    """Describe the data and metrics of a resolved config of a search.
 
     Returns:
         dict: Datasets with their pipelines, batch sizes, metrics, and the SHA-256 of every
         annotation file. The folder of the data is left out: machines that share a search may
         have it in different places.
     """
-    described: dict[str, Any] = {"metrics": _plain(cfg.val_evaluator)}
+    whole = cfg.to_dict()
+    described: dict[str, Any] = {"metrics": to_plain(whole["val_evaluator"])}
     for name in ("train_dataloader", "val_dataloader"):
-        loader = cfg[name]
+        loader = to_plain(whole[name])
         described[name] = {
-            "dataset": _without_folders(_plain(loader["dataset"])),
-            "sampler": _plain(loader.get("sampler", {})),
+            "dataset": _without_folders(loader["dataset"]),
+            "sampler": loader.get("sampler", {}),
             "batch_size": loader.get("batch_size"),
-            "files": {str(k): digest_of_file(v) for k, v in _files(loader["dataset"])},
+            "files": dict(_digests_of_files(loader["dataset"])),
         }
     return described
-
-
-def _plain(value: Any) -> Any:
-    return to_plain(value.to_dict() if hasattr(value, "to_dict") else value)
 
 
 def _without_folders(node: Any) -> Any:
@@ -67,18 +52,21 @@ def _without_folders(node: Any) -> Any:
     return node
 
 
-def _files(dataset: Any) -> Iterator[tuple[str, Path]]:
+def _digests_of_files(dataset: Any) -> Iterator[tuple[str, str]]:
     """Find the annotation files of a dataset's config and of those it wraps."""
     if isinstance(dataset, list | tuple):
         for part in dataset:
-            yield from _files(part)
+            yield from _digests_of_files(part)
     if not isinstance(dataset, Mapping):
         return
     for key in ("ann_file", "instances_file"):
         name = dataset.get(key)
-        if isinstance(name, str) and name:
-            path = Path(dataset.get("data_root") or "") / name
-            if path.is_file():
-                yield name, path
+        path = Path(dataset.get("data_root") or "") / name if isinstance(name, str) else Path()
+        if name and path.is_file():
+            digest = hashlib.sha256()
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+            yield name, digest.hexdigest()
     for key in ("dataset", "datasets"):
-        yield from _files(dataset.get(key))
+        yield from _digests_of_files(dataset.get(key))

@@ -6,41 +6,43 @@ import copy
 import itertools
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object, get_world_size
 from mmengine.evaluator import Evaluator
-from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from ..datasets.seeding import derive_seed
 from ..engine.batches import endless_batches
 from ..engine.random_state import isolated_random_state
 from ..models.layers import set_path
+from ..models.layers.recalibration import MODES, recalibrated_norms
 from ..utils.muting import muted
-from .recalibration import MODES, recalibrated_norms
 
 Judge = Callable[[int, Mapping[str, float]], bool]
-"""Gets the number of a check and the metrics so far; tells whether to give the candidate up."""
+"""Gets the number of a check, from 1, and the metrics so far; tells whether to give up."""
 
 
+@dataclass
 class CandidateEvaluator:
     """Measure the metrics of paths of one supernet.
 
     The result depends on weights, path, data and settings alone: every evaluation takes the same
     batches, starts from the same random numbers and puts the norms' statistics back.
 
-    Args:
+    Attributes:
         model (nn.Module): The supernet, not wrapped.
         train_loader (DataLoader): Data for the recalibration.
         val_loader (DataLoader): Data for the metrics.
         evaluator (Evaluator): The metrics.
         seed (int): Seed of the random numbers.
         num_batches (int): Batches of the recalibration per process; 0 keeps the statistics.
-        mode (str): See :func:`~mmpanoptic.nas.recalibration.recalibrated_norms`.
+        mode (str): See :func:`~mmpanoptic.models.layers.recalibration.recalibrated_norms`.
         backbone_only (bool): Run only the backbone for the recalibration, which is enough where
             no other part has batch norms; False runs the losses of the whole model.
         cache (bool): Keep the loaded batches of both loaders in memory.
@@ -51,40 +53,36 @@ class CandidateEvaluator:
         ValueError: If the mode or a check is unknown, or ``backbone_only`` would leave norms out.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        train_loader: DataLoader,
-        val_loader: DataLoader,
-        evaluator: Evaluator,
-        seed: int,
-        num_batches: int = 60,
-        mode: str = "mean",
-        backbone_only: bool = True,
-        cache: bool = False,
-        checks: Sequence[float] = (),
-    ) -> None:
-        if mode not in MODES:
-            raise ValueError(f"the mode of recalibration must be one of {MODES}, got {mode!r}")
-        if backbone_only and num_batches:
-            _check_norms_are_in_backbone(model)
-        self.model: Any = model
-        self.train_loader, self.val_loader = train_loader, val_loader
-        self.evaluator = evaluator
-        self.seed = seed
-        self.num_batches, self.mode, self.backbone_only = num_batches, mode, backbone_only
-        if any(not 0 < share < 1 for share in checks):
-            raise ValueError(f"the shares of early checks lie between 0 and 1, got {checks}")
-        self.checks = sorted(checks)
+    model: Any
+    train_loader: DataLoader
+    val_loader: DataLoader
+    evaluator: Evaluator
+    seed: int
+    num_batches: int = 60
+    mode: str = "mean"
+    backbone_only: bool = True
+    cache: bool = False
+    checks: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"the mode of recalibration must be in {MODES}, got {self.mode!r}")
+        if any(not 0 < share < 1 for share in self.checks):
+            raise ValueError(f"the shares of early checks lie between 0 and 1, got {self.checks}")
+        modules = self.model.named_modules()
+        norms = [name for name, module in modules if isinstance(module, _BatchNorm)]
+        outside = [name for name in norms if not name.startswith("backbone.")]
+        if outside and self.backbone_only and self.num_batches:
+            raise ValueError(
+                f"the model has batch norms outside of its backbone ({', '.join(outside[:3])}); "
+                "recalibrate them with calibration=dict(backbone_only=False)"
+            )
+        self.checks = sorted(self.checks)
         self._batches = 0
-        self._cached: dict[str, list[Any]] | None = {} if cache else None
+        self._cached: dict[str, list[Any]] = {}
 
     def __call__(self, path: Mapping[str, int], judge: Judge | None = None) -> dict[str, Any]:
         """Evaluate a path; to be called by all processes.
-
-        Args:
-            path (Mapping[str, int]): Choice by name of the decision.
-            judge (Callable | None): Called after each of ``checks``, by all processes alike.
 
         Returns:
             dict: ``status`` (``done``, ``failed`` or ``pruned``), ``metrics`` by name (empty if
@@ -116,29 +114,30 @@ class CandidateEvaluator:
         return {"status": "done", "metrics": _numbers(metrics)}
 
     def _recalibrated(self) -> Any:
-        forward = self._run_backbone if self.backbone_only else self._run_losses
         if not self.num_batches:
-            return _evaluation_mode(self.model)
-        return recalibrated_norms(self.model, forward, self._train_batches(), self.mode)
+            return nullcontext(self.model.eval())
+        first = itertools.islice(endless_batches(self.train_loader, 0)[0], self.num_batches)
+        return recalibrated_norms(self.model, self._run, self._keep("train", first), self.mode)
 
-    def _run_backbone(self, batch: Any) -> None:
-        self.model.backbone(self.model.data_preprocessor(batch, training=True)["inputs"])
+    def _run(self, batch: Any) -> None:
+        data = self.model.data_preprocessor(batch, training=True)
+        if self.backbone_only:
+            self.model.backbone(data["inputs"])
+        else:
+            self.model(**data, mode="loss")
 
-    def _run_losses(self, batch: Any) -> None:
-        self.model(**self.model.data_preprocessor(batch, training=True), mode="loss")
-
-    def _predict(self, judge: Judge | None = None) -> dict[str, float]:
+    def _predict(self, judge: Judge | None) -> dict[str, float]:
         """Run the validation data; return the metrics so far if the candidate is given up."""
         places = [max(1, round(share * len(self.val_loader))) for share in self.checks]
         self._batches = images = 0
-        for batch in self._val_batches():
+        for batch in self._keep("val", self.val_loader):
             outputs = self.model.val_step(batch)
             self.evaluator.process(data_samples=outputs, data_batch=batch)
             self._batches += 1
             images += len(outputs)
             if judge and self._batches in places and self._batches < len(self.val_loader):
                 metrics = self._metrics_so_far(images)
-                if judge(places.index(self._batches), metrics):
+                if judge(1 + places.index(self._batches), metrics):
                     return metrics
         return {}
 
@@ -150,15 +149,8 @@ class CandidateEvaluator:
         with muted():  # tables of a part would look like those of the whole
             return _numbers(part.evaluate(size))
 
-    def _train_batches(self) -> Iterable[Any]:
-        first = itertools.islice(endless_batches(self.train_loader, 0)[0], self.num_batches)
-        return self._keep("train", first)
-
-    def _val_batches(self) -> Iterable[Any]:
-        return self._keep("val", self.val_loader)
-
     def _keep(self, name: str, batches: Iterable[Any]) -> Iterable[Any]:
-        if self._cached is None:
+        if not self.cache:
             return batches
         if name not in self._cached:
             self._cached[name] = list(batches)
@@ -168,28 +160,3 @@ class CandidateEvaluator:
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
-
-
-@contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Stand in for the recalibration where there is none."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
-def _check_norms_are_in_backbone(model: nn.Module) -> None:
-    norms = (nn.modules.batchnorm._BatchNorm,)
-    outside = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, norms) and not name.startswith("backbone.")
-    ]
-    if outside:
-        raise ValueError(
-            f"the model has batch norms outside of its backbone ({', '.join(outside[:3])}); "
-            "recalibrate them with calibration=dict(backbone_only=False)"
-        )

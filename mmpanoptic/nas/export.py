@@ -11,11 +11,10 @@ from typing import Any
 from mmengine.config import Config
 from torch import nn
 
-from mmpanoptic.checkpoints.loading import save_checkpoint
-
+from ..checkpoints.loading import save_checkpoint
 from ..engine.checkpoint_state import to_plain
+from ..models.layers import slice_path
 from ..utils.files import atomic_write, write_json
-from .slicing import slice_supernet
 from .space import Architecture, SearchSpace
 
 TEMPLATE = '''"""Network {digits} of an architecture search.
@@ -40,9 +39,9 @@ def export_models(
     space: SearchSpace,
     archs: Sequence[Architecture],
     rows: Sequence[Mapping[str, Any]],
-    base_configs: Mapping[str, str | os.PathLike[str]] | None = None,
-) -> list[Path]:
-    """Write ``model_0``, ``model_1``, ...: choices, weights and configs of each.
+    base_configs: Mapping[str, str | os.PathLike[str]],
+) -> None:
+    """Write choices, weights and configs of found networks.
 
     Args:
         folder: Receives ``model_<k>.json`` (choices by section), ``model_<k>.pth`` (weights of
@@ -52,70 +51,51 @@ def export_models(
         space (SearchSpace): The space.
         archs (Sequence[Architecture]): The architectures, the best first.
         rows (Sequence[Mapping]): Evaluations, from which the configs quote the fitness.
-        base_configs (Mapping | None): Configs that the written ones inherit, by name: that of
-            the training, that of the backbone's pretraining.
-
-    Returns:
-        list[Path]: The written files without suffix.
+        base_configs (Mapping): Configs that the written ones inherit, by name: that of the
+            training, that of the backbone's pretraining.
     """
-    folder = Path(folder)
-    state = supernet.state_dict()
+    folder, state = Path(folder), supernet.state_dict()
     fitness = {row["digits"]: row["fitness"] for row in rows}
-    written = []
     for number, arch in enumerate(archs):
-        stem = folder / f"model_{number}"
+        digits, stem = space.digits(arch), folder / f"model_{number}"
         write_json(stem.with_suffix(".json"), [space.to_json(arch)])
-        weights = slice_supernet(supernet, state, space, arch)
-        save_checkpoint(
-            to_plain({"state_dict": weights, "meta": {"architecture": space.digits(arch)}}),
-            stem.with_suffix(".pth"),
-        )
-        for name, base in (base_configs or {}).items():
-            path = folder / f"{stem.name}_{name}.py"
-            text = config_text(space, arch, base, path, fitness.get(space.digits(arch)))
-            with atomic_write(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-        written.append(stem)
-    return written
+        weights = slice_path(supernet, state, space.path(arch))
+        content = {"state_dict": weights, "meta": {"architecture": digits}}
+        save_checkpoint(to_plain(content), stem.with_suffix(".pth"))
+        for name, base in base_configs.items():
+            write_config(folder / f"{stem.name}_{name}.py", space, arch, base, fitness.get(digits))
 
 
-def config_text(
+def write_config(
+    path: str | os.PathLike[str],
     space: SearchSpace,
     arch: Architecture,
     base_config: str | os.PathLike[str],
-    path: str | os.PathLike[str],
     fitness: float | None = None,
-) -> str:
+) -> None:
     """Write the config of an architecture.
 
     Args:
+        path: The file; it names the base relative to itself.
         space (SearchSpace): The space.
         arch (Architecture): The architecture.
         base_config: Config of a network of the space, whose choices are replaced. It may have a
             part of the components only, as a classifier has the backbone.
-        path: Where the text will be stored; the base is named relative to it.
         fitness (float | None): Fitness as a path of the supernet.
-
-    Returns:
-        str: Python source.
     """
-    parts = space.split(arch)
+    path, parts, model = Path(path), space.split(arch), Config()
     base_model = Config.fromfile(base_config).model
-    model: dict[str, Any] = {}
-    for group in space.groups:
-        *parents, last = group.key.split(".")
-        if parents and parents[0] not in base_model:
-            continue
-        node = model
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = parts[group.name]
-    path = Path(path)
-    return TEMPLATE.format(
+    places = [(*group.key.split("."), group.name) for group in space.groups]
+    known = [place for place in places if len(place) == 2 or place[0] in base_model]
+    model.merge_from_dict({".".join(place): parts[name] for *place, name in known})
+    text = TEMPLATE.format(
         digits=space.digits(arch),
         fitness="failed" if fitness is None else f"fitness {fitness:.6g}",
         base=Path(os.path.relpath(base_config, path.parent)).as_posix(),
         base_name=Path(base_config).name,
         name=path.name,
-        model="model = " + pprint.pformat(model, width=96, sort_dicts=False, compact=True),
+        model="model = "
+        + pprint.pformat(model.to_dict(), width=96, sort_dicts=False, compact=True),
     )
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -12,36 +12,25 @@ from ..engine.console import ALWAYS
 from ..registry import LOOPS
 from ..tuning.report import front_study
 from ..tuning.samplers import make_pruner, make_sampler
-from .budget import best_in_ranges
 from .sampling import fair_table
-from .scoring import SCORERS, best_architectures, rank_scores, ridge_scores
+from .scoring import best_architectures, best_in_ranges, rank_scores, ridge_scores
 from .search_loop import Generation, SearchLoop
 from .space import Architecture
 
-MAX_TRIES = 10_000
-"""Draws in a row that may break the constraints or repeat a candidate before a search gives up."""
+MAX_TRIES = 10_000  # in a row that break the constraints or repeat a candidate
 
 
 def ranked(history: Sequence[Generation]) -> list[tuple[Architecture, float]]:
-    """List the evaluated architectures, the fittest first; each once, failed ones left out."""
-    found = {arch: value for generation in history for arch, value in generation}
-    valid = [(arch, value) for arch, value in found.items() if value is not None]
-    return sorted(valid, key=lambda candidate: -candidate[1])
-
-
-def best_evaluated(history: Sequence[Generation], number: int) -> list[Architecture]:
-    """Take the fittest evaluated architectures.
+    """List the evaluated architectures, the fittest first; each once, failed ones left out.
 
     Raises:
         RuntimeError: If every evaluation failed.
     """
-    found = [arch for arch, _ in ranked(history)[:number]]
-    if not found:
-        raise RuntimeError(
-            "every candidate of the search failed; the log and the trials of the study hold the "
-            "tracebacks"
-        )
-    return found
+    found = {arch: value for generation in history for arch, value in generation}
+    valid = [(arch, value) for arch, value in found.items() if value is not None]
+    if not valid:
+        raise RuntimeError("every candidate of the search failed; the log holds the reasons")
+    return sorted(valid, key=lambda candidate: -candidate[1])
 
 
 @LOOPS.register_module()
@@ -62,11 +51,8 @@ class PathPrioritySearchLoop(SearchLoop):
         scorer (str): ``rank`` gives points by the rank within the cycle, as published; ``ridge``
             fits an additive model of the fitness, which needs fewer candidates.
         ridge_penalty (float): See :func:`~mmpanoptic.nas.scoring.ridge_scores`.
-        strict_legacy_ties (bool): See :func:`~mmpanoptic.nas.scoring.rank_choices`.
-        **kwargs: As in :class:`SearchLoop` (runner, dataloader, space, fitness, calibration, ...).
-
-    Raises:
-        ValueError: If the scorer is unknown or ``cycles`` is not positive.
+        strict_legacy_ties (bool): See :func:`~mmpanoptic.nas.scoring.best_architectures`.
+        **kwargs: As in :class:`SearchLoop`.
     """
 
     def __init__(
@@ -79,10 +65,9 @@ class PathPrioritySearchLoop(SearchLoop):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        if scorer not in SCORERS or cycles < 1:
+        if scorer not in ("rank", "ridge") or cycles < 1:
             raise ValueError(
-                f"scorer must be one of {', '.join(SCORERS)} and cycles at least 1, got "
-                f"{scorer!r} and {cycles}"
+                f"scorer must be rank or ridge and cycles at least 1, got {scorer!r} and {cycles}"
             )
         self.cycles, self.scorer, self.ridge_penalty = cycles, scorer, ridge_penalty
         self.strict_legacy_ties = strict_legacy_ties
@@ -98,7 +83,7 @@ class PathPrioritySearchLoop(SearchLoop):
     def choose(self, history: list[Generation]) -> tuple[list[Architecture], dict[str, Any]]:
         """Combine the best choices, within the constraints if there are any."""
         valid = [[(a, f) for a, f in generation if f is not None] for generation in history]
-        best_evaluated(history, 1)  # an error if all failed
+        fittest = [arch for arch, _ in ranked(history)]
         if self.scorer == "rank":
             scores = rank_scores(self.space, valid)
         else:
@@ -106,8 +91,7 @@ class PathPrioritySearchLoop(SearchLoop):
             scores = ridge_scores(self.space, everything, self.ridge_penalty)
         if self.constraints:
             first = best_in_ranges(self.costs, scores, self.constraints)  # type: ignore[arg-type]
-            others = [arch for arch, _ in ranked(history) if self.allowed(arch) and arch != first]
-            models = [first, *others]
+            models = [first, *(arch for arch in fittest if self.allowed(arch) and arch != first)]
         else:
             models = best_architectures(self.space, scores, self.strict_legacy_ties)
         details = {"scorer": self.scorer, "scores": [values.tolist() for values in scores]}
@@ -123,9 +107,8 @@ class EvolutionSearchLoop(SearchLoop):
     ``mutation_prob``, ``crossovers`` that take every decision from one of two parents, and random
     candidates. Candidates outside of the constraints or known already are drawn again.
 
-    Differences from the original: no message broker; the search ends with an error instead of
-    never when nothing new is allowed; candidates follow from seed and results, so that a search
-    can be resumed.
+    Differences from the original: the search ends with an error instead of never when nothing new
+    is allowed; candidates follow from seed and results, so that a search can be resumed.
 
     Args:
         generations (int): Number of generations.
@@ -134,10 +117,7 @@ class EvolutionSearchLoop(SearchLoop):
         mutations (int): Mutated candidates per generation.
         crossovers (int): Crossed candidates per generation.
         mutation_prob (float): Probability that a decision mutates.
-        **kwargs: As in :class:`SearchLoop` (runner, dataloader, space, fitness, calibration, ...).
-
-    Raises:
-        ValueError: If the numbers do not fit.
+        **kwargs: As in :class:`SearchLoop`.
     """
 
     def __init__(
@@ -159,8 +139,7 @@ class EvolutionSearchLoop(SearchLoop):
                 f"{mutations} + {crossovers}"
             )
         self.generations, self.population, self.parents = generations, population, parents
-        self.mutations, self.crossovers = mutations, crossovers
-        self.mutation_prob = mutation_prob
+        self.mutations, self.crossovers, self.mutation_prob = mutations, crossovers, mutation_prob
 
     def propose(self, history: list[Generation]) -> list[Architecture] | None:
         """Breed the next generation from all earlier ones."""
@@ -170,15 +149,40 @@ class EvolutionSearchLoop(SearchLoop):
         known = {arch for generation in history for arch, _ in generation}
         born: list[Architecture] = []
         if history:
-            parents = best_evaluated(history, self.parents)
-            born += draw_new(self, rng, lambda: self._mutate(rng, parents), self.mutations, known)
-            born += draw_new(self, rng, lambda: self._cross(rng, parents), self.crossovers, known)
+            parents = [arch for arch, _ in ranked(history)[: self.parents]]
+            born += self.draw(rng, lambda: self._mutate(rng, parents), self.mutations, known)
+            born += self.draw(rng, lambda: self._cross(rng, parents), self.crossovers, known)
         rest = self.population - len(born)
-        return born + draw_new(self, rng, lambda: self.space.sample(rng), rest, known)
+        return born + self.draw(rng, lambda: self.space.sample(rng), rest, known)
+
+    def draw(
+        self, rng: np.random.RandomState, one: Any, number: int, known: set[Architecture]
+    ) -> list[Architecture]:
+        """Draw new architectures with ``one`` within the constraints; ``known`` gets them too.
+
+        Random ones take their place where it finds nothing new, as with equal parents; it is an
+        error if they do not either.
+        """
+        found: list[Architecture] = []
+        for source in (one, lambda: self.space.sample(rng)):
+            tries = 0
+            while len(found) < number and tries < MAX_TRIES:
+                arch = source()
+                tries += 1
+                if arch not in known and self.allowed(arch):
+                    known.add(arch)
+                    found.append(arch)
+                    tries = 0
+        if len(found) < number:
+            raise RuntimeError(
+                f"{MAX_TRIES} random architectures in a row were known already or outside of the "
+                f"constraints {self.constraints}; widen them or ask for fewer candidates"
+            )
+        return found
 
     def choose(self, history: list[Generation]) -> tuple[list[Architecture], dict[str, Any]]:
         """Take the fittest candidates of all generations."""
-        return best_evaluated(history, self.top_k), {}
+        return [arch for arch, _ in ranked(history)[: self.top_k]], {}
 
     def _mutate(self, rng: np.random.RandomState, parents: Sequence[Architecture]) -> Architecture:
         parent = parents[rng.randint(len(parents))]
@@ -189,10 +193,8 @@ class EvolutionSearchLoop(SearchLoop):
 
     @staticmethod
     def _cross(rng: np.random.RandomState, parents: Sequence[Architecture]) -> Architecture:
-        first, second = (parents[rng.randint(len(parents))] for _ in range(2))
-        return tuple(
-            a if rng.random_sample() < 0.5 else b for a, b in zip(first, second, strict=True)
-        )
+        pairs = zip(*(parents[rng.randint(len(parents))] for _ in range(2)), strict=True)
+        return tuple(a if rng.random_sample() < 0.5 else b for a, b in pairs)
 
 
 @LOOPS.register_module()
@@ -201,10 +203,7 @@ class RandomSearchLoop(EvolutionSearchLoop):
 
     Args:
         candidates (int): Number of different architectures.
-        **kwargs: As in :class:`SearchLoop` (runner, dataloader, space, fitness, calibration, ...).
-
-    Raises:
-        ValueError: If ``candidates`` is not positive.
+        **kwargs: As in :class:`SearchLoop`.
     """
 
     def __init__(self, *args: Any, candidates: int = 60, **kwargs: Any) -> None:
@@ -223,20 +222,15 @@ class SamplerSearchLoop(SearchLoop):
     the fittest first. Candidates outside of the constraints are not evaluated.
 
     Args:
-        sampler (dict): ``type``, a class of ``optuna.samplers`` (``TPESampler``,
-            ``NSGAIISampler``, ``NSGAIIISampler``, ``RandomSampler``, ...), and its arguments.
+        sampler (dict): ``type``, a class of ``optuna.samplers``, and its arguments.
         candidates (int): Number of different architectures.
         objectives (Sequence[str]): Costs that are minimised while the fitness is maximised:
             ``("macs", "latency")``.
-        pruner (dict | None): ``type``, a class of ``optuna.pruners`` (``MedianPruner``,
-            ``SuccessiveHalvingPruner``, ...), and its arguments. It compares the fitness on a part
-            of the validation data with that of the other candidates and gives bad ones up. It
-            needs a single objective.
+        pruner (dict | None): ``type``, a class of ``optuna.pruners``, and its arguments. It
+            compares the fitness on a part of the validation data with that of other candidates and
+            gives bad ones up. It needs a single objective.
         checks (Sequence[float]): Shares of the validation data after which it is asked.
-        **kwargs: As in :class:`SearchLoop` (runner, dataloader, space, fitness, calibration, ...).
-
-    Raises:
-        ValueError: If ``candidates`` is not positive, or settings do not go together.
+        **kwargs: As in :class:`SearchLoop`.
     """
 
     def __init__(
@@ -271,8 +265,8 @@ class SamplerSearchLoop(SearchLoop):
             self.run_trial,
             lambda params: self.allowed(self.arch(params)),
         )
-        saved = sum(trial.state.name == "PRUNED" for trial in trials)
         if self.pruner:
+            saved = sum(trial.state.name == "PRUNED" for trial in trials)
             batches = sum(trial.user_attrs["batches"] for trial in trials)
             whole = len(trials) * len(self.evaluator.val_loader)
             self.runner.logger.info(
@@ -284,55 +278,11 @@ class SamplerSearchLoop(SearchLoop):
 
     def choose(self, history: list[Generation]) -> tuple[list[Architecture], dict[str, Any]]:
         """Take the fittest candidates, with several objectives those of the Pareto set."""
-        best = best_evaluated(history, len(history[0]))
+        best = {self.space.digits(arch): fitness for arch, fitness in ranked(history)}
         if self.objectives:
-            rows = [
-                (arch, [fitness, *(self.costs.cost(arch)[name] for name in self.objectives)])  # type: ignore[union-attr]
-                for arch, fitness in ranked(history)
-            ]
-            directions = ["maximize", *["minimize"] * len(self.objectives)]
-            front = front_study([(self.space.digits(a), v) for a, v in rows], directions)[1]
-            best = [arch for arch in best if self.space.digits(arch) in front]
+            costs = {code: self.cost(self.space.parse(code)) for code in best}
+            points = [(c, [f, *(costs[c][o] for o in self.objectives)]) for c, f in best.items()]
+            front = front_study(points, self.directions)[1]
+            best = {code: fitness for code, fitness in best.items() if code in front}
         details = {"sampler": self.sampler, "objectives": self.objectives, **self.pruning}
-        return best[: self.top_k], details
-
-
-def draw_new(
-    loop: SearchLoop,
-    rng: np.random.RandomState,
-    draw: Any,
-    number: int,
-    known: set[Architecture],
-) -> list[Architecture]:
-    """Draw different architectures that keep the constraints.
-
-    Args:
-        loop (SearchLoop): Knows space and constraints.
-        rng (RandomState): For the replacement of draws that stay without success.
-        draw (Callable): Draws an architecture.
-        number (int): How many are wanted.
-        known (set): Architectures that do not count as new; the drawn ones are added.
-
-    Returns:
-        list[Architecture]: ``number`` architectures. Where ``draw`` finds nothing new, as with
-        equal parents, random ones take their place.
-
-    Raises:
-        RuntimeError: If random ones are not found either.
-    """
-    found: list[Architecture] = []
-    for source in (draw, lambda: loop.space.sample(rng)):
-        tries = 0
-        while len(found) < number and tries < MAX_TRIES:
-            arch = source()
-            tries += 1
-            if arch not in known and loop.allowed(arch):
-                known.add(arch)
-                found.append(arch)
-                tries = 0
-    if len(found) < number:
-        raise RuntimeError(
-            f"{MAX_TRIES} random architectures in a row were known already or outside of the "
-            f"constraints {loop.constraints}; widen them or ask for fewer candidates"
-        )
-    return found
+        return [self.space.parse(code) for code in [*best][: self.top_k]], details

@@ -11,7 +11,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from ..engine.checkpoint_state import bare_model
 from ..models.layers import set_path
 from ..registry import HOOKS
-from .sampling import SAMPLERS, FairPaths, UniformPaths
+from .sampling import FairPaths, UniformPaths
 from .space import SearchSpace
 
 if TYPE_CHECKING:
@@ -25,67 +25,45 @@ class SupernetPathHook(Hook):
     All processes take the same path; a resumed run takes those that an undisturbed one takes.
 
     Args:
-        space (Sequence[dict] | dict): The search space, see
-            :class:`~mmpanoptic.nas.space.SearchSpace`.
+        space (Sequence[dict]): The search space, see :class:`~mmpanoptic.nas.space.SearchSpace`.
         sampler (str): ``fair`` uses every choice equally often within each optimizer step, which
             must sum up as many iterations as the window of the space has; ``uniform`` draws
             independent paths.
         seed (int | None): Seed of the paths. None takes the run's.
         strict_legacy_windows (bool): Fair windows that are one iteration late, see
             :class:`~mmpanoptic.nas.sampling.FairPaths`.
-
-    Raises:
-        ValueError: If the sampler is unknown, or ``strict_legacy_windows`` is given for another
-            than ``fair``.
     """
 
     def __init__(
         self,
-        space: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        space: Sequence[Mapping[str, Any]],
         sampler: str = "fair",
         seed: int | None = None,
         strict_legacy_windows: bool = False,
     ) -> None:
-        if sampler not in SAMPLERS:
-            raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
+        if sampler not in ("fair", "uniform"):
+            raise ValueError(f"sampler must be fair or uniform, got {sampler!r}")
         if strict_legacy_windows and sampler != "fair":
             raise ValueError("strict_legacy_windows belongs to sampler='fair'")
-        self.space = SearchSpace.from_config(space)
-        self.sampler = sampler
-        self.seed = seed
+        self.space = SearchSpace(space)
+        self.sampler, self.seed = sampler, seed
         self.strict_legacy_windows = strict_legacy_windows
-        self._paths: FairPaths | UniformPaths | None = None
 
     def before_train(self, runner: PanopticRunner) -> None:
-        """Check model, optimizer and checkpoints, and prepare the sampler.
-
-        Args:
-            runner (PanopticRunner): The runner.
-
-        Raises:
-            ValueError: If they do not fit the space and the sampler.
-        """
+        """Check that model, optimizer and checkpoints fit; prepare the sampler."""
         self.space.check_model(bare_model(runner.model))
         seed = [runner.seed if self.seed is None else self.seed]
         broadcast_object_list(seed)
-        if self.sampler == "uniform":
-            self._paths = UniformPaths(self.space, seed[0])
-            return
-        self._paths = FairPaths(self.space, seed[0], self.strict_legacy_windows)
-        self._check_windows(runner)
+        self._paths: FairPaths | UniformPaths = UniformPaths(self.space, seed[0])
+        if self.sampler == "fair":
+            self._paths = FairPaths(self.space, seed[0], self.strict_legacy_windows)
+            self._check_windows(runner)
 
     def before_train_iter(
         self, runner: PanopticRunner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        """Set the path.
-
-        Args:
-            runner (PanopticRunner): The runner.
-            batch_idx (int): Number of the batch.
-            data_batch: Unused.
-        """
-        path = self._paths(runner.iter)  # type: ignore[misc]
-        set_path(bare_model(runner.model), self.space.path(path))
+        """Set the path."""
+        set_path(bare_model(runner.model), self.space.path(self._paths(runner.iter)))
 
     def _check_windows(self, runner: PanopticRunner) -> None:
         """Make sure that a window is an optimizer step and is never cut by a checkpoint."""
@@ -98,9 +76,8 @@ class SupernetPathHook(Hook):
             )
         if runner.iter % window:
             raise ValueError(
-                f"the checkpoint was written after iteration {runner.iter}, inside a window of "
-                f"{window} iterations whose gradients it does not hold; resume from one whose "
-                f"iteration is a multiple of {window}"
+                f"the checkpoint of iteration {runner.iter} is from inside a window of {window} "
+                f"iterations and lacks its gradients; resume from a multiple of {window}"
             )
         for hook in runner.hooks:
             interval = getattr(hook, "interval", 0) if isinstance(hook, CheckpointHook) else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +20,18 @@ def read_architecture(space: SearchSpace, code: str) -> Architecture:
         code (str): Path of a file (``model_0.json``, or ``COCO_3.8G`` of the published
             ``test_models``), digits, or JSON.
 
-    Returns:
-        Architecture: The architecture.
-
     Raises:
         ValueError: If it is neither a file nor an architecture, or does not fit the space.
     """
-    path = Path(code)
+    is_text = code.isdigit() or code.lstrip().startswith(("[", "{"))
     # A JSON text can be longer than the name of a file may be.
-    is_file = not code.lstrip().startswith(("[", "{")) and path.is_file()
+    is_file = (code.isdigit() or not is_text) and Path(code).is_file()
     try:
-        return space.parse(_read_text(path) if is_file else code)
+        return space.parse(_read_text(Path(code)) if is_file else code)
     except ValueError as error:
         if is_file:
             raise ValueError(f"{code}: {error}") from error
-        hint = "" if code.isdigit() or code.lstrip().startswith(("[", "{")) else "; no such file"
-        raise ValueError(f"{error}{hint}") from error
+        raise ValueError(f"{error}{'' if is_text else '; no such file'}") from error
 
 
 def read_evaluations(space: SearchSpace, source: Path) -> list[tuple[Architecture, float]]:
@@ -58,13 +54,14 @@ def read_evaluations(space: SearchSpace, source: Path) -> list[tuple[Architectur
     path = source / "search.json" if source.is_dir() else source
     content = _parse(path)
     if isinstance(content, Mapping) and "evaluations" in content:
-        found = [
-            (space.parse(one["digits"]), float(one["fitness"]))
-            for one in content["evaluations"]
-            if one["fitness"] is not None
-        ]
+        pairs = [(one["digits"], one["fitness"]) for one in content["evaluations"]]
+        found = [(space.parse(code), float(value)) for code, value in pairs if value is not None]
     else:
-        found = [_read_entry(space, entry, place, path) for place, entry in _entries(content, path)]
+        if isinstance(content, Mapping) and _FITNESS not in content:  # entries by name
+            entries = list(content.items())
+        else:
+            entries = list(enumerate(content if isinstance(content, list) else [content]))
+        found = [_read_entry(space, entry, f"{path}, entry {place}") for place, entry in entries]
     if not found:
         raise ValueError(f"{path} holds no evaluated architecture")
     return found
@@ -88,38 +85,24 @@ def _read_text(path: Path) -> str:
         raise ValueError(f"{path} is no text: {error}") from error
 
 
-def _entries(content: Any, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """List the entries of a log with their place; they stand in a list, or by name in an object."""
-    if isinstance(content, Mapping) and _FITNESS not in content:
-        pairs = list(content.items())
-    else:
-        pairs = list(enumerate(content if isinstance(content, list) else [content]))
-    for place, entry in pairs:
-        if not isinstance(entry, Mapping):
-            raise ValueError(
-                f"{path}, entry {place}: expected an object with {_FITNESS} and the choices "
-                f"(backbone{_CHOICES}, ...), got {str(entry)[:60]!r}"
-            )
-        yield str(place), entry
-
-
-def _read_entry(
-    space: SearchSpace, entry: Mapping[str, Any], place: str, path: Path
-) -> tuple[Architecture, float]:
+def _read_entry(space: SearchSpace, entry: Any, place: str) -> tuple[Architecture, float]:
     """Read an entry of the published log."""
-    sections = list(dict.fromkeys(group.section for group in space.groups))
-    lists = {name: entry[name + _CHOICES] for name in sections if name + _CHOICES in entry}
+    if not isinstance(entry, Mapping):
+        raise ValueError(
+            f"{place}: expected an object with {_FITNESS} and the choices (backbone{_CHOICES}, "
+            f"...), got {str(entry)[:60]!r}"
+        )
+    names = dict.fromkeys(group.section for group in space.groups)
+    lists = {name: entry[name + _CHOICES] for name in names if name + _CHOICES in entry}
     try:
         fitness = float(entry[_FITNESS])
         # One list may hold the choices of all parts.
-        only: Sequence[int] | None = next(iter(lists.values())) if len(lists) == 1 else None
-        whole = only is not None and len(only) == len(space)
-        return space.parse(only if whole else lists), fitness
+        only = next(iter(lists.values())) if len(lists) == 1 else ()
+        return space.parse(only if len(only) == len(space) else lists), fitness
     except KeyError as error:
-        raise ValueError(f"{path}, entry {place}: there is no field {error}") from error
+        raise ValueError(f"{place}: there is no field {error}") from error
     except (ValueError, TypeError) as error:
-        fields = ", ".join(name + _CHOICES for name in sections)
+        fields = ", ".join(name + _CHOICES for name in names)
         raise ValueError(
-            f"{path}, entry {place} does not fit this search space, whose choices stand in "
-            f"{fields}: {error}"
+            f"{place} does not fit this search space, whose choices stand in {fields}: {error}"
         ) from error

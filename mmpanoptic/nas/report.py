@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from .space import Architecture, SearchSpace
 
 
 def write_report(
-    folder: str | os.PathLike[str],
+    folder: Path,
     space: SearchSpace,
     rows: Sequence[Mapping[str, Any]],
     chosen: Sequence[Architecture],
@@ -24,7 +23,7 @@ def write_report(
     """Write ``evaluations.csv``, ``search.json`` and the pictures of a search.
 
     Args:
-        folder: Receives the files.
+        folder (Path): Receives the files.
         space (SearchSpace): The space.
         rows (Sequence[Mapping]): Evaluated architectures in the order of the search: ``digits``,
             ``fitness`` (None if it failed or was given up early), all ``metrics``, ``cost`` by
@@ -35,35 +34,26 @@ def write_report(
         objectives (Sequence[str]): Costs that are minimised together; their common Pareto set is
             written beside those of fitness and each cost.
     """
-    folder = Path(folder)
     costs = list(dict.fromkeys(name for row in rows for name in row["cost"]))
     sets: dict[str, list[str]] = {name: [name] for name in costs if "." not in name}
     if len(objectives) > 1:
         sets["objectives"] = list(objectives)
     fronts: dict[str, list[str]] = {}
+    valid = [row for row in rows if row["fitness"] is not None]
     for title, names in sets.items():
-        points = [
-            (row["digits"], [row["fitness"], *(row["cost"][name] for name in names)])
-            for row in rows
-            if row["fitness"] is not None
-        ]
+        points = [(r["digits"], [r["fitness"], *(r["cost"][n] for n in names)]) for r in valid]
         study, fronts[title] = front_study(points, ["maximize", *["minimize"] * len(names)])
         if points and len(names) < 3:  # pictures have three axes at most
             draw_front(folder / f"pareto_{title}", study, ["fitness", *names])
-    models = [space.digits(arch) for arch in chosen]
-    _write_csv(folder / "evaluations.csv", rows, models, costs, fronts)
-    content = {
-        "models": [
-            {"digits": space.digits(a), "choices": space.to_json(a), "names": space.describe(a)}
-            for a in chosen
-        ],
-        "pareto": fronts,
-        **details,
-        "evaluations": list(rows),
-    }
+    models = [
+        {"digits": space.digits(a), "choices": space.to_json(a), "names": space.describe(a)}
+        for a in chosen
+    ]
+    _write_csv(folder / "evaluations.csv", rows, [str(m["digits"]) for m in models], costs, fronts)
+    content = {"models": models, "pareto": fronts, **details, "evaluations": list(rows)}
     write_json(folder / "search.json", content, indent=1)
     if details.get("scores"):
-        draw_scoreboard(folder / "scoreboard.png", space, details["scores"])
+        _draw_scoreboard(folder / "scoreboard.png", space, details["scores"])
 
 
 def _write_csv(
@@ -89,16 +79,8 @@ def _write_csv(
             writer.writerow({**row, **row["cost"], **row["metrics"], **known})
 
 
-def draw_scoreboard(
-    path: str | os.PathLike[str], space: SearchSpace, scores: Sequence[Sequence[float]]
-) -> None:
-    """Draw the score of every choice of every decision as a heat map, one row per group.
-
-    Args:
-        path: The picture.
-        space (SearchSpace): The space.
-        scores (Sequence[Sequence[float]]): For each decision the scores of its choices.
-    """
+def _draw_scoreboard(path: Path, space: SearchSpace, scores: Sequence[Sequence[float]]) -> None:
+    """Draw the score of every choice of every decision as a heat map, one row per group."""
     import numpy as np
 
     # Agg directly: pyplot would keep every figure.
@@ -107,21 +89,17 @@ def draw_scoreboard(
 
     rows = [len(group.choices) for group in space.groups]
     width = max(6.0, 0.32 * max(group.size for group in space.groups) + 2.5)
-    figure = Figure(
-        figsize=(width, sum(0.32 * count + 0.8 for count in rows)), layout="constrained"
-    )
+    height = sum(0.32 * count + 0.8 for count in rows)
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), 1, squeeze=False, gridspec_kw={"height_ratios": rows})[:, 0]
     rest = list(scores)
     for axis, group in zip(axes, space.groups, strict=True):
         own, rest = np.array(rest[: group.size]).T, rest[group.size :]
-        # Every decision by itself: its best choice is the brightest cell of its column.
-        low, high = own.min(axis=0), own.max(axis=0)
-        axis.imshow(
-            (own - low) / np.where(high > low, high - low, 1), aspect="auto", vmin=0, vmax=1
-        )
+        shares = (own - own.min(axis=0)) / np.maximum(np.ptp(own, axis=0), 1e-12)
+        axis.imshow(shares, aspect="auto", vmin=0, vmax=1)
         axis.set_yticks(range(len(group.choices)), group.choices, fontsize=7)
-        axis.set_xticks(range(group.size), [str(i) for i in range(group.size)], fontsize=7)
+        axis.set_xticks(range(group.size), range(group.size), fontsize=7)
         axis.set_title(group.name, fontsize=8, loc="left")
         # Of equal choices the one with the larger number is taken.
         best = len(own) - 1 - own[::-1].argmax(axis=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from .space import Architecture, SearchSpace
@@ -10,13 +12,9 @@ from .space import Architecture, SearchSpace
 def fair_table(space: SearchSpace, rng: np.random.RandomState) -> np.ndarray:
     """Draw as many paths as one window has, which together use every choice equally often.
 
-    Args:
-        space (SearchSpace): The space.
-        rng (RandomState): Advanced by one permutation per choice that is dealt out.
-
     Returns:
-        np.ndarray: (window, decisions) int64, one path per row; ``window`` is the least common
-        multiple of the numbers of choices. Column after column is drawn, in the space's order.
+        np.ndarray: (window, decisions) int64, one path per row. Column after column is drawn, in
+        the space's order, a permutation for each time that its choices are dealt out.
     """
     columns = [
         np.concatenate([rng.permutation(count) for _ in range(space.window // count)])
@@ -42,46 +40,27 @@ class FairPaths:
     """
 
     def __init__(self, space: SearchSpace, seed: int, strict_legacy_windows: bool = False) -> None:
-        self.space = space
-        self.seed = seed
-        self.delay = int(strict_legacy_windows)
-        self._table: tuple[int, np.ndarray] | None = None
+        self.space, self.delay = space, int(strict_legacy_windows)
+        self._table = lru_cache(1)(
+            lambda window: fair_table(space, np.random.RandomState([seed % 2**32, window]))
+        )
 
     def locate(self, iteration: int) -> tuple[int, int]:
-        """Tell the table and the row of an iteration.
-
-        Args:
-            iteration (int): Number of the iteration, from 0.
-
-        Returns:
-            tuple[int, int]: Number of the table and row in it.
-        """
+        """Tell the table of an iteration, counted from 0, and the row in it."""
         return divmod(iteration + self.delay, self.space.window)
 
     def __call__(self, iteration: int) -> Architecture:
         """Return the path of an iteration, counted from 0."""
         window, row = self.locate(iteration)
-        if self._table is None or self._table[0] != window:
-            rng = np.random.RandomState([self.seed % 2**32, window])
-            self._table = (window, fair_table(self.space, rng))
-        return tuple(int(choice) for choice in self._table[1][row])
+        return self.space.validate(self._table(window)[row].tolist())
 
 
 class UniformPaths:
-    """Paths of which every one has the same probability, independent of each other.
-
-    Args:
-        space (SearchSpace): The space.
-        seed (int): Seed; the path of an iteration follows from it and the iteration's number.
-    """
+    """Paths of which every one has the same probability, each from seed and iteration alone."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
-        self.space = space
-        self.seed = seed
+        self.space, self.seed = space, seed
 
     def __call__(self, iteration: int) -> Architecture:
         """Return the path of an iteration, counted from 0."""
         return self.space.sample(np.random.RandomState([self.seed % 2**32, iteration]))
-
-
-SAMPLERS = {"fair": FairPaths, "uniform": UniformPaths}

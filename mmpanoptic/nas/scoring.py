@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .cost import CostTable, Ranges, within
 from .space import Architecture, SearchSpace
-
-SCORERS = ("rank", "ridge")
 
 
 def rank_scores(
@@ -22,8 +21,7 @@ def rank_scores(
 
     Args:
         space (SearchSpace): The space.
-        cycles (Sequence): For each cycle its candidates ``(architecture, fitness)`` in their
-            order.
+        cycles (Sequence): For each cycle its candidates ``(architecture, fitness)`` in order.
 
     Returns:
         list[np.ndarray]: For each decision the int64 points of its choices.
@@ -31,22 +29,20 @@ def rank_scores(
     board = [np.zeros(count, np.int64) for count in space.num_choices]
     for cycle in cycles:
         ranked = sorted(cycle, key=lambda candidate: -candidate[1])
-        for points, (arch, _) in zip(range(len(ranked) - 1, -1, -1), ranked, strict=True):
-            for decision, choice in enumerate(arch):
-                board[decision][choice] += points
+        for place, (arch, _) in enumerate(ranked, 1):
+            for points, choice in zip(board, arch, strict=True):
+                points[choice] += len(ranked) - place
     return board
 
 
 def ridge_scores(
-    space: SearchSpace,
-    candidates: Sequence[tuple[Architecture, float]],
-    penalty: float = 1.0,
+    space: SearchSpace, candidates: Sequence[tuple[Architecture, float]], penalty: float = 1.0
 ) -> list[np.ndarray]:
     """Fit an additive model of the fitness: a mean plus one effect per choice.
 
     Args:
         space (SearchSpace): The space.
-        candidates (Sequence): ``(architecture, fitness)``; at least one.
+        candidates (Sequence): ``(architecture, fitness)`` of at least one.
         penalty (float): Weight of the squared effects in the least-squares sum; it decides what
             is left undetermined by few candidates.
 
@@ -58,9 +54,7 @@ def ridge_scores(
         ValueError: If there is no candidate, or the penalty is not positive.
     """
     if not candidates or penalty <= 0:
-        raise ValueError(
-            f"ridge needs candidates and penalty > 0, got {len(candidates)}, {penalty}"
-        )
+        raise ValueError(f"ridge needs candidates, penalty > 0; got {len(candidates)}, {penalty}")
     offsets = np.cumsum([0, *space.num_choices])
     design = np.zeros((len(candidates), offsets[-1]))
     for row, (arch, _) in enumerate(candidates):
@@ -71,25 +65,6 @@ def ridge_scores(
     return [effects[a:b] for a, b in itertools.pairwise(offsets)]
 
 
-def rank_choices(
-    scores: Sequence[np.ndarray], strict_legacy_ties: bool = False
-) -> list[np.ndarray]:
-    """Order the choices of every decision, best first.
-
-    Args:
-        scores (Sequence[np.ndarray]): Score of every choice of every decision.
-        strict_legacy_ties (bool): Of equal scores the larger number comes first. The original
-            left that to NumPy's default sort, which agrees for the first places but depends on
-            the processor for later ones; True does the same.
-
-    Returns:
-        list[np.ndarray]: For each decision the numbers of its choices.
-    """
-    if strict_legacy_ties:
-        return [np.argsort(values)[::-1] for values in scores]
-    return [np.argsort(values, kind="stable")[::-1] for values in scores]
-
-
 def best_architectures(
     space: SearchSpace, scores: Sequence[np.ndarray], strict_legacy_ties: bool = False
 ) -> list[Architecture]:
@@ -98,11 +73,60 @@ def best_architectures(
     Args:
         space (SearchSpace): The space.
         scores (Sequence[np.ndarray]): Score of every choice of every decision.
-        strict_legacy_ties (bool): See :func:`rank_choices`.
+        strict_legacy_ties (bool): Of equal scores the larger number comes first. The original
+            left that to NumPy's default sort, which agrees for the first places but depends on
+            the processor for later ones; True does the same.
 
     Returns:
         list[Architecture]: As many as the decision with the fewest choices allows; the k-th takes
         the k-th best choice everywhere.
     """
-    order = rank_choices(scores, strict_legacy_ties)
+    order = [np.argsort(v, kind=None if strict_legacy_ties else "stable")[::-1] for v in scores]
     return [tuple(int(ranked[k]) for ranked in order) for k in range(min(space.num_choices))]
+
+
+def best_in_ranges(table: CostTable, scores: Sequence[np.ndarray], ranges: Ranges) -> Architecture:
+    """Find the architecture with the greatest sum of scores (of each choice of each decision).
+
+    Returns:
+        Architecture: The best one whose costs keep all ranges, exactly.
+
+    Raises:
+        ValueError: If no architecture is in range.
+    """
+    from scipy.optimize import LinearConstraint, milp
+
+    counts = [len(score) for score in scores]
+    starts = np.cumsum([0, *counts[:-1]])
+    one_each = np.repeat(np.eye(len(counts)), counts, axis=1)
+    constraints = [LinearConstraint(one_each, 1, 1)]
+    spans = []
+    for name, (low, high) in ranges.items():
+        fixed, shares = table.split(name)
+        least, greatest = (fixed + sum(f(s) for s in shares) for f in (np.min, np.max))
+        spans.append(f"{name}: {least:g} to {greatest:g}")
+        scale = greatest - least or 1.0
+        ends = [e if end is None else end - fixed for e, end in ((-np.inf, low), (np.inf, high))]
+        row = np.concatenate(shares)[None] / scale
+        constraints.append(LinearConstraint(row, *(end / scale for end in ends)))
+    while True:
+        found = milp(
+            -np.concatenate(scores).astype(float),
+            integrality=1,
+            bounds=(0, 1),
+            constraints=constraints,
+            options={"mip_rel_gap": 0},
+        )
+        if found.x is None:
+            limits = ", ".join(f"{name} in {ends}" for name, ends in ranges.items())
+            raise ValueError(
+                f"found no architecture with {limits}; the space has {', '.join(spans)}"
+            )
+        parts = np.split(found.x, starts[1:])
+        arch = tuple(int(part.argmax()) for part in parts)
+        if within(table.cost(arch), ranges):
+            return arch
+        # Past a limit by the solver's tolerance: any but this one.
+        taken = np.zeros((1, len(found.x)))
+        taken[0, starts + np.array(arch)] = 1
+        constraints.append(LinearConstraint(taken, -np.inf, len(arch) - 1))

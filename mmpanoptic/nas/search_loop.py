@@ -19,6 +19,7 @@ from ..tuning import Outcome, SharedStudy, open_storage, require_optuna
 from ..tuning.report import Progress
 from ..tuning.samplers import CONSTRAINTS
 from ..tuning.storage import WORKER
+from .auto_panoptic_cost import make_costs
 from .context import describe_data, digest_of_weights
 from .cost import CostTable, check_ranges, excess, within
 from .evaluation import CandidateEvaluator
@@ -46,7 +47,7 @@ class SearchLoop(BaseLoop):
     Args:
         runner (PanopticRunner): The runner.
         dataloader (DataLoader | dict): Training data.
-        space (Sequence[dict] | dict): The search space.
+        space (Sequence[dict]): The search space.
         fitness (str): Name of the metric that is maximised.
         calibration (dict | None): ``num_batches``, ``mode``, ``backbone_only`` and ``cache`` of
             :class:`~mmpanoptic.nas.evaluation.CandidateEvaluator`.
@@ -57,8 +58,8 @@ class SearchLoop(BaseLoop):
         folder (str | None): Folder of the results. None stands for ``search`` in the run's.
         storage (str | None): Where the trials are kept, see
             :func:`~mmpanoptic.tuning.open_storage`. None stands for ``sqlite`` in ``folder``.
-        heartbeat_seconds (int): A worker gives a sign of life as often; after three to four
-            times as long without one others take its candidate over.
+        heartbeat_seconds (int): Between a worker's signs of life; others take its candidate over
+            after three to four times as long without one.
         poll_seconds (float): Pause before looking again whether other workers are done.
         top_k (int): Number of models to export.
         export_configs (dict | None): Configs that the exported ones inherit, by name; paths from
@@ -72,7 +73,7 @@ class SearchLoop(BaseLoop):
         self,
         runner: PanopticRunner,
         dataloader: DataLoader | dict[str, Any],
-        space: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        space: Sequence[Mapping[str, Any]],
         fitness: str = "coco_panoptic/PQ",
         calibration: Mapping[str, Any] | None = None,
         cost: Mapping[str, Any] | None = None,
@@ -86,7 +87,9 @@ class SearchLoop(BaseLoop):
         export_configs: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(runner, dataloader)
-        self.space = SearchSpace.from_config(space)
+        self.space = SearchSpace(space)
+        choices = [group.choices for group in self.space.groups for _ in range(group.size)]
+        self.choices = dict(zip(self.space.decisions, choices, strict=True))
         self.fitness = fitness
         self.calibration = dict(calibration or {})
         self.cost_cfg = dict(cost) if cost else None
@@ -101,59 +104,48 @@ class SearchLoop(BaseLoop):
         self.objectives: list[str] = []
         self.pruner: Any = None
         self.pruning: dict[str, Any] = {"checks": []}
-        self.export_configs = _find_configs(export_configs or {}, runner.cfg.filename)
+        home = Path(runner.cfg.filename or "").parent
+        self.export_configs = {k: home / path for k, path in (export_configs or {}).items()}
+        for name, path in self.export_configs.items():
+            if not path.is_file():
+                raise FileNotFoundError(f"there is no config {path} for export_configs[{name!r}]")
         # Random weights in a part of the supernet would make every evaluation worthless.
         runner._must_be_whole = True
 
-    # ---- what subclasses define --------------------------------------------------------------
-
     def propose(self, history: list[Generation]) -> list[Architecture] | None:
-        """Name the next candidates.
-
-        Args:
-            history (list[Generation]): All earlier generations with their results.
-
-        Returns:
-            list[Architecture] | None: The next generation; None ends the search.
-        """
+        """Name the next candidates, given all earlier ones; None ends the search."""
         raise NotImplementedError
 
     def choose(self, history: list[Generation]) -> tuple[list[Architecture], dict[str, Any]]:
-        """Name the models to export, the best first, and what the report shows of the choice.
-
-        Args:
-            history (list[Generation]): All generations.
+        """Name the models to export.
 
         Returns:
-            tuple[list[Architecture], dict]: At most ``top_k`` architectures; plain values for
-            ``search.json``, of which ``scores`` (one list per decision) is drawn.
+            tuple[list[Architecture], dict]: At most ``top_k`` architectures, the best first; plain
+            values for ``search.json``, of which ``scores`` (one list per decision) is drawn.
         """
         raise NotImplementedError
 
-    # ---- the frame ---------------------------------------------------------------------------
+    @property
+    def directions(self) -> list[str]:
+        """Directions of the objectives: the fitness, then costs."""
+        return ["maximize", *["minimize"] * len(self.objectives)]
 
     def run(self) -> nn.Module:
-        """Search.
-
-        Returns:
-            nn.Module: The supernet, unchanged.
-        """
+        """Search; return the supernet, unchanged."""
         require_optuna()
         self._prepare()
         if is_main_process():
-            self._search()
+            self.study = self._open_study()
+            history = self.explore()
+            models, details = self.choose(history)
+            self._report(history, self.evaluate(models), details)
             self._agree("end")
-        else:
-            self._follow()
+        else:  # work on the candidates that the first process names
+            while (message := self._agree(None)) != "end":
+                if message != "wait":
+                    self.evaluator(self.space.path(message), lambda *_: self._agree(None))
         barrier()
         return self.runner.model
-
-    def _search(self) -> None:
-        self.study = self._open_study()
-        history = self.explore()
-        models, details = self.choose(history)
-        best = self.evaluate(models)
-        self._report(history, best, details)
 
     def explore(self) -> list[Generation]:
         """Evaluate generation after generation."""
@@ -162,18 +154,10 @@ class SearchLoop(BaseLoop):
             history.append(self.evaluate(candidates))
         return history
 
-    def _follow(self) -> None:
-        """Work on the candidates that the first process names."""
-        while (message := self._agree(None)) != "end":
-            if message != "wait":
-                self.evaluator(self.space.path(message), lambda *_: self._agree(None))
-
     def _prepare(self) -> None:
         runner = self.runner
         if not runner._has_loaded:
-            raise ValueError(
-                "a search needs the weights of a trained supernet: --cfg-options load_from=FILE"
-            )
+            raise ValueError("a search needs a trained supernet: --cfg-options load_from=FILE")
         if runner.val_loop is None:
             raise ValueError(
                 "a search judges candidates by val_dataloader, val_evaluator and val_cfg of the "
@@ -181,18 +165,14 @@ class SearchLoop(BaseLoop):
             )
         self.model = bare_model(runner.model)
         self.space.check_model(self.model)
-        self.costs = self._build_costs()
+        self.costs: CostTable | None = None
+        if self.cost_cfg is not None:
+            self.costs = make_costs(self.space, runner.cfg.model, **self.cost_cfg)
         for name in [*self.constraints, *self.objectives]:
             self.costs.split(name)  # type: ignore[union-attr] # an unknown name is an error now
-        val_loop = runner.val_loop
+        data = self.dataloader, runner.val_loop.dataloader, runner.val_loop.evaluator
         self.evaluator = CandidateEvaluator(
-            self.model,
-            self.dataloader,
-            val_loop.dataloader,
-            val_loop.evaluator,
-            self.seed,
-            **self.calibration,
-            checks=self.pruning["checks"],
+            self.model, *data, self.seed, **self.calibration, checks=self.pruning["checks"]
         )
 
     def _open_study(self) -> SharedStudy:
@@ -203,16 +183,12 @@ class SearchLoop(BaseLoop):
                 "not go on from; take another folder=, or move them away. search.json of a "
                 "finished search is read as before by tools/search/choose.py"
             )
-        distributions = require_optuna().distributions
-        names = [group.choices for group in self.space.groups for _ in range(group.size)]
+        categorical = require_optuna().distributions.CategoricalDistribution
         study = SharedStudy(
             open_storage(self.storage, self.heartbeat_seconds),
             "search",
-            {
-                decision: distributions.CategoricalDistribution(choices)
-                for decision, choices in zip(self.space.decisions, names, strict=True)
-            },
-            ["maximize", *["minimize"] * len(self.objectives)],
+            {name: categorical(choices) for name, choices in self.choices.items()},
+            self.directions,
             self._context(),
             self.poll_seconds,
             lambda: self._agree("wait"),
@@ -238,36 +214,27 @@ class SearchLoop(BaseLoop):
 
     def params(self, arch: Architecture) -> dict[str, str]:
         """Name the choices of an architecture as the parameters of a trial."""
-        flat = [name for names in self.space.describe(arch).values() for name in names]
-        return dict(zip(self.space.decisions, flat, strict=True))
+        pairs = zip(self.choices.items(), arch, strict=True)
+        return {decision: choices[choice] for (decision, choices), choice in pairs}
 
     def arch(self, params: Mapping[str, str]) -> Architecture:
         """Read the parameters of a trial; the inverse of :meth:`params`."""
-        groups = [group for group in self.space.groups for _ in range(group.size)]
-        names = zip(groups, self.space.decisions, strict=True)
-        return tuple(group.choices.index(params[decision]) for group, decision in names)
+        return tuple(choices.index(params[name]) for name, choices in self.choices.items())
 
     def _initial(self, params: Mapping[str, str]) -> dict[str, Any]:
         """Give the attributes that a trial has from the beginning."""
         arch = self.arch(params)
-        cost = self.costs.cost(arch) if self.costs else {}
-        found: dict[str, Any] = {"digits": self.space.digits(arch), "cost": cost}
-        if self.constraints:
-            found[CONSTRAINTS] = excess(cost, self.constraints)
-        return found
+        cost = self.cost(arch)
+        limits = {CONSTRAINTS: excess(cost, self.constraints)} if self.constraints else {}
+        return {"digits": self.space.digits(arch), "cost": cost, **limits}
 
-    def _build_costs(self) -> CostTable | None:
-        if self.cost_cfg is None:
-            return None
-        from .auto_panoptic_cost import make_costs
-
-        return make_costs(self.space, self.runner.cfg.model, **self.cost_cfg)
+    def cost(self, arch: Architecture) -> dict[str, float]:
+        """Tell the costs of an architecture by name; none if the search does not count any."""
+        return self.costs.cost(arch) if self.costs else {}
 
     def allowed(self, arch: Architecture) -> bool:
         """Tell whether an architecture keeps the constraints."""
-        return not self.constraints or within(self.costs.cost(arch), self.constraints)  # type: ignore[union-attr]
-
-    # ---- evaluations -------------------------------------------------------------------------
+        return not self.constraints or within(self.cost(arch), self.constraints)
 
     def evaluate(self, candidates: Sequence[Architecture]) -> Generation:
         """Evaluate candidates together with the other workers; wait until all are done."""
@@ -285,59 +252,51 @@ class SearchLoop(BaseLoop):
                 f"({record['traceback'].strip().splitlines()[-1]}); its trial holds the traceback"
             )
             return Outcome((), known, record["traceback"])
-        cost = self.costs.cost(arch) if self.costs else {}
-        values = [self._read_fitness(record["metrics"]), *(cost[n] for n in self.objectives)]
+        costs = [self.cost(arch)[name] for name in self.objectives]
+        values = [self._read_fitness(record["metrics"]), *costs]
         return Outcome(values, known, pruned=record["status"] == "pruned")
 
     def _judge(self, trial: Any) -> Callable[[int, Mapping[str, float]], bool]:
         """Ask the pruner about a candidate; all processes do what it says."""
-        handle = self.study.handle(trial) if self.pruning["checks"] else None
+        handle: Any = self.study.handle(trial) if self.pruning["checks"] else None
+        lost = require_optuna().exceptions.UpdateFinishedTrialError  # it is another worker's now
 
         def judge(step: int, metrics: Mapping[str, float]) -> bool:
             given_up = True
-            with suppress(
-                require_optuna().exceptions.UpdateFinishedTrialError
-            ):  # it is another worker's now
-                handle.report(self._read_fitness(metrics), step)  # type: ignore[union-attr]
-                given_up = handle.should_prune()  # type: ignore[union-attr]
+            with suppress(lost):
+                handle.report(self._read_fitness(metrics), step)
+                given_up = handle.should_prune()
             return self._agree(given_up)
 
         return judge
 
     def _read_fitness(self, metrics: Mapping[str, float]) -> float:
         if self.fitness not in metrics:
+            there = ", ".join(sorted(metrics))
             raise ValueError(
-                f"no metric is called {self.fitness!r}; there are {', '.join(sorted(metrics))}. "
-                "Set fitness= of the search loop"
+                f"no metric is called {self.fitness!r}; there are {there}. Set fitness="
             )
         return metrics[self.fitness]
 
     def _fitness_of(self, trial: Any) -> float | None:
         if trial.state.name != "COMPLETE":
             return None
-        value = trial.user_attrs["metrics"][self.fitness]
-        return value if math.isfinite(value) else None
+        return trial.values[0] if math.isfinite(trial.values[0]) else None
 
     def _agree(self, value: Any) -> Any:
         values = [value]
         broadcast_object_list(values)
         return values[0]
 
-    # ---- results -----------------------------------------------------------------------------
-
     def _report(self, history: list[Generation], best: Generation, details: dict) -> None:
-        trials = self.study.finished()
-        archs = [arch for generation in [*history, best] for arch, _ in generation]
-        keys = {arch: self.study.fingerprint(self.params(arch)) for arch in archs}
-        rows = [self._row(trials[key]) for key in keys.values()]
-        chosen = [arch for arch, _ in best]
+        trials, chosen = self.study.finished(), [arch for arch, _ in best]
+        archs = dict.fromkeys(arch for generation in [*history, best] for arch, _ in generation)
+        rows = [self._row(trials[self.study.fingerprint(self.params(arch))]) for arch in archs]
         settings = {"loop": type(self).__name__, "seed": self.seed, "constraints": self.constraints}
         write_report(self.folder, self.space, rows, chosen, settings | details, self.objectives)
-        export_models(
-            self.folder / "models", self.model, self.space, chosen, rows, self.export_configs
-        )
-        report = f"the report of the search is in {self.folder}"
-        self.runner.logger.info(report, extra=ALWAYS)
+        models = self.folder / "models"
+        export_models(models, self.model, self.space, chosen, rows, self.export_configs)
+        self.runner.logger.info(f"the report of the search is in {self.folder}", extra=ALWAYS)
 
     def _row(self, trial: Any) -> dict[str, Any]:
         known = trial.user_attrs
@@ -349,17 +308,3 @@ class SearchLoop(BaseLoop):
             "seconds": known.get("seconds", 0.0),
             "host": known[WORKER]["host"],
         }
-
-
-def _find_configs(names: Mapping[str, str], config_file: str | None) -> dict[str, Path]:
-    """Locate the configs to inherit before the search begins.
-
-    Raises:
-        FileNotFoundError: If one is not there.
-    """
-    folder = Path(config_file).parent if config_file else Path()
-    paths = {name: folder / path for name, path in names.items()}
-    for name, path in paths.items():
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no config {path} for export_configs[{name!r}]")
-    return paths

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import lcm, prod
@@ -18,8 +19,7 @@ from ..models.layers import iter_choices
 Architecture = tuple[int, ...]
 """One choice per decision, in the order of the space."""
 
-MAX_CHOICES = 10
-"""Choices of one decision; more would not fit into one digit of the code."""
+MAX_CHOICES = 10  # of one decision; more would not fit into one digit of the code
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,12 @@ class DecisionGroup:
             )
         object.__setattr__(self, "choices", tuple(self.choices))
         object.__setattr__(self, "section", self.section or self.name)
-        if self.size < 1 or not 1 <= len(self.choices) <= MAX_CHOICES:
+        different = len(set(self.choices)) == len(self.choices)
+        if self.size < 1 or not 1 <= len(self.choices) <= MAX_CHOICES or not different:
             raise ValueError(
                 f"group {self.name!r} of a search space needs at least one decision and 1 to "
-                f"{MAX_CHOICES} choices, got {self.size} and {len(self.choices)}"
+                f"{MAX_CHOICES} different choices, got {self.size} and {self.choices}"
             )
-        if len(set(self.choices)) != len(self.choices):
-            raise ValueError(f"group {self.name!r} names a choice twice: {self.choices}")
 
 
 class SearchSpace:
@@ -65,47 +64,32 @@ class SearchSpace:
     Args:
         groups (Sequence[DecisionGroup | Mapping]): The groups, or their attributes.
 
+    Attributes:
+        decisions (tuple[str, ...]): Their names.
+        num_choices (tuple[int, ...]): Numbers of choices of the decisions.
+        window (int): Least number of paths that use every choice equally often.
+        size (int): Number of architectures.
+
     Raises:
         ValueError: If there is no group, or two have one name.
     """
 
     def __init__(self, groups: Sequence[DecisionGroup | Mapping[str, Any]]) -> None:
         self.groups = tuple(
-            group if isinstance(group, DecisionGroup) else DecisionGroup(**group)
-            for group in groups
+            g if isinstance(g, DecisionGroup) else DecisionGroup(**g) for g in groups
         )
         names = [group.name for group in self.groups]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"a search space needs groups of different names, got {names}")
         self.decisions = tuple(f"{g.name}.{i}" for g in self.groups for i in range(g.size))
         self.num_choices = tuple(len(g.choices) for g in self.groups for _ in range(g.size))
-        self.window = lcm(*self.num_choices)
-
-    @classmethod
-    def from_config(cls, value: SearchSpace | Mapping[str, Any] | Sequence[Any]) -> SearchSpace:
-        """Build a space from its config: a list of groups, or a dict with ``groups``."""
-        if isinstance(value, SearchSpace):
-            return value
-        return cls(value["groups"] if isinstance(value, Mapping) else value)
+        self.window, self.size = lcm(*self.num_choices), prod(self.num_choices)
 
     def __len__(self) -> int:
         return len(self.decisions)
 
-    @property
-    def size(self) -> int:
-        """Number of architectures."""
-        return prod(self.num_choices)
-
-    # ---- architectures -----------------------------------------------------------------------
-
     def validate(self, arch: Sequence[int]) -> Architecture:
-        """Check an architecture.
-
-        Args:
-            arch (Sequence[int]): One choice per decision.
-
-        Returns:
-            Architecture: The same as a tuple of Python integers.
+        """Return an architecture as a tuple of Python integers.
 
         Raises:
             ValueError: If its length or a choice does not fit the space.
@@ -123,10 +107,7 @@ class SearchSpace:
     def split(self, arch: Sequence[int]) -> dict[str, list[int]]:
         """Cut an architecture into the lists of its groups."""
         rest = list(self.validate(arch))
-        parts = {}
-        for group in self.groups:
-            parts[group.name], rest = rest[: group.size], rest[group.size :]
-        return parts
+        return {group.name: [rest.pop(0) for _ in range(group.size)] for group in self.groups}
 
     def path(self, arch: Sequence[int]) -> dict[str, int]:
         """Name the choices by their decisions, as :func:`set_path` takes them."""
@@ -135,8 +116,6 @@ class SearchSpace:
     def sample(self, rng: np.random.RandomState) -> Architecture:
         """Draw an architecture; every one has the same probability."""
         return tuple(int(rng.randint(count)) for count in self.num_choices)
-
-    # ---- codes -------------------------------------------------------------------------------
 
     def digits(self, arch: Sequence[int]) -> str:
         """Write an architecture as one digit per decision."""
@@ -155,19 +134,17 @@ class SearchSpace:
 
         Args:
             code: A string of digits, text of a JSON file, the lists by section (alone or as the
-                only entry of a list, as in published files), the lists by group, or one flat
-                list.
-
-        Returns:
-            Architecture: The architecture.
+                only entry of a list, as in published files), the lists by group, or a flat list.
 
         Raises:
             ValueError: If the code does not fit the space.
         """
         if isinstance(code, str):
             text = code.strip()
+            if text.isascii() and text.isdigit():
+                return self.validate([int(digit) for digit in text])
             if not text.startswith(("[", "{")):
-                return self._parse_digits(text)
+                raise ValueError(f"{text!r} is no architecture: digits, JSON or a list of numbers")
             try:
                 code = json.loads(text)
             except json.JSONDecodeError as error:
@@ -176,45 +153,29 @@ class SearchSpace:
             code = code[0]
         return self._parse_lists(code) if isinstance(code, Mapping) else self.validate(code)
 
-    def _parse_digits(self, text: str) -> Architecture:
-        if not text.isascii() or not text.isdigit():
-            raise ValueError(f"{text!r} is no architecture: digits, JSON or a list of numbers")
-        return self.validate([int(digit) for digit in text])
-
     def _parse_lists(self, lists: Mapping[str, Sequence[int]]) -> Architecture:
-        names = [group.name for group in self.groups]
-        sections = list(dict.fromkeys(group.section for group in self.groups))
-        order = names if set(lists) == set(names) else sections
-        if set(lists) != set(order):
+        by_name = {group.name: group.size for group in self.groups}
+        sizes: Counter[str] = Counter()
+        for group in self.groups:
+            sizes[group.section] += group.size
+        wanted = by_name if lists.keys() == by_name.keys() else sizes
+        if lists.keys() != wanted.keys():
             raise ValueError(
-                f"an architecture of this space has the lists {', '.join(sections)}, "
+                f"an architecture of this space has the lists {', '.join(sizes)}, "
                 f"got {', '.join(map(str, lists))}"
             )
-        flat: list[int] = []
-        for name in order:
-            own = [g for g in self.groups if name in ({g.name} if order is names else {g.section})]
-            expected = sum(group.size for group in own)
-            if len(lists[name]) != expected:
-                raise ValueError(f"{name} needs {expected} choices, got {len(lists[name])}")
-            flat += lists[name]
-        return self.validate(flat)
+        for name, size in wanted.items():
+            if len(lists[name]) != size:
+                raise ValueError(f"{name} needs {size} choices, got {len(lists[name])}")
+        return self.validate([choice for name in wanted for choice in lists[name]])
 
     def describe(self, arch: Sequence[int]) -> dict[str, list[str]]:
         """Name the choices of every group."""
         parts = self.split(arch)
         return {g.name: [g.choices[choice] for choice in parts[g.name]] for g in self.groups}
 
-    # ---- models ------------------------------------------------------------------------------
-
     def fix(self, model_cfg: ConfigDict, arch: Sequence[int]) -> ConfigDict:
         """Turn the config of a supernet, or of another fixed network, into that of ``arch``.
-
-        Args:
-            model_cfg (ConfigDict): Config of the model; it is not changed.
-            arch (Sequence[int]): The architecture.
-
-        Returns:
-            ConfigDict: The config with the choices filled in.
 
         Raises:
             ValueError: If the config has no place for a group's choices.
@@ -233,9 +194,6 @@ class SearchSpace:
 
     def check_model(self, model: nn.Module) -> None:
         """Check that a model is a supernet of this space.
-
-        Args:
-            model (nn.Module): The model.
 
         Raises:
             ValueError: If its decisions or their numbers of choices differ.

@@ -14,6 +14,7 @@ import torch
 from mmpanoptic.checkpoints.loading import load_checkpoint
 from mmpanoptic.engine.runner import PanopticRunner
 from mmpanoptic.nas.evaluation import CandidateEvaluator
+from mmpanoptic.nas.loops import EvolutionSearchLoop
 from mmpanoptic.nas.space import SearchSpace
 from tests.engine.toy import train
 from tests.nas.toy import SPACE, search_config, supernet_config
@@ -206,12 +207,10 @@ class SmallSpace:
 
 def test_a_search_ends_when_nothing_new_is_allowed(monkeypatch):
     monkeypatch.setattr("mmpanoptic.nas.loops.MAX_TRIES", 50)
-    from mmpanoptic.nas.loops import draw_new
-
     loop, rng, known = SmallSpace(), np.random.RandomState(0), set()
-    assert draw_new(loop, rng, lambda: loop.space.sample(rng), 1, known) == [(1, 1)]
+    assert EvolutionSearchLoop.draw(loop, rng, lambda: loop.space.sample(rng), 1, known) == [(1, 1)]
     with pytest.raises(RuntimeError, match="outside of the constraints"):
-        draw_new(loop, rng, lambda: loop.space.sample(rng), 1, known)
+        EvolutionSearchLoop.draw(loop, rng, lambda: loop.space.sample(rng), 1, known)
 
 
 def test_an_unknown_metric_is_an_error(weights, tmp_path):

@@ -16,7 +16,7 @@ ENCODINGS = json.loads((golden_dir("auto_panoptic") / "encodings.json").read_tex
 @pytest.fixture(scope="module")
 def space():
     cfg = resolve_variables(get_config("auto-panoptic_supernet-1.3g_8xb2-90k_coco-nas"))
-    return SearchSpace.from_config(cfg.search_space)
+    return SearchSpace(cfg.search_space)
 
 
 @pytest.mark.parametrize("name", ["COCO_3.8G", "ADE_3.8G"])

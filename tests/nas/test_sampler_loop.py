@@ -2,9 +2,9 @@
 
 import pytest
 
+from mmpanoptic.nas import search_loop
 from mmpanoptic.nas.cost import CostTable
 from mmpanoptic.nas.evaluation import CandidateEvaluator
-from mmpanoptic.nas.search_loop import SearchLoop
 from mmpanoptic.registry import METRICS
 from tests.engine.toy import train
 from tests.nas.test_loops import result, search, weights  # noqa: F401 - the trained supernet
@@ -28,13 +28,13 @@ NSGA = {"type": "NSGAIISampler", "population_size": 4}
 def costs(monkeypatch):
     """Every choice costs its number."""
 
-    def build(self):
-        table = CostTable(self.space)
-        for count in self.space.num_choices:
+    def make_costs(space, model_cfg, input_size):
+        table = CostTable(space)
+        for count in space.num_choices:
             table.add_decision("all", macs=[float(i) for i in range(count)])
         return table
 
-    monkeypatch.setattr(SearchLoop, "_build_costs", build)
+    monkeypatch.setattr(search_loop, "make_costs", make_costs)
     return {"input_size": (32, 32)}
 
 
@@ -85,13 +85,16 @@ def test_a_search_that_is_stopped_goes_on_alike(weights, tmp_path, monkeypatch):
     assert len(count) == 13
 
 
-def test_bad_candidates_are_given_up_on_a_part_of_the_images(weights, tmp_path):  # noqa: F811
-    options = {
-        "sampler": {"type": "RandomSampler"},
-        "candidates": 12,
-        "pruner": {"type": "MedianPruner", "n_startup_trials": 2},
-        "checks": [0.5],
-    }
+PRUNERS = [
+    {"type": "MedianPruner", "n_startup_trials": 2},
+    {"type": "SuccessiveHalvingPruner", "min_resource": 1, "reduction_factor": 2},
+]
+
+
+@pytest.mark.parametrize("pruner", PRUNERS, ids=lambda pruner: pruner["type"])
+def test_bad_candidates_are_given_up_on_a_part_of_the_images(weights, tmp_path, pruner):  # noqa: F811
+    options = {"sampler": {"type": "RandomSampler"}, "candidates": 12}
+    options |= {"pruner": pruner, "checks": [0.5]}
     plain = loop(tmp_path / "a", weights, sampler={"type": "RandomSampler"}, candidates=12)
     cfg = search_config(tmp_path / "b", weights, "SamplerSearchLoop", **options)
     cfg.val_evaluator = {"type": "StrictToyScore"}

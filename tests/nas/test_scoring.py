@@ -3,9 +3,13 @@ import itertools
 import numpy as np
 import pytest
 
-from mmpanoptic.nas.budget import best_in_ranges
 from mmpanoptic.nas.cost import CostTable, check_ranges, within
-from mmpanoptic.nas.scoring import best_architectures, rank_scores, ridge_scores
+from mmpanoptic.nas.scoring import (
+    best_architectures,
+    best_in_ranges,
+    rank_scores,
+    ridge_scores,
+)
 from mmpanoptic.nas.space import SearchSpace
 
 SPACE = SearchSpace([{"name": "a", "size": 5, "choices": ["x", "y", "z"], "key": "k"}])

@@ -93,8 +93,8 @@ def test_a_model_of_another_space_is_an_error(space):
     ("group", "message"),
     [
         ({"size": 0}, "at least one decision"),
-        ({"choices": ["a"] * 2}, "names a choice twice"),
-        ({"choices": [str(i) for i in range(11)]}, "1 to 10 choices"),
+        ({"choices": ["a"] * 2}, "different choices"),
+        ({"choices": [str(i) for i in range(11)]}, "1 to 10 different choices"),
         ({"choices": "$head_ops"}, "placeholders"),
     ],
 )

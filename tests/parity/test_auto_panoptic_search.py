@@ -15,9 +15,9 @@ from torch import nn
 
 from mmpanoptic.engine.config import resolve_config
 from mmpanoptic.models.layers import set_path
+from mmpanoptic.models.layers.recalibration import recalibrated_norms
 from mmpanoptic.nas.auto_panoptic_cost import make_costs
 from mmpanoptic.nas.optim import SupernetOptimWrapperConstructor
-from mmpanoptic.nas.recalibration import recalibrated_norms
 from mmpanoptic.nas.sampling import FairPaths, fair_table
 from mmpanoptic.nas.scoring import best_architectures, rank_scores
 from mmpanoptic.nas.space import SearchSpace
@@ -49,7 +49,7 @@ def space() -> SearchSpace:
     init_default_scope("mmpanoptic")
     cfg = Config.fromfile(SUPERNET)
     cfg.pop("model")
-    return SearchSpace.from_config(resolve_config(cfg).search_space)
+    return SearchSpace(resolve_config(cfg).search_space)
 
 
 def heads_only(space: SearchSpace) -> SearchSpace:

@@ -1,12 +1,15 @@
 """Trainings of mask transformers: resumed exactly, killed, reported on; no average over flips."""
 
+import json
 import sys
 
 import pytest
 import torch
 
-from mmpanoptic.checkpoints.loading import load_checkpoint
+from mmpanoptic.apis import init_model
+from mmpanoptic.checkpoints.loading import load_checkpoint, save_checkpoint
 from mmpanoptic.datasets.shapes import ShapesSettings, generate_shapes
+from mmpanoptic.utils.cfg_options import parse_value
 from tests.faults.runs import Run, is_whole
 
 from .load_tool import TOOLS, load_tool
@@ -103,3 +106,31 @@ def test_no_average_over_augmentations(guest, data, run_tool):
     line = ("test.py", config, whole / f"iter_{STEPS}.pth", "--tta", "--work-dir", "w")
     done = run_tool(*line, "--cfg-options", f"data_root={data}", *options, status=1)
     assert "MaskSetFusionHead cannot average over augmentations" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "head"), [("EoMT", None), ("Mask2Former of mmdet", "fill=True")])
+def test_the_fusion_of_a_guest_is_tuned(name, head, run_tool, data, tmp_path):
+    """Its config names no fusion head, or an option of one; every trial is a test with it."""
+    config, *options = GUESTS[name]
+    options += [f"data_root={data}", "num_workers=0", "test_dataloader.persistent_workers=False"]
+    options.append("model.fusion_head=None" if head is None else f"model.fusion_head.{head}")
+    torch.manual_seed(0)
+    pairs = [one.split("=", 1) for one in options]
+    values = {name: parse_value(text) for name, text in pairs}
+    model = init_model(config, None, cfg_options=values)
+    save_checkpoint({"state_dict": model.state_dict(), "meta": {}}, tmp_path / "weights.pth")
+    space = tmp_path / "space.py"
+    space.write_text("space = {'model.fusion_head.score_thr': dict(choices=[0.0, 0.99])}\n")
+    command = [config, tmp_path / "weights.pth", "--work-dir"]
+    tune = ["--space", space, "--trials", "2", "--cfg-options", *options]
+    out = run_tool("tune.py", *command, tmp_path / "run", *tune).stdout
+    assert "2 trials, 0 failed" in out
+    trials = json.loads((tmp_path / "run" / "tuning" / "tuning.json").read_text())["trials"]
+    low = next(t for t in trials if t["params"]["model.fusion_head.score_thr"] == 0.0)
+    options = [one for one in options if one != "model.fusion_head=None"]
+    more = ["--cfg-options", *options, "model.fusion_head.score_thr=0.0"]
+    run_tool("test.py", *command, tmp_path / "test", *more)
+    metrics = json.loads(next((tmp_path / "test").glob("*/*.json")).read_text())
+    keys = {key for key in metrics if key.startswith("coco_panoptic/")}
+    assert keys
+    assert {key: low["metrics"][key] for key in keys} == {key: metrics[key] for key in keys}

@@ -90,7 +90,7 @@ def tiny():
     from mmpanoptic.engine.config import resolve_config
 
     cfg = resolve_config(get_config(TINY_SEARCH))
-    space = SearchSpace.from_config(cfg.search_space)
+    space = SearchSpace(cfg.search_space)
     return cfg, space, make_costs(space, cfg.model, **cfg.train_cfg.cost)
 
 
@@ -140,12 +140,12 @@ def test_an_exported_classifier_has_no_choices_of_heads(tmp_path):
     from mmengine.config import Config
 
     from mmpanoptic.apis import find_config
-    from mmpanoptic.nas.export import config_text
+    from mmpanoptic.nas.export import write_config
 
     _, space, _ = tiny()
     base = find_config("auto-panoptic_tiny_1xb32-120_shapes-crops")
     path = tmp_path / "model.py"
-    path.write_text(config_text(space, space.parse(CODES[3]), base, path))
+    write_config(path, space, space.parse(CODES[3]), base)
     model = Config.fromfile(path).model
     assert model.backbone.choices == [0, 1, 2, 0, 1, 2, 0, 1]
     assert not {"roi_head", "f2b"} & set(model)

@@ -76,3 +76,11 @@ def test_settings_that_need_trainings_are_refused_with_a_checkpoint(
     file = space("{'max_iters': dict(low=2, high=3)}", trial=3)
     command = ["tune.py", CONFIG, "--space", file, "--work-dir", tmp_path]
     assert "knows space and sampler, got trial" in run_tool(*command, status=2).stderr
+
+
+def test_a_model_without_fusion_head_is_refused(run_tool, space, shapes_root, checkpoint, tmp_path):
+    file = space("{'model.fusion_head.stuff_area': dict(low=0, high=64)}")
+    command = ["tune.py", CONFIG, checkpoint, "--space", file, "--work-dir", tmp_path]
+    options = ["--cfg-options", f"data_root={shapes_root}", "model.fusion_head=None"]
+    done = run_tool(*command, *options, status=1)
+    assert "this model has no fusion_head to tune" in done.stderr.strip().splitlines()[-1]

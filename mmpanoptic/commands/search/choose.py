@@ -73,13 +73,12 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     from mmpanoptic.evaluation.tables import render_table
     from mmpanoptic.nas import SearchSpace
     from mmpanoptic.nas.auto_panoptic_cost import make_costs
-    from mmpanoptic.nas.budget import best_in_ranges
     from mmpanoptic.nas.cost import check_ranges
     from mmpanoptic.nas.published import read_evaluations
-    from mmpanoptic.nas.scoring import ridge_scores
+    from mmpanoptic.nas.scoring import best_in_ranges, ridge_scores
 
     cfg = resolve_config(cli.read_config(args))
-    space = SearchSpace.from_config(cfg.search_space)
+    space = SearchSpace(cfg.search_space)
     costs = make_costs(space, cfg.model, **(cfg.train_cfg.get("cost") or {}))
     candidates = read_evaluations(space, args.folder)
     scores = ridge_scores(space, candidates, args.penalty)
@@ -107,15 +106,12 @@ def series(costs: CostTable, name: str, points: int) -> Iterator[dict[str, tuple
 def write(args: argparse.Namespace, space: SearchSpace, arch: Any) -> None:
     """Write the choices, and a config if ``--base`` is given."""
     from mmpanoptic.apis import find_config
-    from mmpanoptic.nas.export import config_text
-    from mmpanoptic.utils import atomic_write, write_json
+    from mmpanoptic.nas.export import write_config
+    from mmpanoptic.utils import write_json
 
     write_json(args.out.with_suffix(".json"), [space.to_json(arch)])
     if args.base:
-        path = args.out.with_suffix(".py")
-        text = config_text(space, arch, find_config(args.base), path)
-        with atomic_write(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_config(args.out.with_suffix(".py"), space, arch, find_config(args.base))
 
 
 main = cli.Command(build_parser, run)

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     from mmpanoptic.utils import write_json
 
     cfg = resolve_config(cli.read_config(args))
-    space = SearchSpace.from_config(cfg.search_space)
+    space = SearchSpace(cfg.search_space)
     costs = make_costs(
         space,
         cfg.model,

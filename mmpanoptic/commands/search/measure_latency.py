@@ -32,11 +32,12 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     import torch
 
     from mmpanoptic.apis import init_model
+    from mmpanoptic.apis.choice_latency import measure_choices
     from mmpanoptic.nas import SearchSpace
-    from mmpanoptic.nas.latency import measure_choices, write_latencies
+    from mmpanoptic.utils import write_json
 
     model: Any = init_model(args.config, None, args.device, args.cfg_options)
-    space = SearchSpace.from_config(model.cfg.search_space)
+    SearchSpace(model.cfg.search_space).check_model(model)
     height, width = args.size
     image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
 
@@ -44,11 +45,11 @@ def run(args: argparse.Namespace) -> Iterator[str]:
         data = model.data_preprocessor({"inputs": [image], "data_samples": None}, False)
         model(data["inputs"], mode="tensor")
 
-    measured = measure_choices(model, space, forward, args.repeats, args.warmup)
+    measured = measure_choices(model, forward, args.repeats, args.warmup)
     device = next(model.parameters()).device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     note = f"{name}, {torch.get_num_threads()} threads, input {height}x{width}, batch 1"
-    write_latencies(args.out, space, measured, note)
+    write_json(args.out, {"note": note, **measured}, indent=1)
     yield f"{args.out}: {note}; fixed part {measured['base_ms']:.1f} ms"
 
 

@@ -87,12 +87,12 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     from mmpanoptic.engine.config import resolve_config
     from mmpanoptic.evaluation.tables import render_table
     from mmpanoptic.nas import SearchSpace
-    from mmpanoptic.nas.export import config_text
-    from mmpanoptic.utils import atomic_write, read_json, write_json
+    from mmpanoptic.nas.export import write_config
+    from mmpanoptic.utils import read_json, write_json
 
     cfg = get_config(args.config)
     cfg.pop("model")
-    space = SearchSpace.from_config(resolve_config(cfg).search_space)
+    space = SearchSpace(resolve_config(cfg).search_space)
     out = (args.out_dir or args.folder.parent / "rank_quality").resolve()
     out.mkdir(parents=True, exist_ok=True)
     rows: list[list[Any]] = []
@@ -101,9 +101,7 @@ def run(args: argparse.Namespace) -> Iterator[str]:
         result = out / f"{digits}.json"
         if not result.exists():
             config = out / f"{digits}.py"
-            text = config_text(space, space.parse(digits), find_config(args.base), config, fitness)
-            with atomic_write(config) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_config(config, space, space.parse(digits), find_config(args.base), fitness)
             write_json(result, {"retrained": retrain(config, out / digits, args)})
         rows.append([digits, fitness, read_json(result)["retrained"]])
     coefficients = correlations([row[1] for row in rows], [row[2] for row in rows])

@@ -1,7 +1,14 @@
 """Blocks that two or more parts of the models share."""
 
 from .checkpointing import checkpoint_backbone
-from .choice import ChoiceModule, check_choices, iter_choices, make_choice, set_path
+from .choice import (
+    ChoiceModule,
+    check_choices,
+    iter_choices,
+    make_choice,
+    set_path,
+    slice_path,
+)
 from .deeplab_decoder import ASPP, DeepLabDecoder
 from .pair_query import PairQuery
 from .resize import resize_bilinear, upsample_to_image
@@ -23,5 +30,6 @@ __all__ = [
     "make_fuse_convs",
     "resize_bilinear",
     "set_path",
+    "slice_path",
     "upsample_to_image",
 ]

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class ChoiceModule(nn.ModuleList):
@@ -156,3 +156,36 @@ def set_path(model: nn.Module, path: Mapping[str, int]) -> None:
         )
     for name, block in blocks.items():
         block.set_choice(path[name])
+
+
+def slice_path(
+    model: nn.Module, state: Mapping[str, Tensor], path: Mapping[str, int]
+) -> dict[str, Tensor]:
+    """Take the weights of one path out of those of a supernet.
+
+    Args:
+        model (nn.Module): The supernet; only its structure is used, it may live on ``meta``.
+        state (Mapping[str, Tensor]): State dict of the supernet.
+        path (Mapping[str, int]): Choice by name of the decision.
+
+    Returns:
+        dict[str, Tensor]: State dict of the fixed network; the tensors are not copied.
+
+    Raises:
+        KeyError: If ``state`` is not that of the supernet.
+    """
+    missing = model.state_dict().keys() - state.keys()
+    if missing:
+        raise KeyError(
+            f"the weights are not those of the supernet: without {', '.join(sorted(missing)[:3])}"
+        )
+    blocks = {f"{name}.": path[block.decision] for name, block in iter_choices(model)}
+    chosen = {}
+    for name in model.state_dict():
+        block = next((block for block in blocks if name.startswith(block)), "")
+        index, _, rest = name.removeprefix(block).partition(".")
+        if not block:
+            chosen[name] = state[name]
+        elif int(index) == blocks[block]:
+            chosen[block + rest] = state[name]
+    return chosen

@@ -70,6 +70,7 @@ class MMDetPanopticSegmentor(PanopticModel):
         if data_preprocessor is None:
             data_preprocessor = {"type": "PanopticDataPreprocessor", "pad_size_divisor": 32}
         super().__init__(fusion, data_preprocessor, detector.get("init_cfg"))
+        self.fusion_cfg = fusion
         self.check_fusion(self)
         self.backbone = _build(detector["backbone"])
         self.neck = _build(detector["neck"]) if detector.get("neck") else None

@@ -16,6 +16,8 @@ from mmengine.dist import all_reduce, get_world_size
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .choice import ChoiceModule
+
 MODES = ("mean", "ema")
 
 
@@ -28,8 +30,6 @@ def path_norms(model: nn.Module) -> list[_BatchNorm]:
     Returns:
         list[_BatchNorm]: Those with running statistics, in the model's order.
     """
-    from ..models.layers import ChoiceModule
-
     if isinstance(model, _BatchNorm):
         return [model] if model.track_running_stats else []
     children = [model.chosen()] if isinstance(model, ChoiceModule) else list(model.children())

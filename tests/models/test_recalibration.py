@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mmpanoptic.models.layers import set_path
-from mmpanoptic.nas.recalibration import path_norms, recalibrated_norms
+from mmpanoptic.models.layers.recalibration import path_norms, recalibrated_norms
 from mmpanoptic.nas.space import SearchSpace
 from mmpanoptic.registry import MODELS
 from tests.nas.toy import MODEL, SPACE
