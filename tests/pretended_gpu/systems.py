@@ -355,6 +355,23 @@ def examine_operators() -> dict[str, int]:
     return waits
 
 
+def examine_classes() -> list[int]:
+    """Count the kernels of a matrix NMS of few and of many classes."""
+    import torch
+
+    from mmpanoptic.models.postprocess.solov2_selection import matrix_nms
+    from tests.pretended_gpu.device import RECORD
+
+    masks, scores = torch.rand(80, 500).to("cuda") > 0.5, torch.rand(80).to("cuda")
+    counts = []
+    for classes in (2, 40):
+        labels = torch.arange(80, device="cuda") % classes
+        RECORD.clear()
+        matrix_nms(masks, labels, scores)
+        counts.append(RECORD.kernels)
+    return counts
+
+
 def examine_saved_instances() -> dict[str, Any]:
     """Fuse semantic logits of the device with instances of files; compare with the CPU."""
     import torch
@@ -437,6 +454,7 @@ def main() -> None:
         results: dict[str, Any] = {"the device itself": examine_device()}
         results["operators"] = examine_operators()
         results["deformable"] = examine_deformable()
+        results["classes"] = examine_classes()
         results["saved instances"] = examine_saved_instances()
         results["costs"] = cut_costs.examine()
         with tempfile.TemporaryDirectory() as folder:

@@ -112,6 +112,11 @@ def test_operators_do_not_wait_for_each_box(results, operator):
     assert results["operators"][operator] <= MAX_WAITS_OF_OPERATORS[operator]
 
 
+def test_matrix_nms_is_one_pass_for_all_classes(results):
+    few, many = results["classes"]
+    assert 0 < many == few
+
+
 def test_a_step_of_the_largest_deformable_backbone_launches_few_kernels(results):
     """X-152-DCN has 47 deformable layers, each of which is sampled in one go."""
     cfg = resolve("panoptic-fpn_x152-dcn_8xb2-150k_coco")
