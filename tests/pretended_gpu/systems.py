@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import json
 import logging
 import tempfile
@@ -122,8 +123,6 @@ class System:
     """One system on the device."""
 
     def __init__(self, name: str, data: Path) -> None:
-        import torch
-
         self.name = name
         self.cfg = read_config(name, data)
         self.model = build(self.cfg.model)
@@ -131,9 +130,13 @@ class System:
             self.set_path(min)
         self.train_batch = read_batch(self.cfg.train_dataloader)
         self.test_batch = read_batch(self.cfg.val_dataloader)
-        self._optimizer = torch.optim.SGD(
-            [one for one in self.model.parameters() if one.requires_grad], 1e-3
-        )
+
+    @functools.cached_property
+    def _optimizer(self) -> Any:
+        """Of the parameters where they are now: on the pretended device they are other objects."""
+        import torch
+
+        return torch.optim.SGD([p for p in self.model.parameters() if p.requires_grad], 1e-3)
 
     def steps(self) -> Iterator[tuple[str, Callable[[], Any]]]:
         """Yield the steps by name, in the order in which they run."""
