@@ -1,10 +1,14 @@
 """The schedule of `make test-gpu`, with parts that pass, fail, hang and crash."""
 
+import functools
 import json
 import sys
 import time
+import types
+from contextlib import nullcontext
 
 import pytest
+import torch
 
 from tests.gpu import parts, real_configs
 from tests.gpu.operator_calls import operator_calls
@@ -156,6 +160,56 @@ def test_measured_memory_is_held_against_what_the_page_states():
     figures = json.loads(tool.FIGURES.read_text(encoding="utf-8"))[sgd]
     assert figures["moments"] == 1
     assert parts.stated_memory(sgd, "fp32") > tool.bytes_of(figures, "fp32", figures["batch"])
+
+
+@pytest.mark.parametrize(
+    ("result", "ratio", "fault"),
+    [
+        ("fits", 1.0, ""),
+        ("fits", 1.31, "peak is 1.31 of what is stated, allowed are 0.5 to 1.3"),
+        ("fits", 0.4, "peak is 0.40 of what is stated, allowed are 0.5 to 1.3"),
+        ("does not fit", 0.7, "should fit"),
+        ("not measured: no panoptic maps", 0.0, ""),
+    ],
+)
+def test_the_memory_part_fails_beyond_what_the_page_states(
+    monkeypatch, tmp_path, result, ratio, fault
+):
+    name = "panoptic-deeplab_r52_8xb4-90k_cityscapes-512x1024"
+    stated = parts.stated_memory(name, "fp32")
+    monkeypatch.setattr(parts, "stated_memory", lambda *_: stated)
+    monkeypatch.setattr(real_configs, "real_configs", lambda: [name])
+    monkeypatch.setattr("mmpanoptic.apis.speed.StepTimer", functools.partial(Timer, result))
+    for function in ("empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, function, lambda: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: int(stated * ratio))
+    properties = types.SimpleNamespace(total_memory=80 << 30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    rows = []
+    stops = pytest.raises(AssertionError, match="fp32: ") if fault else nullcontext()
+    with stops:
+        parts.memory(lambda **row: rows.append(row), tmp_path)
+    assert [row["precision"] for row in rows] == ["fp32", "bf16"]  # it went on
+    assert {row["fault"] for row in rows} == {fault}
+    assert {row["result"] for row in rows} == {result}
+
+
+class Timer:
+    """A training step that ends as told."""
+
+    def __init__(self, result, *_):
+        if result.startswith("not measured: "):
+            raise ValueError(result.removeprefix("not measured: "))
+        self.result = result
+
+    def measure(self, amp):
+        if self.result != "fits":
+            raise torch.cuda.OutOfMemoryError
+
+
+def test_what_the_page_states_not_to_fit_may_not_fit():
+    assert parts.memory_fault("does not fit", 0, 100, usable=99.0) == ""
+    assert parts.memory_fault("fits", 100, 0, usable=99.0) == ""
 
 
 def test_the_quality_is_that_of_the_last_validation(tmp_path):

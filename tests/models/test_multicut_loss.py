@@ -21,16 +21,25 @@ def make_loss(**options) -> MulticutLoss:
     return MulticutLoss(CLASSES, THINGS, DISTANCES, **{**settings, **options})
 
 
-def make_batch(images: int = 2, height: int = 16, width: int = 24, truth=None, noise=1.0):
+def make_batch(
+    images: int = 2,
+    height: int = 16,
+    width: int = 24,
+    truth=None,
+    noise=1.0,
+    classes=CLASSES,
+    things=THINGS,
+    distances=DISTANCES,
+):
     nodes, edges, codes = [], [], []
     for seed in range(images):
-        node, parts, classes, segments = synthetic_scenes.scene(
+        node, parts, truth_classes, segments = synthetic_scenes.scene(
             seed,
             height,
             width,
-            CLASSES,
-            THINGS,
-            DISTANCES,
+            classes,
+            things,
+            distances,
             num_things=4,
             margin=2.0,
             noise=noise,
@@ -39,11 +48,11 @@ def make_batch(images: int = 2, height: int = 16, width: int = 24, truth=None, n
         nodes.append(torch.from_numpy(node))
         edges.append([torch.from_numpy(part) for part in parts])
         number = np.where(segments >= 1000, segments - 999, 0)
-        codes.append(torch.from_numpy(classes * DIVISOR + number))
+        codes.append(torch.from_numpy(truth_classes * DIVISOR + number))
     panoptic = torch.stack(codes) if truth is None else truth
     weight = torch.ones(panoptic.shape)
     edge_weights = tuple(
-        map_edges(weight, distance, lambda a, b: torch.ones_like(a)) for distance in DISTANCES
+        map_edges(weight, distance, lambda a, b: torch.ones_like(a)) for distance in distances
     )
     outputs = AffinityOutputs(
         (),

@@ -11,11 +11,14 @@ Import this module after :func:`tests.pretended_gpu.guard.load`.
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mmengine.device.utils
 import torch
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -118,18 +121,63 @@ class Record:
     def clear(self) -> None:
         """Forget everything."""
         self.kernels = 0
+        self.kernels_beside_copies = 0
         self.to_host = self.to_device = 0
         self.waits: Counter[tuple[str, str]] = Counter()
+        self.on_their_way: list[_Copy] = []
 
     def wait(self, kind: str) -> None:
         """Count one wait of the host, with the line of the package that asked for it."""
         self.waits[kind, _line()] += 1
 
-    def synchronize(self) -> None:
-        """Count one wait, for all copies that are on their way."""
-        for key in [key for key in self.waits if key[0] == ON_ITS_WAY]:
-            del self.waits[key]
+    def send(self, target: torch.Tensor, values: torch.Tensor) -> None:
+        """Begin a copy to the host: until someone waits for it, the target holds nonsense."""
+        with no_dispatch(), torch.no_grad():
+            target.fill_(math.nan if values.is_floating_point() else 1)
+        self.on_their_way.append(_Copy(Stream.current, target, values, self.kernels))
+        self.waits[ON_ITS_WAY, _line()] += 1
+
+    def synchronize(self, stream: Stream | None = None) -> None:
+        """Count one wait, after which all copies (of a stream) are there."""
+        there = [copy for copy in self.on_their_way if stream in (None, copy.stream)]
+        self.on_their_way = [copy for copy in self.on_their_way if copy not in there]
+        for copy in there:
+            with no_dispatch(), torch.no_grad():
+                copy.target.copy_(copy.values)
+        if there:
+            self.kernels_beside_copies += self.kernels - there[-1].begun
+        if not self.on_their_way:
+            for key in [key for key in self.waits if key[0] == ON_ITS_WAY]:
+                del self.waits[key]
         self.wait("synchronize")
+
+
+class Stream:
+    """A queue of the device; copies to the host are what its order is kept for."""
+
+    current: Stream
+
+    def __init__(self, device: Any = None, **_: Any) -> None:
+        self.device = torch.device(device or "cuda")
+
+    def wait_stream(self, other: Stream) -> None:
+        """Nothing to do: what is computed is there at once."""
+
+    def synchronize(self) -> None:
+        RECORD.synchronize(self)
+
+
+Stream.current = Stream()
+
+
+@dataclass(eq=False)
+class _Copy:
+    """A copy on its way: its stream, where to and what, and the kernels before it."""
+
+    stream: Stream
+    target: torch.Tensor
+    values: torch.Tensor
+    begun: int
 
 
 ON_ITS_WAY = "copy to host that nobody waits for"
@@ -263,17 +311,22 @@ def _convert(func: Any, source: torch.Tensor, kwargs: dict[str, Any]) -> torch.T
         RECORD.kernels += 1
     result = func(inner, **kwargs)
     result = result.clone() if result is inner else result
+    if from_gpu and not to_gpu and non_blocking:
+        RECORD.send(result, result.clone())
     return GPUTensor(result) if to_gpu else result
 
 
 def _copy(func: Any, target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> Any:
     """Copy into a tensor, perhaps from one device to the other."""
     to_gpu = isinstance(target, GPUTensor)
-    if to_gpu != isinstance(source, GPUTensor):
+    from_gpu = isinstance(source, GPUTensor)
+    if to_gpu != from_gpu:
         _count_copy(_inner(source), to_gpu, non_blocking)
     else:
         RECORD.kernels += 1
     result = func(_inner(target), _inner(source))
+    if from_gpu and not to_gpu and non_blocking:
+        RECORD.send(result, result.clone())
     if func._schema.name == "aten::copy_":
         return target
     return GPUTensor(result) if to_gpu else result
@@ -286,8 +339,6 @@ def _count_copy(source: torch.Tensor, to_gpu: bool, non_blocking: bool) -> None:
         RECORD.to_host += source.nbytes
     if not non_blocking:
         RECORD.wait("copy to device" if to_gpu else "copy to host")
-    elif not to_gpu:
-        RECORD.wait(ON_ITS_WAY)
 
 
 def _check(func: Any, name: str, args: tuple[Any, ...], leaves: list[Any]) -> None:
@@ -380,6 +431,10 @@ def _answer_for_cuda() -> None:
     answers |= dict.fromkeys(NOTHING_TO_DO)
     for name, answer in answers.items():
         setattr(torch.cuda, name, lambda *_, _answer=answer, **__: _answer)
+    mmengine.device.utils.DEVICE = "cuda"  # asked once, when it is imported
     torch.cuda.synchronize = lambda *_: RECORD.synchronize()
+    torch.Stream = Stream
+    torch.accelerator.current_stream = lambda *_: Stream.current
+    torch.accelerator.set_stream = lambda stream: setattr(Stream, "current", stream)
     torch.Tensor.cuda = lambda self, *_, **__: self.to("cuda")
     torch.Tensor.pin_memory = lambda self, *_: self

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import json
 import logging
 import tempfile
@@ -53,6 +54,8 @@ AUGMENTED = (
 """Systems that average over augmentations of an image in tests."""
 FROZEN = ("rap, relation", "rap, ocfusion", "cops, second stage")
 """Systems whose backbone is not trained, so that it keeps no activations."""
+SERIAL = {"num_workers": 0, "persistent_workers": False, "batch_size": 2}
+"""Options of data loaders that read in the process at hand."""
 
 
 def read_config(name: str, data: Path) -> Any:
@@ -120,8 +123,6 @@ class System:
     """One system on the device."""
 
     def __init__(self, name: str, data: Path) -> None:
-        import torch
-
         self.name = name
         self.cfg = read_config(name, data)
         self.model = build(self.cfg.model)
@@ -129,9 +130,13 @@ class System:
             self.set_path(min)
         self.train_batch = read_batch(self.cfg.train_dataloader)
         self.test_batch = read_batch(self.cfg.val_dataloader)
-        self._optimizer = torch.optim.SGD(
-            [one for one in self.model.parameters() if one.requires_grad], 1e-3
-        )
+
+    @functools.cached_property
+    def _optimizer(self) -> Any:
+        """Of the parameters where they are now: on the pretended device they are other objects."""
+        import torch
+
+        return torch.optim.SGD([p for p in self.model.parameters() if p.requires_grad], 1e-3)
 
     def steps(self) -> Iterator[tuple[str, Callable[[], Any]]]:
         """Yield the steps by name, in the order in which they run."""
@@ -142,8 +147,10 @@ class System:
         yield "equal to the CPU", lambda: self.compare(here)
         if "supernet" in self.name:
             yield "paths", self.train_paths
+            yield "search", lambda: self.search(here)
         yield "train", self.train
         yield "train bf16", lambda: self.train(torch.bfloat16)
+        yield "train fp16", self.train_scaled
         if self.name not in FROZEN:
             yield "activation checkpointing", self.compute_again
         yield "predict", self.predict
@@ -173,6 +180,45 @@ class System:
         torch.nn.utils.clip_grad_norm_(parameters, 35.0)
         self._optimizer.step()
         self._optimizer.zero_grad()
+
+    def train_scaled(self) -> None:
+        """Take one step in float16, whose loss is scaled, and whose overflow leaves it out."""
+        import torch
+
+        from mmpanoptic.engine import AutocastOptimWrapper
+
+        wrapper = AutocastOptimWrapper(
+            "float16", optimizer=self._optimizer, clip_grad={"max_norm": 35.0}
+        )
+        self.model.train()
+        self.model.train_step(copy.deepcopy(self.train_batch), wrapper)
+        if wrapper.device_type != "cuda" or not wrapper.loss_scaler.is_enabled():
+            raise AssertionError("the loss was not scaled for the device")
+        if not all(torch.isfinite(one).all() for one in self.model.parameters()):
+            raise AssertionError("parameters are not finite after a step in float16")
+
+    def search(self, here: Any) -> None:
+        """Measure a path of a supernet as a search does, on the device and on the CPU."""
+        from mmengine.evaluator import Evaluator
+        from mmengine.runner import Runner
+
+        from mmpanoptic.models.layers import iter_choices
+        from mmpanoptic.nas.evaluation import CandidateEvaluator
+
+        found = []
+        for model in (here, self.model):
+            loaders = [
+                Runner.build_dataloader({**copy.deepcopy(loader), **SERIAL}, seed=0)
+                for loader in (self.cfg.train_dataloader, self.cfg.val_dataloader)
+            ]
+            evaluator = Evaluator(copy.deepcopy(self.cfg.val_evaluator))
+            evaluator.dataset_meta = loaders[1].dataset.metainfo
+            path = {block.decision: 1 for _, block in iter_choices(model)}
+            measure = CandidateEvaluator(model, *loaders, evaluator, seed=0, num_batches=1)
+            found.append(measure(path))
+        statuses = [record["status"] for record in found]
+        if statuses != ["done", "done"] or found[0]["metrics"] != found[1]["metrics"]:
+            raise AssertionError(f"a search measures something else on the device: {found}")
 
     def compute_again(self) -> None:
         """Compare with a copy that computes its blocks again in the backward pass."""
@@ -246,6 +292,7 @@ def examine(name: str, data: Path) -> dict[str, Any]:
             "waits": [[kind, line, count] for (kind, line), count in RECORD.waits.most_common()],
             "to_host": RECORD.to_host,
             "to_device": RECORD.to_device,
+            "kernels_beside_copies": RECORD.kernels_beside_copies,
         }
     return found
 
@@ -311,6 +358,51 @@ def examine_operators() -> dict[str, int]:
     return waits
 
 
+def examine_classes() -> list[int]:
+    """Count the kernels of a matrix NMS of few and of many classes."""
+    import torch
+
+    from mmpanoptic.models.postprocess.solov2_selection import matrix_nms
+    from tests.pretended_gpu.device import RECORD
+
+    masks, scores = torch.rand(80, 500).to("cuda") > 0.5, torch.rand(80).to("cuda")
+    counts = []
+    for classes in (2, 40):
+        labels = torch.arange(80, device="cuda") % classes
+        RECORD.clear()
+        matrix_nms(masks, labels, scores)
+        counts.append(RECORD.kernels)
+    return counts
+
+
+def examine_saved_instances() -> dict[str, Any]:
+    """Fuse semantic logits of the device with instances of files; compare with the CPU."""
+    import torch
+
+    from mmpanoptic.models.fusion_heads.saved_instances import SavedInstanceFusionHead
+    from tests.models import test_saved_instances as made
+    from tests.pretended_gpu.device import RECORD
+
+    model = made.joint_model()
+    found: dict[str, Any] = {"waits": [], "things": [], "equal": []}
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        made.save(model, Path(folder))
+        head = SavedInstanceFusionHead(folder, made.CLASSES, made.FUSION)
+        for image, sample in zip(made.images(), made.samples(), strict=True):
+            logits = model.semantic_head(model.extract_feat(image[None]))
+            results = []
+            for device in ("cpu", "cuda"):
+                there = logits.to(device)
+                RECORD.clear()
+                results += head.to(device).predict(there, None, [sample.metainfo])
+                waits = [[*key, count] for key, count in RECORD.waits.items()]
+            found["waits"].append(waits)
+            here, there = (one["pred_panoptic_seg"] for one in results)
+            found["things"].append(sum(segment["isthing"] for segment in here.segments_info))
+            found["equal"].append(bool(torch.equal(here.index_map, there.index_map.cpu())))
+    return found
+
+
 def examine_deformable() -> dict[str, Any]:
     """Count the kernels of the backward pass of deformable convolutions; compare with the CPU."""
     import torch
@@ -354,6 +446,7 @@ def main() -> None:
 
     import mmpanoptic  # noqa: F401  registers what the configs name
     from tests.gpu import metrics
+    from tests.pretended_gpu import cut_costs
     from tests.pretended_gpu.device import PretendedGPU
 
     torch.set_num_threads(1)
@@ -364,6 +457,9 @@ def main() -> None:
         results: dict[str, Any] = {"the device itself": examine_device()}
         results["operators"] = examine_operators()
         results["deformable"] = examine_deformable()
+        results["classes"] = examine_classes()
+        results["saved instances"] = examine_saved_instances()
+        results["costs"] = cut_costs.examine()
         with tempfile.TemporaryDirectory() as folder:
             results["metrics"] = metrics.compare(Path(folder))
     for name in args.only:

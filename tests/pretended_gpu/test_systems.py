@@ -32,7 +32,7 @@ MAX_WAITS = {
     ("efficientps-maskrcnn", "predict"): 30,
     ("efficientps-solov2", "predict"): 28,
     ("solov2", "predict"): 12,
-    ("cops, second stage", "train"): 26,
+    ("cops, second stage", "train"): 29,  # 4 a batch shorten what goes to the host
     ("eomt", "train"): 40,  # the library's matching on the host, layer by layer
     ("eomt", "predict"): 3,
     ("mask2former", "train"): 100,  # mmdet's matching on the host, layer by layer
@@ -43,10 +43,19 @@ FUSED = ("panoptic-fpn", "rap, relation", "rap, ocfusion", "efficientps-maskrcnn
 FUSION_FILES = (
     "models/fusion_heads/",
     "postprocess/segments",
+    "postprocess/logit_contest",
     "postprocess/mask_paste",
     "structures/",
 )
-STEPS = ("to the device", "equal to the CPU", "train", "train bf16", "predict", "metric")
+STEPS = (
+    "to the device",
+    "equal to the CPU",
+    "train",
+    "train bf16",
+    "train fp16",
+    "predict",
+    "metric",
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +77,7 @@ def results(data, tmp_path_factory, pytestconfig):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=3000,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(out.read_text())
@@ -88,6 +97,7 @@ def test_the_device_refuses_and_counts(results):
 def test_no_operator_meets_two_devices(results, system):
     assert {*STEPS} <= results[system].keys()
     assert ("augmented" in results[system]) == (system in AUGMENTED)
+    assert ("search" in results[system]) == ("supernet" in system)
     assert ("activation checkpointing" in results[system]) == (system not in FROZEN)
     failed = {step: found["error"] for step, found in results[system].items() if found["error"]}
     assert not failed, "\n".join(failed.values())
@@ -101,6 +111,11 @@ def test_metrics_take_predictions_from_the_device(results):
 @pytest.mark.parametrize("operator", MAX_WAITS_OF_OPERATORS)
 def test_operators_do_not_wait_for_each_box(results, operator):
     assert results["operators"][operator] <= MAX_WAITS_OF_OPERATORS[operator]
+
+
+def test_matrix_nms_is_one_pass_for_all_classes(results):
+    few, many = results["classes"]
+    assert 0 < many == few
 
 
 def test_a_step_of_the_largest_deformable_backbone_launches_few_kernels(results):
@@ -122,6 +137,14 @@ def test_a_fusion_waits_at_most_four_times_an_image(results, system):
     assert 0 < sum(fusion) <= 4 * 2, "\n".join(map(str, waits))
 
 
+def test_saved_instances_are_fused_without_a_wait_for_each(results):
+    found = results["saved instances"]
+    assert max(found["things"]) >= 2
+    assert all(found["equal"])
+    for waits in found["waits"]:
+        assert 0 < max(count for *_, count in waits) <= 2, waits
+
+
 @pytest.mark.parametrize(("system", "step"), MAX_WAITS)
 def test_the_host_does_not_wait_too_often(results, system, step):
     waits = results[system][step]["waits"]
@@ -131,6 +154,19 @@ def test_the_host_does_not_wait_too_often(results, system, step):
 
 def test_costs_of_a_cut_go_to_the_host_once_and_not_once_a_step(results):
     train = results["cops, second stage"]["train"]
-    assert 0 < train["to_host"] <= 400_000  # costs of two images, their labels and mask gradients
+    assert 0 < train["to_host"] <= 260_000  # costs of two images, what tells the mask gradients
     kinds = {kind for kind, _, _ in train["waits"]}
     assert "copy to host that nobody waits for" not in kinds
+
+
+def test_costs_travel_while_the_device_makes_the_targets(results):
+    assert results["cops, second stage"]["train"]["kernels_beside_copies"] >= 30
+
+
+def test_a_step_of_the_published_size_sends_few_bytes_and_learns_what_a_cpu_learns(results):
+    costs = results["costs"]
+    assert costs["images"] == 24
+    assert costs["loss"] > 0
+    assert costs["images"] * costs["to_host"] <= 0.3 * 2**30
+    assert costs["synchronized"] == 2  # for the costs, and for the directions of their steps
+    assert costs["equal"]

@@ -16,13 +16,37 @@ from mmpanoptic.models.multicut.layer import (
     CutProblem,
     CutSegments,
     MulticutModule,
-    copy_problems,
+    SentCosts,
     foreground_probability,
 )
 from mmpanoptic.registry import MODELS
 
 from .panoptic_quality_loss import panoptic_quality_loss
 from .segment_matching import NO_SEGMENT, MatchedChannels, match_segments
+
+
+def _columns_of_kinds(mask_grad: Tensor, targets: Any) -> tuple[Tensor, Tensor]:
+    """Keep one of the equal columns of the gradient, which are as many as cells.
+
+    The gradient at a cell's masks follows from its image, ground truth and weight alone.
+
+    Args:
+        mask_grad (Tensor): ``(N, P, h, w)``.
+        targets (AffinityTargets): Ground truth of the batch.
+
+    Returns:
+        tuple[Tensor, Tensor]: int64 ``(N, h, w)``, number of each cell's kind, and the gradient
+        ``(K, P)`` in a cell of each kind.
+    """
+    weights, weight = torch.unique(targets.weight, return_inverse=True)
+    code = ((targets.panoptic + 1) * len(weights) + weight).flatten(1)
+    image = torch.arange(len(code), device=code.device)[:, None]
+    code = code + image * (code.max() + 1)
+    kinds, kind = torch.unique(code, return_inverse=True)
+    cell = torch.arange(code.numel(), device=code.device)
+    one = torch.zeros_like(kinds).scatter_(0, kind.flatten(), cell)
+    image, cell = one // code.shape[1], one % code.shape[1]
+    return kind.view_as(targets.panoptic), mask_grad.flatten(2)[image, :, cell]
 
 
 class _AttachGradient(torch.autograd.Function):
@@ -99,7 +123,11 @@ class MulticutLoss(MulticutModule):
         self.instance_area = instance_area / 4
 
     def forward(
-        self, outputs: Any, targets: Any, steps: np.ndarray | None = None
+        self,
+        outputs: Any,
+        targets: Any,
+        steps: np.ndarray | None = None,
+        sent: SentCosts | None = None,
     ) -> dict[str, Tensor]:
         """Compute the loss of a batch.
 
@@ -108,20 +136,28 @@ class MulticutLoss(MulticutModule):
             targets (AffinityTargets): Ground truth at the resolution of the costs.
             steps (np.ndarray | None): Steps ``(N, num_steps)``; drawn from the global generator of
                 torch by default, so a seed fixes them.
+            sent (SentCosts | None): The costs, if they are on their way to the host already.
 
         Returns:
             dict[str, Tensor]: ``loss_multicut``, and ``soft_pq``, the surrogate of the quality.
         """
         # The gradient is computed here, where a low precision would reach it.
         with torch.autocast(outputs.node_costs.device.type, enabled=False):
-            return self._compute(outputs, targets, steps)
+            return self._compute(outputs, targets, steps, sent or self.send(outputs))
 
-    def _compute(self, outputs: Any, targets: Any, steps: np.ndarray | None) -> dict[str, Tensor]:
+    @staticmethod
+    def send(outputs: Any) -> SentCosts:
+        """Send the costs of :class:`AffinityOutputs` to the host, beside other work."""
+        return SentCosts(outputs.node_costs, outputs.edge_costs)
+
+    def _compute(
+        self, outputs: Any, targets: Any, steps: np.ndarray | None, sent: SentCosts
+    ) -> dict[str, Tensor]:
         node, edges = outputs.node_costs.detach(), [e.detach() for e in outputs.edge_costs]
         problems = [
             CutProblem(costs, [part[number] for part in edges]) for number, costs in enumerate(node)
         ]
-        host = copy_problems(problems)
+        host = sent.wait()
         cuts = self.solve_asymmetric(problems, host)
         segments = [self.segments(cut) for cut in cuts]
         matched = [
@@ -134,8 +170,13 @@ class MulticutLoss(MulticutModule):
             return result
         steps = self.draw_steps(len(node)) if steps is None else steps
         labels = [one.label for one in matched]
-        solved = zip(host, cuts, labels, mask_grad, steps, strict=True)
-        found = estimate_gradients([SolvedImage(*one) for one in solved], self)
+        kinds, columns = _columns_of_kinds(mask_grad, targets)
+        solved = zip(host, cuts, labels, kinds, steps, strict=True)
+        images = [
+            SolvedImage(problem, cut, label, kind, columns, lengths)
+            for problem, cut, label, kind, lengths in solved
+        ]
+        found = estimate_gradients(images, self)
         gradients = [torch.stack([one.node for one in found]) * targets.weight[:, None]]
         for number, weight in enumerate(targets.edge_weights):
             gradients.append(torch.stack([one.edges[number] for one in found]) * weight)

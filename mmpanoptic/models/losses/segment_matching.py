@@ -86,7 +86,7 @@ def _overlaps(segments: CutSegments, number: Tensor, count: int, weight: Tensor)
     height = len(segments.label) + 1
     joint = ((segments.index + 1) * count + number).flatten()
     pixels = weight.new_zeros(height * count).index_add_(0, joint, weight.flatten())
-    common = pixels.view(height, count).double().cpu().numpy()
+    common = pixels.view(height, count).cpu().double().numpy()
     inside, of_truth = common[1:], common.sum(0)
     union = inside.sum(1, keepdims=True) + of_truth - inside
     return np.asarray((inside + IOU_SMOOTHING) / (union + IOU_SMOOTHING))

@@ -12,7 +12,7 @@ from torch import Tensor
 from mmpanoptic.structures import as_tensor_on
 
 from .grid_edges import map_edges
-from .layer import Cut, HostProblem, MulticutModule, copy_to_host
+from .layer import Cut, HostCopies, HostProblem, MulticutModule
 
 MAX_ELEMENTS = 1 << 27
 """Costs that are solved at once; more images are solved in groups."""
@@ -37,13 +37,16 @@ class SolvedImage(NamedTuple):
         problem (HostProblem): Costs of C classes.
         cut (Cut): The solution of the asymmetric multiway cut.
         label (Tensor): int64 ``(P,)``, class of each channel.
-        mask_grad (Tensor): ``(P or more, h, w)``, loss gradient at the channels' masks.
+        kind (Tensor): int64 ``(h, w)``, number of each cell's kind.
+        mask_grad (Tensor): ``(K, P or more)``, loss gradient at the channels' masks in a cell of
+            each kind.
         steps (np.ndarray): ``(S,)``, lengths of the perturbations.
     """
 
     problem: HostProblem
     cut: Cut
     label: Tensor
+    kind: Tensor
     mask_grad: Tensor
     steps: np.ndarray
 
@@ -64,7 +67,7 @@ def estimate_gradients(images: Sequence[SolvedImage], solver: MulticutModule) ->
     """
     if not images:
         return []
-    largest = max(one.problem.node.size + one.mask_grad.numel() for one in images)
+    largest = max(one.problem.node.size + len(one.label) * one.kind.numel() for one in images)
     size = max(1, MAX_ELEMENTS // (largest * len(images[0].steps)))
     gradients: list[CutGradient] = []
     for first in range(0, len(images), size):
@@ -74,19 +77,22 @@ def estimate_gradients(images: Sequence[SolvedImage], solver: MulticutModule) ->
 
 def _estimate_group(images: Sequence[SolvedImage], solver: MulticutModule) -> list[CutGradient]:
     # Costs lie on the host already; what the steps have in common is sent once, not once a step.
-    sent = copy_to_host(
-        [part for one in images for part in (one.label, one.mask_grad[: len(one.label)])]
-    )
+    sent = HostCopies(
+        [
+            part
+            for one in images
+            for part in (one.label, one.kind.int(), one.mask_grad[:, : len(one.label)])
+        ]
+    ).wait()
     owners: list[np.ndarray] = []
     problems: list[HostProblem] = []
-    for one, label, mask_grad in zip(images, sent[::2], sent[1::2], strict=True):
-        owner, direction = _columns(label, mask_grad, len(one.problem.node))
-        costs = one.problem.node[owner]
+    for one, label, kind, mask_grad in zip(images, sent[::3], sent[1::3], sent[2::3], strict=True):
+        owner, direction = _columns(label, kind, mask_grad, len(one.problem.node))
         owners.append(owner)
-        problems += [
-            HostProblem(costs + np.float32(step) * direction, one.problem.edges)
-            for step in one.steps
-        ]
+        for step in one.steps:
+            costs = one.problem.node[owner]
+            costs[len(costs) - len(direction) :] += np.float32(step) * direction
+            problems.append(HostProblem(costs, one.problem.edges))
     solved = iter(solver.solve_symmetric(problems, images[0].mask_grad))
     gradients = []
     for one, owner in zip(images, owners, strict=True):
@@ -121,21 +127,21 @@ def _cut_change(
 
 
 def _columns(
-    label: np.ndarray, mask_grad: np.ndarray, num_classes: int
+    label: np.ndarray, kind: np.ndarray, mask_grad: np.ndarray, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Make a column of every class without channels and of every channel.
 
     Args:
         label (np.ndarray): int64 ``(P,)``, class of each channel.
-        mask_grad (np.ndarray): float32 ``(P, h, w)``, loss gradient at the channels' masks.
+        kind (np.ndarray): int32 ``(h, w)``, number of each cell's kind.
+        mask_grad (np.ndarray): float32 ``(K, P)``, loss gradient at the channels' masks in a cell
+            of each kind.
         num_classes (int): Number of classes.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: Class of each column ``(K,)``, and its perturbation
-        ``(K, h, w)``.
+        tuple[np.ndarray, np.ndarray]: Class of each column, those of the channels at the end, and
+        the perturbation of these ``(P, h, w)``.
     """
     without = np.setdiff1d(np.arange(num_classes), label)
     order = np.argsort(label, kind="stable")
-    perturbation = np.zeros((len(without) + len(order), *mask_grad.shape[1:]), np.float32)
-    perturbation[len(without) :] = mask_grad[order]
-    return np.concatenate([without, label[order]]), perturbation
+    return np.concatenate([without, label[order]]), mask_grad.T[order][:, kind]

@@ -42,31 +42,88 @@ class HostProblem(NamedTuple):
     edges: Sequence[np.ndarray]
 
 
-def copy_to_host(tensors: Sequence[Tensor]) -> list[np.ndarray]:
-    """Copy tensors of one device to the host: all on their way at once, and one wait for them.
+class HostCopies:
+    """Tensors of one device on their way to the host, in pinned memory, beside other work.
+
+    They travel on a stream of their own, which first waits for what computes them. What is asked
+    of the device after them runs meanwhile.
 
     Args:
-        tensors (Sequence[Tensor]): Of any type.
-
-    Returns:
-        list[np.ndarray]: Floats in float32. From a GPU they lie in pinned memory.
+        tensors (Sequence[Tensor]): Of any type; floats arrive in float32.
     """
-    copies = []
-    for tensor in tensors:
-        found = tensor.detach()
-        found = found.float() if found.is_floating_point() else found
-        if found.device.type == "cuda":
-            pinned = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
-            found = pinned.copy_(found, non_blocking=True)
-        copies.append(found)
-    for device in {tensor.device for tensor in tensors if tensor.device.type == "cuda"}:
-        torch.cuda.synchronize(device)
-    return [copy.cpu().numpy() for copy in copies]
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        found = [one.detach() for one in tensors]
+        self._sources = [one.float() if one.is_floating_point() else one for one in found]
+        self._copies = self._sources
+        self._stream: torch.Stream | None = None
+        if self._sources and self._sources[0].device.type == "cuda":
+            device = self._sources[0].device
+            before = torch.accelerator.current_stream(device)
+            self._stream = torch.Stream(device=device)
+            self._stream.wait_stream(before)
+            torch.accelerator.set_stream(self._stream)
+            try:  # torch takes pinned memory for such copies
+                self._sources = [one.contiguous() for one in self._sources]
+                self._copies = [one.to("cpu", non_blocking=True) for one in self._sources]
+            finally:
+                torch.accelerator.set_stream(before)
+
+    def wait(self) -> list[np.ndarray]:
+        """Return the copies when all of them are there."""
+        if self._stream is not None:
+            self._stream.synchronize()
+        self._sources = []  # kept so long, since the memory's owner does not know of the stream
+        return [one.cpu().numpy() for one in self._copies]
+
+
+class SentCosts:
+    """Costs of a batch on their way to the host.
+
+    From a GPU without those of cells that are all 0, as the dropout of costs makes one in ten.
+
+    Args:
+        node (Tensor): ``(N, C, h, w)``.
+        edges (Sequence[Tensor]): ``(N, 2, h', w')`` of each distance.
+    """
+
+    def __init__(self, node: Tensor, edges: Sequence[Tensor]) -> None:
+        node = node.detach()
+        self._shape = node.shape
+        self._shortened = node.device.type == "cuda"
+        parts = list(node)
+        if self._shortened:
+            kept = (node != 0).any(1).flatten(1)
+            cells = kept.nonzero()[:, 1].split(kept.sum(1).tolist())
+            pairs = zip(node, cells, strict=True)
+            parts = [one.flatten(1).index_select(1, where) for one, where in pairs]
+            parts.append(kept)
+        self._copies = HostCopies([*edges, *parts])
+
+    def wait(self) -> list[HostProblem]:
+        """Return the costs of each image when all of them are there."""
+        copies = self._copies.wait()
+        number, _, *size = self._shape
+        edges, node = copies[: -number - self._shortened], copies[-number - self._shortened :]
+        if self._shortened:
+            *parts, kept = node
+            node = [_spread(part, where) for part, where in zip(parts, kept, strict=True)]
+        return [
+            HostProblem(one.reshape(-1, *size), [part[image] for part in edges])
+            for image, one in enumerate(node)
+        ]
+
+
+def _spread(part: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Put the costs ``(C, K)`` of K kept cells among the others, which get 0."""
+    full = torch.zeros(len(part), len(kept))
+    full[:, torch.from_numpy(np.flatnonzero(kept))] = torch.from_numpy(part)
+    return full.numpy()
 
 
 def copy_problems(problems: Sequence[CutProblem]) -> list[HostProblem]:
-    """Copy the costs of a batch to the host, see :func:`copy_to_host`."""
-    parts = copy_to_host([part for one in problems for part in (one.node, *one.edges)])
+    """Copy the costs of a batch to the host, see :class:`HostCopies`."""
+    parts = HostCopies([part for one in problems for part in (one.node, *one.edges)]).wait()
     arrays = iter(parts)
     return [HostProblem(next(arrays), [next(arrays) for _ in one.edges]) for one in problems]
 
@@ -212,7 +269,10 @@ class MulticutModule(BaseModule):
 
 def _to_device(part: np.ndarray, like: Tensor) -> Tensor:
     """Send numbers as int32, half of what the int64 of the result would be."""
-    return torch.from_numpy(part).to(like.device, non_blocking=True).long()
+    numbers = torch.from_numpy(part)
+    if like.device.type == "cuda":
+        numbers = numbers.pin_memory()
+    return numbers.to(like.device, non_blocking=True).long()
 
 
 LABEL_DIVISOR = 1 << 16

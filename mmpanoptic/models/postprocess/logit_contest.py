@@ -67,10 +67,13 @@ class LogitContest:
         self.legacy_zero_outside = legacy_zero_outside
         self.winner = torch.zeros(best.shape, dtype=torch.int32, device=best.device)
         self.occupied = torch.zeros(best.shape, dtype=torch.bool, device=best.device)
-        self.kept: list[int] = []
+        self.on_host = best.device.type == "cpu"
+        self.entered: list[int] = []
+        self.accepted: list[Tensor] = []
         if legacy_zero_outside:
             # Rank of the first kept instance that does not cover a pixel.
             self.uncovered = torch.zeros_like(self.winner)
+            self.rank = torch.zeros((), dtype=torch.int32, device=best.device)
 
     def enter(self, k: int, logits: Tensor, window: Window, channel: int, inner: Window) -> None:
         """Let instance k compete; call it in descending order of the scores.
@@ -82,9 +85,11 @@ class LogitContest:
             channel (int): Its class among the semantic logits.
             inner (tuple[slice, slice]): Where the semantic logits count; inside ``window``.
         """
-        if not self._accept(logits, window):
-            return
-        self.kept.append(k)
+        accepted = self._accept(logits, window)
+        if self.on_host and not accepted:
+            return  # a GPU computes on without effect, so that nobody waits for its answer
+        self.entered.append(k)
+        self.accepted.append(accepted)
         part = tuple(
             slice(i.start - w.start, i.stop - w.start) for i, w in zip(inner, window, strict=True)
         )
@@ -93,37 +98,44 @@ class LogitContest:
             everywhere = torch.zeros_like(logits)
             everywhere[part] = semantic
             fused = fuse_logits(logits * self.scale, everywhere)
-            self._cover(fused != 0, window)
+            self._cover((fused != 0).logical_and_(accepted), window)
+            self.rank = self.rank + accepted
             fused.masked_fill_(fused == 0, -torch.inf)
             inner = window
         else:
             fused = fuse_logits(logits[part] * self.scale, semantic)
+        if not self.on_host:
+            fused.masked_fill_(~accepted, -torch.inf)
         best = self.best[inner]
         self.winner[inner].masked_fill_(fused > best, k + 1)
         torch.maximum(best, fused, out=best)
 
-    def _accept(self, logits: Tensor, window: Window) -> bool:
-        """Test the overlap with the masks before; an empty mask (0 / 0) passes."""
+    def _accept(self, logits: Tensor, window: Window) -> Tensor:
+        """Test the overlap with the masks before, bool ``()``; an empty mask (0 / 0) passes."""
         mask = logits.sigmoid() > MASK_THR
         occupied = self.occupied[window]
         taken = (mask & occupied).sum() / mask.sum()
-        if bool(taken > self.overlap_thr):
-            return False
-        occupied |= mask
-        return True
+        accepted = ~(taken > self.overlap_thr)
+        if not self.on_host:
+            occupied |= mask & accepted
+        elif accepted:
+            occupied |= mask
+        return accepted
 
     def _cover(self, covered: Tensor, window: Window) -> None:
-        rank = len(self.kept) - 1
         uncovered = self.uncovered[window]
-        uncovered += covered & (uncovered == rank)
+        uncovered += covered & (uncovered == self.rank)
 
     def leak(self) -> None:
         """Give pixels where everything is negative to the first instance that is 0 there."""
-        if not self.legacy_zero_outside or not self.kept:
+        if not self.legacy_zero_outside or not self.entered:
             return
-        leaks = (self.best < 0) & (self.uncovered < len(self.kept))
-        number = torch.tensor(self.kept, dtype=torch.int32, device=self.winner.device) + 1
-        rank = self.uncovered.clamp(max=len(self.kept) - 1)
+        entered = torch.tensor(self.entered, dtype=torch.int32, device=self.winner.device)
+        number = entered[torch.stack(self.accepted)] + 1
+        if not len(number):
+            return
+        leaks = (self.best < 0) & (self.uncovered < len(number))
+        rank = self.uncovered.clamp(max=len(number) - 1)
         self.winner = torch.where(leaks, number[rank.long()], self.winner)
 
 

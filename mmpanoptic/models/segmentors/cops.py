@@ -115,11 +115,13 @@ class COPS(PanopticSegmentor):
         """
         outputs = self.forward_heads(inputs)
         losses: dict[str, Tensor] = {}
+        # The costs travel to the host while the device makes the targets.
+        sent = None if self.multicut_loss is None else self.multicut_loss.send(outputs.instance)
         if self.semantic_head.loss.loss_weight:
             losses.update(self.semantic_head.loss_by_feat(outputs.semantic, data_samples))
         targets = self.instance_head.make_targets(data_samples)
         if self.instance_head.loss.loss_weight:
             losses.update(self.instance_head.loss_by_targets(outputs.instance, targets))
         if self.multicut_loss is not None:
-            losses.update(self.multicut_loss(outputs.instance, targets))
+            losses.update(self.multicut_loss(outputs.instance, targets, sent=sent))
         return losses
