@@ -18,7 +18,8 @@ from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils import atomic_write
 from mmpanoptic.version import __version__
 
-from .inferencer import PanopticInferencer, test_pipeline_steps
+from .inferencer import test_pipeline_steps
+from .stacked_instances import StackingInferencer
 
 MIN_OPSET = 18  # the oldest that PyTorch's exporter writes
 TOLERANCE = 1e-4
@@ -181,7 +182,7 @@ def export_end_to_end(
 
     steps = test_pipeline_steps(model.cfg)
     fixed = None if size is None else (int(size[0]), int(size[1]))
-    expected = PanopticInferencer.of_model(model)(list(images)) if images else []
+    expected = StackingInferencer.of_model(model)(list(images)) if images else []
     facts = describe_files(model, fixed, score_thr, precision)
     graph = build_graph(model, steps, fixed)
     path = out if out.suffix == ".onnx" else out / DEFAULT_NAME

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import torch
 from mmcv.cnn import fuse_conv_bn
-from mmcv.ops import ModulatedDeformConv2dPack
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
@@ -20,6 +18,7 @@ from . import center_grouping, logit_contest, painting, solov2
 from .detection import BoxHead, FirstStage, Instances, MaskHead, OcclusionPairs, find_instances
 from .errors import ExportError
 from .graph import INT32, Size, Steps, Value, embed, export_network, new_graph
+from .layers import exported_layers
 from .preparation import Prepared, Resizing, prepare, read_pipeline, resized_size
 from .segments import enlarge, measure, table
 
@@ -112,10 +111,7 @@ def build_graph(model: Any, pipeline: Sequence[Any], image: tuple[int, int] | No
     shape = ["height", "width", 3] if image is None else [*image, 3]
     picture = builder.input("image", ir.DataType.UINT8, shape)
     prepared = prepare(steps, picture, kept, preprocessor, sizes.divisor)
-    with ExitStack() as stack:
-        for layer in model.modules():
-            if isinstance(layer, ModulatedDeformConv2dPack):
-                stack.enter_context(_as_onnx_operator(layer))
+    with exported_layers(model, None if sizes.axes() is None else sizes.divisor):
         found = system(steps, model, prepared, sizes)
     for name, value in found.items():
         builder.add_output(steps.op.Identity(value), name)
@@ -184,47 +180,6 @@ def fixed_size(image: tuple[int, int], resizing: Resizing) -> tuple[int, int]:
     proto = ir.to_proto(ir.Model(steps.op.builder.graph, ir_version=IR_VERSION))
     (numbers,) = ReferenceEvaluator(proto).run(None, {"size": np.array(image, np.int64)})
     return int(numbers[0]), int(numbers[1])
-
-
-@contextmanager
-def _as_onnx_operator(layer: Any) -> Iterator[None]:
-    """Let a deformable convolution be exported as the operator that ONNX has for it."""
-
-    def forward(x: Tensor) -> Tensor:
-        rows, columns, mask = layer.conv_offset(x).chunk(3, dim=1)
-        offset = torch.cat((rows, columns), dim=1)
-        kernel, padding = layer.kernel_size, layer.padding
-        size = [
-            (length + 2 * pad - step * (side - 1) - 1) // stride + 1
-            for length, pad, step, side, stride in zip(
-                x.shape[2:], padding, layer.dilation, kernel, layer.stride, strict=True
-            )
-        ]
-        bias = layer.bias if layer.bias is not None else x.new_zeros(layer.out_channels)
-        return cast(
-            Tensor,
-            torch.onnx.ops.symbolic(
-                "DeformConv",
-                (x, layer.weight, offset, bias, mask.sigmoid()),
-                {
-                    "kernel_shape": list(kernel),
-                    "strides": list(layer.stride),
-                    "dilations": list(layer.dilation),
-                    "pads": [*padding, *padding],
-                    "group": layer.groups,
-                    "offset_group": layer.deform_groups,
-                },
-                dtype=x.dtype,
-                shape=[x.shape[0], layer.out_channels, *size],
-                version=19,
-            ),
-        )
-
-    layer.forward = forward
-    try:
-        yield
-    finally:
-        del layer.forward
 
 
 # ---- systems --------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ import torch
 for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package)
 
-from mmpanoptic.apis import PanopticInferencer, init_model  # noqa: E402
+from mmpanoptic.apis import init_model  # noqa: E402
 from mmpanoptic.apis.onnx_export import export_end_to_end  # noqa: E402
+from mmpanoptic.apis.stacked_instances import StackingInferencer  # noqa: E402
 from mmpanoptic.deployment.errors import ExportError  # noqa: E402
 from mmpanoptic.ops.amwc import is_available  # noqa: E402
 from mmpanoptic.runtime import ModelFileError, PanopticRuntime  # noqa: E402
@@ -34,9 +35,10 @@ SYSTEMS = {
 SLOW = {
     "Panoptic FPN": ("panoptic-fpn_r18-tiny_1xb8-1k_shapes", LOW, None),
     "OCFusion": ("rap_r18-tiny_ocfusion-finetune_1xb8-2k_shapes", LOW, None),
-    "EfficientPS, Mask R-CNN": ("efficientps-maskrcnn_b0-tiny_1xb8-600_shapes", LOW, (64, 96)),
-    "EfficientPS, SOLOv2": ("efficientps-solov2_b0-tiny_1xb8-600_shapes", LOW_SOLO, (64, 96)),
-    "Auto-Panoptic": ("auto-panoptic_tiny_1xb8-500_shapes", LOW, (64, 96)),
+    "EfficientPS, Mask R-CNN": ("efficientps-maskrcnn_b0-tiny_1xb8-600_shapes", LOW, None),
+    "EfficientPS, SOLOv2": ("efficientps-solov2_b0-tiny_1xb8-600_shapes", LOW_SOLO, None),
+    "SOLOv2": ("solov2_r18-tiny_1xb8-1k_shapes", LOW_SOLO, None),
+    "Auto-Panoptic": ("auto-panoptic_tiny_1xb8-500_shapes", LOW, None),
     "DeepLabV3+": ("deeplabv3plus_r18-tiny_1xb8-1k_shapes", {}, None),
 }
 
@@ -73,7 +75,7 @@ def exported(name, folder):
     if name == "COPS":
         spread(model)
     images = photos(size=size)
-    expected = PanopticInferencer.of_model(model)(images)
+    expected = StackingInferencer.of_model(model)(images)
     export_end_to_end(model, folder / "model", size)
     return PanopticRuntime(folder / "model", threads=1), expected, images
 
@@ -211,6 +213,13 @@ def test_the_runtime_needs_numpy_onnxruntime_and_pillow_alone(systems, tmp_path,
     assert int(count) > 0
     assert not set(modules) & set(ABSENT)
     assert {"numpy", "onnxruntime"} <= set(modules)
+
+
+def test_padding_that_depends_on_open_sizes_is_refused():
+    options = {**NO_DATA, "model.data_preprocessor.pad_size_divisor": 8}
+    model = init_model("efficientps-solov2_b0-tiny_1xb8-600_shapes", None, "cpu", options)
+    with pytest.raises(ExportError, match=r"multiples of its stride \(2, 2\): set .* --size"):
+        export_end_to_end(model, None)
 
 
 def test_models_without_a_way_are_refused():
