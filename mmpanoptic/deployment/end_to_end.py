@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,43 +115,6 @@ def build_graph(model: Any, pipeline: Sequence[Any], image: tuple[int, int] | No
     for name, value in found.items():
         builder.add_output(steps.op.Identity(value), name)
     return ir.Model(builder.graph, ir_version=IR_VERSION, producer_name="mmpanoptic")
-
-
-def save_graph(model: ir.Model, path: Path, precision: str = "fp32") -> None:
-    """Write a graph.
-
-    Args:
-        model (ir.Model): From :func:`build_graph`; it is changed.
-        path (Path): The file.
-        precision (str): "fp32"; "fp16" stores the weights in half precision and computes in
-            float32.
-    """
-    if precision == "fp16":
-        halve_weights(model)
-    ir.save(model, path)
-
-
-SMALL = 1024
-"""Numbers of a tensor from which on it counts as weights."""
-
-
-def halve_weights(model: ir.Model) -> None:
-    """Store the weights in half precision; they become float32 when the file is loaded."""
-    graph = model.graph
-    for value in list(graph.initializers.values()):
-        tensor = value.const_value
-        if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.size < SMALL:
-            continue
-        half = ir.tensor(tensor.numpy().astype(np.float16), name=f"{value.name}.fp16")
-        stored = ir.Value(
-            name=half.name, shape=value.shape, type=ir.TensorType(half.dtype), const_value=half
-        )
-        node = ir.node("Cast", [stored], attributes={"to": ir.DataType.FLOAT})
-        node.outputs[0].name = f"{value.name}.fp32"
-        ir.convenience.replace_all_uses_with(value, node.outputs[0])
-        graph.initializers.pop(str(value.name))
-        graph.register_initializer(stored)
-        graph.insert_before(graph[0], node)
 
 
 def _sizes(preprocessor: Any, pipeline: Sequence[Any], image: tuple[int, int] | None) -> Sizes:
