@@ -18,7 +18,8 @@ from mmpanoptic.structures import LabelTable
 from mmpanoptic.utils import atomic_write
 from mmpanoptic.version import __version__
 
-from .inferencer import PanopticInferencer, test_pipeline_steps
+from .inferencer import test_pipeline_steps
+from .stacked_instances import StackingInferencer
 
 MIN_OPSET = 18  # the oldest that PyTorch's exporter writes
 TOLERANCE = 1e-4
@@ -167,21 +168,26 @@ def export_end_to_end(
         size (Sequence[int] | None): Height and width of the images to fix; None leaves them open.
         score_thr (float): Things below it are left out by who reads the files.
         images (Sequence[np.ndarray]): uint8 BGR ``(H, W, 3)`` to compare with PyTorch.
-        precision (str): "fp32", or "fp16" (weights stored in half precision).
+        precision (str): "fp32", "fp16" (weights stored in half precision) or "int8" (convolutions
+            and linear layers in 8 bits), see :mod:`mmpanoptic.deployment.precision`.
 
     Returns:
         str: What was written, and of each image how much of its map is equal.
 
     Raises:
-        ExportError: If a part has no counterpart in the graph; the message names it.
+        ExportError: If a part has no counterpart in the graph, or the precision costs quality;
+            the message names it.
         ImportError: If a package is absent.
     """
-    check_packages(bool(images) or precision != "fp32")
-    from mmpanoptic.deployment.end_to_end import build_graph, save_graph
+    check_packages(bool(images) or precision == "int8")
+    from mmpanoptic.deployment.end_to_end import build_graph
+    from mmpanoptic.deployment.precision import check_precision, save_graph
 
     steps = test_pipeline_steps(model.cfg)
+    if hasattr(model, "fusion_head"):
+        check_precision(model.fusion_head, precision)
     fixed = None if size is None else (int(size[0]), int(size[1]))
-    expected = PanopticInferencer.of_model(model)(list(images)) if images else []
+    expected = StackingInferencer.of_model(model)(list(images)) if images else []
     facts = describe_files(model, fixed, score_thr, precision)
     graph = build_graph(model, steps, fixed)
     path = out if out.suffix == ".onnx" else out / DEFAULT_NAME

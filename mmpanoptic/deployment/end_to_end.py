@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import torch
 from mmcv.cnn import fuse_conv_bn
-from mmcv.ops import ModulatedDeformConv2dPack
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
@@ -20,6 +17,7 @@ from . import center_grouping, logit_contest, painting, solov2
 from .detection import BoxHead, FirstStage, Instances, MaskHead, OcclusionPairs, find_instances
 from .errors import ExportError
 from .graph import INT32, Size, Steps, Value, embed, export_network, new_graph
+from .layers import exported_layers
 from .preparation import Prepared, Resizing, prepare, read_pipeline, resized_size
 from .segments import enlarge, measure, table
 
@@ -112,51 +110,11 @@ def build_graph(model: Any, pipeline: Sequence[Any], image: tuple[int, int] | No
     shape = ["height", "width", 3] if image is None else [*image, 3]
     picture = builder.input("image", ir.DataType.UINT8, shape)
     prepared = prepare(steps, picture, kept, preprocessor, sizes.divisor)
-    with ExitStack() as stack:
-        for layer in model.modules():
-            if isinstance(layer, ModulatedDeformConv2dPack):
-                stack.enter_context(_as_onnx_operator(layer))
+    with exported_layers(model, None if sizes.axes() is None else sizes.divisor):
         found = system(steps, model, prepared, sizes)
     for name, value in found.items():
         builder.add_output(steps.op.Identity(value), name)
     return ir.Model(builder.graph, ir_version=IR_VERSION, producer_name="mmpanoptic")
-
-
-def save_graph(model: ir.Model, path: Path, precision: str = "fp32") -> None:
-    """Write a graph.
-
-    Args:
-        model (ir.Model): From :func:`build_graph`; it is changed.
-        path (Path): The file.
-        precision (str): "fp32"; "fp16" stores the weights in half precision and computes in
-            float32.
-    """
-    if precision == "fp16":
-        halve_weights(model)
-    ir.save(model, path)
-
-
-SMALL = 1024
-"""Numbers of a tensor from which on it counts as weights."""
-
-
-def halve_weights(model: ir.Model) -> None:
-    """Store the weights in half precision; they become float32 when the file is loaded."""
-    graph = model.graph
-    for value in list(graph.initializers.values()):
-        tensor = value.const_value
-        if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.size < SMALL:
-            continue
-        half = ir.tensor(tensor.numpy().astype(np.float16), name=f"{value.name}.fp16")
-        stored = ir.Value(
-            name=half.name, shape=value.shape, type=ir.TensorType(half.dtype), const_value=half
-        )
-        node = ir.node("Cast", [stored], attributes={"to": ir.DataType.FLOAT})
-        node.outputs[0].name = f"{value.name}.fp32"
-        ir.convenience.replace_all_uses_with(value, node.outputs[0])
-        graph.initializers.pop(str(value.name))
-        graph.register_initializer(stored)
-        graph.insert_before(graph[0], node)
 
 
 def _sizes(preprocessor: Any, pipeline: Sequence[Any], image: tuple[int, int] | None) -> Sizes:
@@ -184,47 +142,6 @@ def fixed_size(image: tuple[int, int], resizing: Resizing) -> tuple[int, int]:
     proto = ir.to_proto(ir.Model(steps.op.builder.graph, ir_version=IR_VERSION))
     (numbers,) = ReferenceEvaluator(proto).run(None, {"size": np.array(image, np.int64)})
     return int(numbers[0]), int(numbers[1])
-
-
-@contextmanager
-def _as_onnx_operator(layer: Any) -> Iterator[None]:
-    """Let a deformable convolution be exported as the operator that ONNX has for it."""
-
-    def forward(x: Tensor) -> Tensor:
-        rows, columns, mask = layer.conv_offset(x).chunk(3, dim=1)
-        offset = torch.cat((rows, columns), dim=1)
-        kernel, padding = layer.kernel_size, layer.padding
-        size = [
-            (length + 2 * pad - step * (side - 1) - 1) // stride + 1
-            for length, pad, step, side, stride in zip(
-                x.shape[2:], padding, layer.dilation, kernel, layer.stride, strict=True
-            )
-        ]
-        bias = layer.bias if layer.bias is not None else x.new_zeros(layer.out_channels)
-        return cast(
-            Tensor,
-            torch.onnx.ops.symbolic(
-                "DeformConv",
-                (x, layer.weight, offset, bias, mask.sigmoid()),
-                {
-                    "kernel_shape": list(kernel),
-                    "strides": list(layer.stride),
-                    "dilations": list(layer.dilation),
-                    "pads": [*padding, *padding],
-                    "group": layer.groups,
-                    "offset_group": layer.deform_groups,
-                },
-                dtype=x.dtype,
-                shape=[x.shape[0], layer.out_channels, *size],
-                version=19,
-            ),
-        )
-
-    layer.forward = forward
-    try:
-        yield
-    finally:
-        del layer.forward
 
 
 # ---- systems --------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .graph import DOUBLE, FLOAT, INT64, Size, Steps, Value
@@ -47,42 +49,79 @@ def resize(steps: Steps, maps: Value, size: Size, align_corners: bool = False) -
     )
 
 
+SMALL_MAP = 128
+"""Height and width of a map up to whose sum PyTorch weighs four cells at once."""
+
+
 def enlarge_exactly(steps: Steps, heatmap: Value, stride: int, image: Size, result: Size) -> Value:
     """Enlarge a map ``(1, 1, h, w)`` as :func:`enlarge` does, with PyTorch's rounding: ``(H, W)``.
 
     Beyond the outermost cells a map is flat, and rounding decides which of its equal values is the
-    largest. ONNX leaves rounding open.
+    largest. ONNX leaves rounding open, so this restates PyTorch's two kernels, with the fused
+    multiplications and additions of its builds for processors that have them.
     """
     factor = steps.constant(stride)
     cells = steps.squeeze(heatmap, 0, 1)
     full = Size(*(steps.op.Mul(steps.dim(cells, axis), factor) for axis in (0, 1)))
-    cells = steps.crop(_mix_axes(steps, cells, full), image, (0, 1))
-    return _mix_axes(steps, cells, result)
+    cells = steps.crop(_mix(steps, cells, full), image, (0, 1))
+    return _mix(steps, cells, result)
 
 
-def _mix_axes(steps: Steps, cells: Value, size: Size) -> Value:
-    """Mix columns, then rows, each with one rounding of the first product and one of the sum."""
+class _Taps(NamedTuple):
+    """Of each place along an axis the two cells that it lies between, and their weights."""
+
+    low: Value
+    high: Value
+    low_weight: Value
+    high_weight: Value
+
+
+def _mix(steps: Steps, cells: Value, size: Size) -> Value:
+    """Resize ``(h, w)``: columns, then rows, or all four cells at once where the map is small."""
     op = steps.op
-    for axis, length in ((1, size.width), (0, size.height)):
-        source = steps.dim(cells, axis)
-        zero, half, one = (steps.constant(n, np.float32) for n in (0, 0.5, 1))
-        scale = op.Div(steps.cast(source, FLOAT), steps.cast(length, FLOAT))
-        place = op.Sub(op.Mul(op.Add(steps.span(length, FLOAT), half), scale), half)
-        place = op.Max(place, zero)
-        low = op.Floor(place)
-        first = steps.cast(low, INT64)
-        last = op.Sub(source, steps.constant(1))
-        second = op.Min(op.Add(first, steps.constant(1)), last)
-        share = op.Sub(place, low)
-        weights = [steps.unsqueeze(part, 1 - axis) for part in (op.Sub(one, share), share)]
-        product = op.Mul(op.Gather(cells, first, axis=axis), weights[0])
-        # The second product is exact in double precision: a fused multiplication and addition.
-        other = op.Mul(
-            steps.cast(op.Gather(cells, second, axis=axis), DOUBLE),
-            steps.cast(weights[1], DOUBLE),
-        )
-        cells = steps.cast(op.Add(steps.cast(product, DOUBLE), other), FLOAT)
-    return cells
+    y, x = (_taps(steps, steps.dim(cells, n), length) for n, length in enumerate(size.both()))
+    product = op.Mul(op.Gather(cells, x.high, axis=1), x.high_weight)
+    across = _fused(steps, op.Gather(cells, x.low, axis=1), x.low_weight, product)
+    rows = [steps.unsqueeze(weight, 1) for weight in (y.low_weight, y.high_weight)]
+    product = op.Mul(op.Gather(across, y.high, axis=0), rows[1])
+    mixed = _fused(steps, op.Gather(across, y.low, axis=0), rows[0], product)
+
+    def at_once(inner: Steps, number: Value, value: Value) -> list[Value]:
+        total = None
+        for row, row_weight in ((y.low, rows[0]), (y.high, rows[1])):
+            line = inner.op.Gather(cells, row, axis=0)
+            parts = [
+                (inner.op.Gather(line, column, axis=1), inner.op.Mul(row_weight, weight))
+                for column, weight in ((x.low, x.low_weight), (x.high, x.high_weight))
+            ]
+            if total is None:  # the second product is the one that is rounded
+                total = inner.op.Mul(*parts.pop())
+            for part in parts:
+                total = _fused(inner, *part, total)
+        return [total]
+
+    small = op.LessOrEqual(op.Add(*size.both()), steps.constant(SMALL_MAP))
+    return steps.loop(steps.cast(small, INT64), [mixed], at_once)[0]
+
+
+def _taps(steps: Steps, source: Value, length: Value) -> _Taps:
+    op = steps.op
+    half, zero = (steps.constant(number, np.float64) for number in (0.5, 0))
+    scale = op.Div(steps.cast(source, FLOAT), steps.cast(length, FLOAT))
+    middle = op.Mul(op.Add(steps.span(length, DOUBLE), half), steps.cast(scale, DOUBLE))
+    place = steps.cast(op.Max(op.Sub(middle, half), zero), FLOAT)
+    low = op.Floor(place)
+    first = steps.cast(low, INT64)
+    second = op.Min(op.Add(first, steps.constant(1)), op.Sub(source, steps.constant(1)))
+    share = op.Sub(place, low)
+    return _Taps(first, second, op.Sub(steps.constant(1, np.float32), share), share)
+
+
+def _fused(steps: Steps, value: Value, weight: Value, other: Value) -> Value:
+    """Multiply and add with one rounding: the product is exact in double precision."""
+    op = steps.op
+    product = op.Mul(steps.cast(value, DOUBLE), steps.cast(weight, DOUBLE))
+    return steps.cast(op.Add(product, steps.cast(other, DOUBLE)), FLOAT)
 
 
 def number_by_key(steps: Steps, key: Value, present: Value) -> Value:

@@ -81,7 +81,7 @@ def fuse(
     score = class_scores(outputs["semantic"][0], cells_of_image, label, rules.stride)
     score += affinity_scores(cells_of_image, logits, rules, len(label))
     score = np.where(isthing, score, 1.0)
-    boxes = _boxes(index_map, len(label))
+    boxes = measure_boxes(index_map, len(label))
     return index_map, np.column_stack([label, score, boxes]).reshape(-1, 6)
 
 
@@ -125,7 +125,7 @@ def _nearest(source: int, length: int) -> np.ndarray:
     return np.minimum(np.floor(place).astype(np.int64), source - 1)
 
 
-def _boxes(index_map: np.ndarray, count: int) -> np.ndarray:
+def measure_boxes(index_map: np.ndarray, count: int) -> np.ndarray:
     """Find the boxes int64 ``(count, 4)``, x0, y0, x1, y1 with exclusive ends, of all segments."""
     boxes = np.zeros((count, 4), np.int64)
     y, x = np.nonzero(index_map)

@@ -1,15 +1,16 @@
 """Compare an exported model with PyTorch: maps, scores and processor time of each image.
 
 Both take the image as an array and give the panoptic result, post-processing included. Times are of
-the processor (all threads together), so that other programs hardly move them; ratios within one run
-are what to read.
+the processor (all threads together), and both take turns, so that other programs hardly move them;
+ratios within one run are what to read.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def build_parser() -> cli.Parser:
 
 def run(args: argparse.Namespace) -> Iterator[str]:
     """Compare and measure."""
-    from mmpanoptic.apis import PanopticInferencer
+    from mmpanoptic.apis.stacked_instances import StackingInferencer
     from mmpanoptic.runtime import PanopticRuntime
     from mmpanoptic.runtime.model import list_files, read_image
 
@@ -46,17 +47,15 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     start = time.process_time()
     runtime = PanopticRuntime(args.exported, args.threads, score_thr=0.0)
     started = time.process_time() - start
-    inferencer = PanopticInferencer.of_model(model)
+    inferencer = StackingInferencer.of_model(model)
     files = list_files(args.images)[: args.count]
     images = [np.ascontiguousarray(read_image(file)[..., ::-1]) for file in files]
     rows = []
     for image in images:
         ours, theirs = runtime([image])[0], inferencer([image])[0]
         rows.append(compare(ours, theirs))
-    seconds = {
-        name: least_time(partial(call, images), args.repeats)
-        for name, call in (("onnxruntime", runtime), ("PyTorch", inferencer))
-    }
+    calls = {"onnxruntime": partial(runtime, images), "PyTorch": partial(inferencer, images)}
+    seconds = least_times(calls, args.repeats)
     figures = summarise(rows, seconds, len(images), started)
     cli.save_json(args, figures)
     yield from (f"{name}: {value}" for name, value in figures.items())
@@ -76,14 +75,15 @@ def compare(ours: Any, theirs: Any) -> dict[str, float]:
     }
 
 
-def least_time(call: Callable[[], Any], repeats: int) -> float:
-    """Measure the processor time of the fastest of several calls."""
-    times = []
+def least_times(calls: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Measure the processor time of the fastest run of each call; the calls take turns."""
+    seconds = dict.fromkeys(calls, math.inf)
     for _ in range(repeats):
-        start = time.process_time()
-        call()
-        times.append(time.process_time() - start)
-    return min(times)
+        for name, call in calls.items():
+            start = time.process_time()
+            call()
+            seconds[name] = min(seconds[name], time.process_time() - start)
+    return seconds
 
 
 def summarise(

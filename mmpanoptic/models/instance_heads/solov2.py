@@ -269,9 +269,18 @@ class SOLOv2Head(SOLOV2Head):
 def coordinates(x: Tensor) -> Tensor:
     """Make coordinate maps ``(N, 2, H, W)`` (x, y in -1..1) for features ``(N, C, H, W)``."""
     height, width = x.shape[2:]
-    across = torch.linspace(-1, 1, width, device=x.device).expand(height, width)
-    down = torch.linspace(-1, 1, height, device=x.device)[:, None].expand(height, width)
+    across = _line(width, x.device).expand(height, width)
+    down = _line(height, x.device)[:, None].expand(height, width)
     return torch.stack([across, down]).to(x.dtype).expand(len(x), 2, height, width)
+
+
+def _line(length: int, device: torch.device) -> Tensor:
+    """Space ``(length,)`` numbers from -1 to 1 evenly."""
+    if not torch.compiler.is_exporting():
+        return torch.linspace(-1, 1, length, device=device)
+    # Exporting fixes the length of linspace. Doubles keep the result within its rounding.
+    place = torch.arange(length, device=device, dtype=torch.float64)
+    return (2 * place / place[-1:].clamp(min=1) - 1).float()
 
 
 def default_mask_loss() -> dict[str, Any]:
