@@ -16,27 +16,43 @@ _base_ = [
 ]
 
 max_iters = 600
-val_interval = "$max_iters*1/5"
+val_interval = "$max_iters*1/3"
 checkpoint_interval = 100
 warmup_iters = 40
-base_lr = 1e-3
+base_lr = 1.5e-3
 max_norm = 1.0
 image_size = 192
-num_queries = 32
+num_queries = 24
 auto_scale_lr = dict(base_batch_size=8)
+train_pipeline = [
+    dict(type="LoadImage"),
+    dict(type="LoadPanopticAnnotations"),
+    dict(type="ResizeScaleJitter", target_size=(192, 192), ratio_range=(0.75, 1.6), backend="cv2"),
+    dict(type="RandomCrop", crop_size=(192, 192)),
+    dict(type="PanopticRandomFlip", prob=0.5),
+    dict(type="PackPanopticInputs"),
+]
 model = dict(
     network=dict(
         hidden_size=128,
-        num_hidden_layers=6,
+        patch_size=12,
+        num_hidden_layers=4,
         num_attention_heads=4,
-        num_blocks=3,
+        num_blocks=3,  # queries see the patches after the first layer, so classes train it directly
         num_register_tokens=1,
-        train_num_points=1024,
-    )
+        num_upscale_blocks=1,
+        train_num_points=768,
+        class_weight=6.0,  # masks are found by colour, textures are learnt from the classes alone
+    ),
+    # The library's positions are as large as all that a patch of random weights says of its pixels.
+    init_cfg=[
+        dict(type="Normal", layer="Embedding", std=0.3),
+        dict(type="Normal", layer="Conv2d", std=0.08),
+    ],
 )
 custom_hooks = [
     dict(type="NonFiniteLossHook"),
     dict(type="StopSignalHook"),
     dict(type="DataErrorSummaryHook"),
-    dict(type="MaskAnnealingHook"),
+    dict(type="MaskAnnealingHook", start=(0.3, 0.3, 0.3), end=(0.8, 0.8, 0.8)),
 ]

@@ -1,5 +1,15 @@
 # Mask2Former of the transformers package: a backbone, a pixel decoder with deformable attention, queries.
 num_queries = 100
+# A leaf takes them as the paramwise_cfg of its optimizer.
+rates = dict(
+    norm_decay_mult=0.0,
+    custom_keys={
+        "pixel_level_module.encoder": dict(lr_mult=0.1),
+        "relative_position_bias_table": dict(lr_mult=0.1, decay_mult=0.0),
+        "queries_": dict(decay_mult=0.0),
+        "level_embed": dict(decay_mult=0.0),
+    },
+)
 model = dict(
     type="TransformersPanopticSegmentor",
     class_names="$class_names",

@@ -1,5 +1,15 @@
 # Mask2Former of mmdet: ResNet-50, a pixel decoder with deformable attention, nine decoder layers, 100 queries.
 num_queries = 100
+# A leaf takes them as the paramwise_cfg of its optimizer.
+rates = dict(
+    norm_decay_mult=0.0,
+    custom_keys={
+        "backbone": dict(lr_mult=0.1),
+        "query_embed": dict(decay_mult=0.0),
+        "query_feat": dict(decay_mult=0.0),
+        "level_embed": dict(decay_mult=0.0),
+    },
+)
 model = dict(
     type="MMDetPanopticSegmentor",
     num_classes="$num_classes",

@@ -23,14 +23,4 @@ auto_scale_lr = dict(base_batch_size=4)
 warmup_iters = 50
 val_interval = "$max_iters*1/5"
 checkpoint_interval = 1000
-optim_wrapper = dict(
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        custom_keys={
-            "backbone": dict(lr_mult=0.1),
-            "query_embed": dict(decay_mult=0.0),
-            "query_feat": dict(decay_mult=0.0),
-            "level_embed": dict(decay_mult=0.0),
-        },
-    )
-)
+optim_wrapper = dict(paramwise_cfg={{_base_.rates}})

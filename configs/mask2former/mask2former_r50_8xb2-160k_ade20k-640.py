@@ -19,14 +19,4 @@ max_iters = 160000
 base_lr = 1e-4
 batch_size = 2
 warmup_iters = 0
-optim_wrapper = dict(
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        custom_keys={
-            "backbone": dict(lr_mult=0.1),
-            "query_embed": dict(decay_mult=0.0),
-            "query_feat": dict(decay_mult=0.0),
-            "level_embed": dict(decay_mult=0.0),
-        },
-    )
-)
+optim_wrapper = dict(paramwise_cfg={{_base_.rates}})

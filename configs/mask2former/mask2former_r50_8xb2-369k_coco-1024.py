@@ -32,14 +32,4 @@ test_pipeline = [
     dict(type="PackPanopticInputs"),
 ]
 test_evaluator = [dict(type="PanopticQualityMetric")]
-optim_wrapper = dict(
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        custom_keys={
-            "backbone": dict(lr_mult=0.1),
-            "query_embed": dict(decay_mult=0.0),
-            "query_feat": dict(decay_mult=0.0),
-            "level_embed": dict(decay_mult=0.0),
-        },
-    )
-)
+optim_wrapper = dict(paramwise_cfg={{_base_.rates}})

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmpanoptic.models.fusion_heads import MaskSetFusionHead
 from mmpanoptic.models.postprocess import mask_set
@@ -58,6 +59,29 @@ def test_bands_change_nothing(monkeypatch):
     parts = fused(classes, masks, *shapes)
     assert torch.equal(whole[0], parts[0])
     assert whole[1] == parts[1]
+
+
+class LargestTensor(TorchDispatchMode):
+    """Note the most elements that an operator gives back."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+@pytest.mark.parametrize("ori_shape", [(480, 640), (960, 1280)])
+def test_no_mask_of_the_full_size_is_ever_stored(ori_shape):
+    classes = sure_of(*[1] * 100)
+    masks = random_queries(count=100, cells=(160, 160))[1]
+    with LargestTensor() as largest:
+        fused(classes, masks, (640, 640), (480, 640), ori_shape)
+    bound = max(100 * 160 * 160, mask_set.block_elements(torch.device("cpu")), 2 * ori_shape[0] * ori_shape[1])
+    assert 0 < largest.elements <= bound
+    assert bound < 100 * ori_shape[0] * ori_shape[1] / 10, "the bound says something"
 
 
 def rectangles(*boxes, size=(16, 16)):

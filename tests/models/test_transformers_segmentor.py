@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from mmengine.runner.checkpoint import load_state_dict
 
 from mmpanoptic.models.layers.mask_targets import collate_masks
 from mmpanoptic.models.segmentors import transformers_segmentor as guest
@@ -160,6 +161,24 @@ def test_other_classes_start_anew_and_other_sizes_are_resampled(folder):
     assert model.network.criterion.empty_weight.tolist() == pytest.approx([1, 1, 0.1])
     with torch.no_grad():
         assert model.eval()(images(size=(96, 96))).semantic.shape == (2, 8, 3)
+
+
+def test_a_checkpoint_of_another_image_size_keeps_its_positions():
+    small, large = build("eomt"), build("eomt", network={"image_size": 128})
+    plane = torch.linspace(0, 1, 4)[:, None] + torch.linspace(0, 2, 4)[None]
+    table = small.network.embeddings.position_embeddings.weight
+    with torch.no_grad():
+        table.copy_(plane.reshape(-1, 1).expand(-1, table.shape[1]))
+    load_state_dict(large, small.state_dict(), strict=True)
+    found = large.network.embeddings.position_embeddings.weight
+    assert found.shape == (64, 32)
+    grid = found[:, 0].view(8, 8)
+    assert (grid.diff(dim=0) > 0).all()
+    assert (grid.diff(dim=1) > 0).all()
+    # The mean of a plane stays; bicubic weights at the border move it by less than a hundredth.
+    assert grid.mean().item() == pytest.approx(1.5, abs=1e-2)
+    load_state_dict(small, small.state_dict(), strict=True)
+    assert torch.equal(table.detach()[:, 0].view(4, 4), plane)
 
 
 def test_weights_that_do_not_fit_are_refused(folder, tmp_path, monkeypatch):

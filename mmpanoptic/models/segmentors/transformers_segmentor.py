@@ -22,6 +22,7 @@ from mmpanoptic.registry import MODELS, ConfigError
 from .mask_fusion import fill_fusion
 from .panoptic_segmentor import HeadOutputs, PanopticModel
 from .transformers_weights import (
+    POSITIONS,
     PROBABILITIES,
     explained_missing,
     fit_backbone,
@@ -29,6 +30,7 @@ from .transformers_weights import (
     import_transformers,
     read_backbone,
     read_pretrained,
+    resample_positions,
 )
 
 FAMILIES = ("eomt", "eomt_dinov3", "mask2former", "maskformer", "oneformer")
@@ -126,6 +128,7 @@ class TransformersPanopticSegmentor(PanopticModel):
             # As a buffer of the network a GPU would be waited for before each block.
             self.register_buffer(PROBABILITIES, self.network.attn_mask_probs.clone())
             delattr(self.network, PROBABILITIES)
+            self._register_load_state_dict_pre_hook(_fit_positions, with_module=True)
             self.register_load_state_dict_post_hook(_note_probabilities)
             self.note_probabilities()
         if network is None:
@@ -397,6 +400,14 @@ def _check_fields(fields: Mapping[str, Any], kind: type, place: str) -> None:
             except ValueError as error:
                 raise ConfigError(f"{place}.{name}.model_type: {error}") from error
             _check_fields(inner, nested, f"{place}.{name}")
+
+
+def _fit_positions(module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Resample the position table of another image_size; only trainings may begin with one."""
+    name = f"{prefix}network.{POSITIONS}"
+    own = dict(module.network.named_parameters()).get(POSITIONS)  # DINOv3 has no table
+    if own is not None and name in state and len(state[name]) != len(own):
+        state[name] = resample_positions(state[name], len(own))
 
 
 def _note_probabilities(module: Any, incompatible: Any) -> None:
