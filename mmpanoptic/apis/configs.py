@@ -6,6 +6,7 @@ import difflib
 import importlib.util
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mmpanoptic.checkpoints.run_folder import run_config
 from mmpanoptic.checkpoints.shipped_models import get_shipped_model, is_shipped_model
 from mmpanoptic.engine.config import resolve_variables
 from mmpanoptic.engine.config_keys import apply_options, check_keys
+from mmpanoptic.engine.type_names import check_custom_imports, explain_failed_import
 from mmpanoptic.registry import ConfigError
 
 
@@ -98,10 +100,34 @@ def get_config(name: str | os.PathLike[str], options: Mapping[str, Any] | None =
     Raises:
         ConfigError: If the config or an option says something that nothing reads.
     """
-    cfg = Config.fromfile(find_config(name))
+    cfg = Config.fromfile(find_config(name), import_custom_modules=False)
     check_keys(cfg)
     apply_options(cfg, options or {})
+    import_custom_modules(cfg)
     return cfg
+
+
+def import_custom_modules(cfg: Config) -> None:
+    """Import what ``custom_imports`` of a config names.
+
+    Args:
+        cfg (Config): ``imports`` are names of modules; with ``allow_failed_imports`` one that
+            cannot be imported is a warning.
+
+    Raises:
+        ConfigError: If one cannot be imported; with the nearest name.
+    """
+    settings = cfg.get("custom_imports") or {}
+    check_custom_imports(settings)
+    names = settings.get("imports") or ()
+    for name in [names] if isinstance(names, str) else names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            text = explain_failed_import(name, error)
+            if not settings.get("allow_failed_imports"):
+                raise ConfigError(text) from error
+            warnings.warn(text, stacklevel=2)
 
 
 def differing_settings(cfg: Config, folder: str | os.PathLike[str]) -> list[str]:

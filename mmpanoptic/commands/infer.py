@@ -153,7 +153,6 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     cli.complete_model(args)
     from mmpanoptic.apis import PanopticInferencer
     from mmpanoptic.apis.videos import DrawingVideos, SegmentLines
-    from mmpanoptic.ops import name_operators_in_use
     from mmpanoptic.visualization import DrawStyle
 
     alpha = DrawStyle.alpha if args.alpha is None else args.alpha
@@ -167,7 +166,6 @@ def run(args: argparse.Namespace) -> Iterator[str]:
         args.heads,
         args.score_thr,
     )
-    yield name_operators_in_use(next(inferencer.model.parameters()).device)
     if args.webcam is not None:
         yield watch(inferencer, args.webcam, style)
         return
@@ -189,7 +187,8 @@ def run(args: argparse.Namespace) -> Iterator[str]:
                 result.save_heads(args.out_dir / "heads")
             yield f"{result.name}: {result.count()}  ({time.perf_counter() - start:.2f} s)"
             count, start = count + 1, time.perf_counter()
-    yield f"{count} images done, {len(problems)} left out; results in {args.out_dir}"
+    done = f"{count} image{'s' * (count != 1)} done"
+    yield f"{done}, {len(problems)} left out; results in {args.out_dir}"
     if problems:
         raise cli.Failure("left out: " + "\nleft out: ".join(map(str, problems)))
 
@@ -255,7 +254,8 @@ def sum_up(work: BulkRun) -> Iterator[str]:
     if index is None:
         yield f"{work.count_done()} of {work.num_shards} shards done; other workers are not yet"
         return
-    counts = f"{index['images']} images done, {index['left_out']} left out"
+    plural = "s" * (index["images"] != 1)
+    counts = f"{index['images']} image{plural} done, {index['left_out']} left out"
     yield f"{counts}; {work.folder / 'index.json'}"
     if index["left_out"]:
         rows = [f"{row['path']}: {row['error']}" for row in bulk_inference.left_out_rows(work, 5)]

@@ -21,4 +21,4 @@ class ADE20KPanopticDataset(PanopticDataset):
     """
 
     METAINFO = {"name": "ade20k_panoptic"}
-    ANN_FILE_HINT = "make it with: python tools/dataset_converters/ade20k.py DATA_ROOT"
+    ANN_FILE_HINT = "make it with: mmpanoptic convert ade20k DATA_ROOT"

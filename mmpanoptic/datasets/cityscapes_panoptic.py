@@ -35,7 +35,7 @@ class CityscapesPanopticDataset(PanopticDataset):
     """
 
     METAINFO = {"name": "cityscapes_panoptic", **CITYSCAPES.to_metainfo()}
-    ANN_FILE_HINT = "make it with: python tools/dataset_converters/cityscapes.py DATA_ROOT"
+    ANN_FILE_HINT = "make it with: mmpanoptic convert cityscapes DATA_ROOT"
 
     def __init__(self, *args: Any, image_name: str | None = None, **kwargs: Any) -> None:
         if image_name is not None and "{id}" not in image_name:

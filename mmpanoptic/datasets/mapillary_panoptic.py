@@ -18,6 +18,6 @@ class MapillaryPanopticDataset(PanopticDataset):
 
     METAINFO = {"name": "mapillary_panoptic"}
     ANN_FILE_HINT = (
-        "it is part of the archive; python tools/dataset_converters/mapillary.py DATA_ROOT prints "
+        "it is part of the archive; mmpanoptic convert mapillary DATA_ROOT prints "
         "the paths of a copy"
     )

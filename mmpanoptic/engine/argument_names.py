@@ -22,8 +22,10 @@ from mmpanoptic.registry import (
     DATA_SAMPLERS,
     DATASETS,
     FUNCTIONS,
+    LOOPS,
     METRICS,
     MODELS,
+    OPTIMIZERS,
     TASK_UTILS,
     TRANSFORMS,
     WEIGHT_INITIALIZERS,
@@ -31,10 +33,10 @@ from mmpanoptic.registry import (
 )
 
 from .config_keys import did_you_mean
+from .type_names import LOADERS, parts_of, unknown_kind
 
 SURE = 0.8
 """How alike a name is to a known one if it is taken for it, where any name is allowed."""
-_LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _LOADER = {"dataset", "sampler", "batch_sampler", "collate_fn", "worker_init_fn"}
 _LOADER |= {"num_batch_per_epoch", "disable_subprocess_warning"}
 _INNER = {
@@ -53,8 +55,12 @@ _PARAMWISE = {
     *("dcn_offset_lr_mult", "flat_decay_mult", "bypass_duplicate"),
 }
 _CUSTOM_KEY = ("lr_mult", "decay_mult")
+_PREFIX = ("img", "seg")
 _META = ("classes", "dataset_ids", "isthing", "palette")
-_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
+_HOOKS = (
+    *("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint"),
+    "visualization",
+)
 _LOGGED = ("data_src", "method_name", "log_name", "window_size")
 _TWO_STAGE = {
     "train_cfg": {"rpn", "rpn_proposal", "rcnn"},
@@ -66,7 +72,12 @@ _TWO_STAGE = {
     "test_cfg.rcnn": {"score_thr", "nms", "max_per_img", "mask_thr_binary"},
 }
 """Settings of two-stage models, which mmdet's heads read where they need them."""
-_NMS = ("type", "iou_threshold", "class_agnostic", "split_thr", "max_num", "score_threshold")
+_MASK_SET = ("num_points", "oversample_ratio", "importance_sample_ratio", "assigner", "sampler")
+"""Settings of a training of mmdet's MaskFormer and Mask2Former."""
+_NMS = (
+    *("type", "iou_threshold", "class_agnostic", "split_thr", "max_num", "score_threshold"),
+    "offset",
+)
 
 
 def check_arguments(cfg: Mapping[str, Any]) -> None:
@@ -88,11 +99,15 @@ def check_arguments(cfg: Mapping[str, Any]) -> None:
         _check_part(cfg.get(name), name, METRICS)
     for place, node in _named("init_cfg", cfg.get("model"), "model"):
         _check_initialisation(node, place)
-    for place, node in _named("metainfo", {n: cfg.get(n) for n in _LOADERS}, ""):
-        _refuse_near(node, _META, place)
+    loaders = {name: cfg.get(name) for name in LOADERS}
+    for name, known in (("metainfo", _META), ("data_prefix", _PREFIX)):
+        for place, node in _named(name, loaders, ""):
+            _refuse_near(node, known, place)
     _refuse_near(cfg.get("default_hooks"), _HOOKS, "default_hooks")
     for number, entry in enumerate((cfg.get("log_processor") or {}).get("custom_cfg") or ()):
         _refuse_near(entry, _LOGGED, f"log_processor.custom_cfg.{number}")
+    for name in ("val_cfg", "test_cfg"):
+        _check_part(cfg.get(name), name, LOOPS)
     _check_optimization(cfg.get("optim_wrapper") or {})
     _check_two_stage(cfg.get("model") or {})
 
@@ -115,9 +130,7 @@ def _check_part(node: Any, place: str, registry: Registry) -> None:
     if kind is not None:
         found = registry.get(kind) if isinstance(kind, str) else kind
         if found is None:
-            known = [*registry.module_dict, *getattr(registry.parent, "module_dict", ())]
-            hint = did_you_mean(str(kind), known)
-            raise ConfigError(f"{place}: {registry.scope} has no {registry.name} {kind}{hint}")
+            raise ConfigError(unknown_kind(place, registry, str(kind)))
         names, closed = taken_by(found)
         given = [name for name in node if name not in ("type", "_scope_")]
         check = _refuse_unknown if closed else _refuse_near
@@ -174,12 +187,7 @@ def _refuse_near(
 
 def _named(name: str, node: Any, place: str) -> Iterator[tuple[str, Any]]:
     """Find the parts of a name at any depth."""
-    items: Iterable[tuple[Any, Any]] = ()
-    if isinstance(node, Mapping):
-        items = node.items()
-    elif isinstance(node, list | tuple):
-        items = enumerate(node)
-    for key, part in items:
+    for key, part in parts_of(node):
         inner = f"{place}.{key}" if place else str(key)
         if key == name:
             yield inner, part
@@ -207,6 +215,7 @@ def _check_initialisation(node: Any, place: str) -> None:
 
 
 def _check_optimization(wrapper: Mapping[str, Any]) -> None:
+    _check_part(wrapper.get("optimizer"), "optim_wrapper.optimizer", OPTIMIZERS)
     place = "optim_wrapper.paramwise_cfg"
     options = wrapper.get("paramwise_cfg") or {}
     default = DefaultOptimWrapperConstructor.__name__
@@ -222,6 +231,9 @@ def _check_optimization(wrapper: Mapping[str, Any]) -> None:
 
 
 def _check_two_stage(model: Mapping[str, Any]) -> None:
+    detector = model.get("detector") or {}
+    if "panoptic_head" in detector:
+        _refuse_near(detector.get("train_cfg"), _MASK_SET, "model.detector.train_cfg")
     if not isinstance(model.get("rpn_head"), Mapping):
         return
     for place, known in _TWO_STAGE.items():
@@ -246,10 +258,13 @@ def check_against_model(cfg: Mapping[str, Any], model: nn.Module) -> list[str]:
         list[str]: What is strange and may be meant.
 
     Raises:
-        ConfigError: If a layer of an initialisation is of no known kind, or a key of
-            ``paramwise_cfg.custom_keys`` is nearly the name of a part.
+        ConfigError: If a layer of an initialisation is of no known kind, a key of
+            ``paramwise_cfg.custom_keys`` is nearly the name of a part, or an argument nearly the
+            name of one that its class takes.
     """
-    kinds = {base.__name__ for module in model.modules() for base in type(module).__mro__}
+    modules = [*model.modules()]
+    _check_handed_on(cfg.get("model"), "model", {type(one).__name__: type(one) for one in modules})
+    kinds = {base.__name__ for module in modules for base in type(module).__mro__}
     for place, node in _named("init_cfg", cfg.get("model"), "model"):
         for one in node if isinstance(node, list | tuple) else [node]:
             layers = one.get("layer") if isinstance(one, Mapping) else None
@@ -264,6 +279,49 @@ def check_against_model(cfg: Mapping[str, Any], model: nn.Module) -> list[str]:
     for key in (wrapper.get("paramwise_cfg") or {}).get("custom_keys") or ():
         if not any(key in name for name in names):
             place = "optim_wrapper.paramwise_cfg.custom_keys"
-            _refuse_near([key], parts, place)
+            _refuse_near([key.strip(".")], parts, place)
             notes.append(f"{place}.{key} fits no parameter of the model")
+    return notes
+
+
+def _check_handed_on(node: Any, place: str, classes: Mapping[str, type]) -> None:
+    """Look at arguments that a class hands on to others, which may take any name."""
+    somewhere = {name for one in classes.values() for name in taken_by(one)[0]}
+    for inner, part in _typed(node, place):
+        found = classes.get(part["type"].rpartition(".")[2])
+        names, closed = taken_by(found) if found else (set(), True)
+        if found and not closed:
+            handed_on = [name for name in part if name not in somewhere]
+            _refuse_near(handed_on, {*names, "type"} - {*part}, inner, f" of {found.__name__}")
+
+
+def _typed(node: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Find the parts that name their kind, at any depth."""
+    if isinstance(node, Mapping) and isinstance(node.get("type"), str):
+        yield place, node
+    for name, part in parts_of(node):
+        yield from _typed(part, f"{place}.{name}")
+
+
+def check_log_names(asked: Iterable[Mapping[str, Any]], logged: Collection[str]) -> list[str]:
+    """Compare the sources of ``log_processor.custom_cfg`` with what has been logged.
+
+    Args:
+        asked (Iterable[Mapping]): The entries.
+        logged (Collection[str]): Names of losses, rates and times.
+
+    Returns:
+        list[str]: Sources that are not there and not nearly one; they may come later.
+
+    Raises:
+        ConfigError: If a source is nearly one that is there.
+    """
+    notes = []
+    for number, entry in enumerate(asked):
+        place, name = f"log_processor.custom_cfg.{number}.data_src", entry.get("data_src")
+        if isinstance(name, str) and name not in logged:
+            near = did_you_mean(name, logged)
+            if near:
+                raise ConfigError(f"{place}: nothing logs {name}{near}")
+            notes.append(f"{place}: nothing logs {name} so far, but {', '.join(sorted(logged))}")
     return notes

@@ -23,6 +23,7 @@ from mmpanoptic.checkpoints.shares import remove_checkpoint
 from mmpanoptic.registry import HOOKS, ConfigError
 
 from ..utils.files import atomic_write
+from .config_keys import did_you_mean
 
 if TYPE_CHECKING:
     from .runner import PanopticRunner
@@ -130,7 +131,7 @@ class AtomicCheckpointHook(CheckpointHook):
             error.
 
     Raises:
-        TypeError: If there is no such argument.
+        ConfigError: If there is no such argument.
     """
 
     rule_map = {"greater": operator.ge, "less": operator.le}
@@ -140,13 +141,11 @@ class AtomicCheckpointHook(CheckpointHook):
     def __init__(
         self, interval: int = -1, by_epoch: bool = True, max_keep_ckpts: int = 2, **kwargs: Any
     ) -> None:
-        known = inspect.signature(CheckpointHook.__init__).parameters
-        unknown = sorted(kwargs.keys() - known.keys())
-        if unknown:
-            raise TypeError(
-                f"AtomicCheckpointHook has no argument {', '.join(unknown)}; known are "
-                f"{', '.join(name for name in known if name not in ('self', 'kwargs'))}"
-            )
+        known = {*inspect.signature(CheckpointHook.__init__).parameters} - {"self", "kwargs"}
+        for name in kwargs:
+            if name not in known:
+                hint = did_you_mean(name, known) or f"; known are {', '.join(sorted(known))}"
+                raise ConfigError(f"AtomicCheckpointHook has no argument {name}{hint}")
         super().__init__(interval, by_epoch, max_keep_ckpts=max_keep_ckpts, **kwargs)
 
     def _init_rule(self, rules: list[str | None], key_indicators: list[str]) -> None:

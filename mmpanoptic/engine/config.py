@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
-from torch.utils.data import DataLoader
+from mmengine.registry import Registry
 
 from mmpanoptic.registry import DATASETS, PLACEHOLDER, ConfigError, placeholders
 
@@ -19,9 +21,11 @@ from ..datasets import PanopticDataset, read_label_table
 from ..datasets.label_tables import merge_metainfo, table_from_metainfo
 from ..structures import LabelTable
 from ..utils.format_errors import PanopticFormatError
+from .argument_names import taken_by
 from .config_keys import did_you_mean
 from .feature_maps import FEATURE_MAPS, measure_feature_maps
 from .size_settings import SIZE_SETTINGS, SizeChoice, choose_sizes
+from .type_names import LOADERS, unknown_kind
 
 CLASS_COUNTS: dict[str, Callable[[LabelTable], Any]] = {
     "num_classes": len,
@@ -35,8 +39,6 @@ CLASS_COUNTS: dict[str, Callable[[LabelTable], Any]] = {
 
 LATER = {*CLASS_COUNTS, *FEATURE_MAPS, *SIZE_SETTINGS}
 """Placeholders that are no variables of the config."""
-
-DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
 def resolve_config(
@@ -141,13 +143,13 @@ def label_table_of(cfg: Config) -> LabelTable:
     Raises:
         ConfigError: If the config has no dataloader.
     """
-    for name in DATALOADERS:
+    for name in LOADERS:
         dataloader = cfg.get(name)
         if dataloader and dataloader.get("dataset"):
             return read_label_table(dataloader["dataset"])
     raise ConfigError(
         f"the model's class counts come from a dataset, but the config has none of "
-        f"{', '.join(DATALOADERS)}; add one, or write numbers in place of "
+        f"{', '.join(LOADERS)}; add one, or write numbers in place of "
         f"{', '.join('$' + name for name in CLASS_COUNTS)}"
     )
 
@@ -200,7 +202,7 @@ def share_label_table(cfg: Config, stored: LabelTable | None = None) -> LabelTab
     """
     for name, value in resolve_variables(cfg).items():
         cfg[name] = value
-    leaves = [(name, leaf) for name in DATALOADERS for leaf in _leaves(cfg.get(name))]
+    leaves = [(name, leaf) for name in LOADERS for leaf in _leaves(cfg.get(name))]
     if not leaves:
         return None
     try:
@@ -275,7 +277,7 @@ def explained_build_errors() -> Iterator[None]:
     """Turn wrong names of arguments and types in configs into one line with the nearest known."""
     try:
         yield
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, AttributeError) as error:
         text = _explain_build_error(error)
         if text is None:
             raise
@@ -284,22 +286,72 @@ def explained_build_errors() -> Iterator[None]:
 
 def _explain_build_error(error: Exception) -> str | None:
     """Say what is wrong with a config; None if the error does not come from building a part."""
+    inner = error.__context__  # mmengine says again what a hook has raised, and adds the hook
+    if isinstance(inner, TypeError) and str(error).startswith(str(inner)):
+        error = inner
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    while len(frames) > 1 and frames[-1].f_code.co_name == "__init__":
-        frames.pop()  # a class that hands its arguments on
     values = frames[-1].f_locals
-    builds = frames[-1].f_code.co_name == "build_from_cfg"
+    given = _keys_at_hand(values)
+    if isinstance(values.get("self"), ConfigDict):
+        return _explain_lack("a part of the config", _QUOTED.findall(str(error))[-1], given)
+    if isinstance(error, AttributeError):  # of arguments that mmdet asks for by "..."
+        missing = [name for name, value in values.items() if value is ...]
+        owner = type(values.get("self")).__name__
+        return _explain_lack(owner, missing[0], values.get("kwargs", ())) if missing else None
     if isinstance(error, KeyError):
-        name, registry = values.get("obj_type"), values.get("registry")
-        if not builds or not isinstance(name, str) or registry is None:
+        if frames[-1].f_code.co_name != "build_from_cfg" or values.get("registry") is None:
             return None
-        known = [*registry.module_dict, *getattr(registry.parent, "module_dict", ())]
-        return f"{registry.scope} has no {registry.name} {name}{did_you_mean(name, known)}"
-    pattern = r"(\w+)\.__init__\(\) (got an unexpected keyword argument '(\w+)')"
-    match = re.search(pattern, str(error))
-    builders = {"build_from_cfg": "obj_cls", "build_dataloader": "", "get_instance": "cls"}
-    if match is None or frames[-1].f_code.co_name not in builders:
+        return _explain_kind(values["registry"], values.get("obj_type"), values.get("cfg"))
+    match = _REFUSED.search(str(error))
+    built = match and _class_in(frames, match[1])
+    if match is None or built is None:
         return None
-    built = values.get(builders[frames[-1].f_code.co_name], DataLoader)
-    names = {name for base in built.__mro__ for name in inspect.signature(base.__init__).parameters}
-    return f"{built.__name__} {match[2]}{did_you_mean(match[3], names - {'self', match[3]})}"
+    name, (known, _) = match[3], taken_by(built)
+    given |= {key for frame in frames[-6:-1] for key in _keys_at_hand(frame.f_locals)}
+    if match[2].startswith("missing"):
+        return _explain_lack(built.__name__, name, given - known)
+    if name not in given:
+        return None  # no config has said so: a fault of the program
+    return (
+        f"{built.__name__} got an unexpected keyword argument '{name}'{did_you_mean(name, known)}"
+    )
+
+
+_REFUSED = re.compile(r"(\w+)\.__init__\(\) (got an unexpected|missing \d+ required).*?'(\w+)'")
+_QUOTED = re.compile(r"'(\w+)'")
+
+
+def _keys_at_hand(values: Mapping[str, Any]) -> set[str]:
+    """List the keys of all mappings that a function holds, and of its object's attributes."""
+    own = getattr(values.get("self"), "__dict__", {}).values()
+    held = (*values.values(), *own, values.get("self"))
+    return {str(key) for value in held if isinstance(value, Mapping) for key in value}
+
+
+def _class_in(frames: Sequence[FrameType], name: str) -> type | None:
+    """Find a class or one that is built on it by name in what the innermost functions hold."""
+    for frame in frames[:-7:-1]:
+        held = (*frame.f_locals.values(), *frame.f_globals.values())
+        built_on = [
+            value
+            for value in held
+            if inspect.isclass(value) and name in [base.__name__ for base in value.__mro__]
+        ]
+        if built_on:
+            return min(built_on, key=lambda found: found.__name__ != name)
+    return None
+
+
+def _explain_lack(owner: str, name: str, given: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, [*map(str, given)], n=1)
+    hint = f"; did you mean {name} in place of {near[0]}?" if near else ""
+    return f"{owner} needs {name}{hint or ', it has ' + ', '.join(map(str, given))}"
+
+
+def _explain_kind(registry: Registry, kind: Any, given: Any) -> str | None:
+    """Say which kind a registry does not know, or that a part says none."""
+    if isinstance(kind, str):
+        return unknown_kind("", registry, kind)
+    if isinstance(given, Mapping) and "type" not in given:
+        return _explain_lack(f"a {registry.name}", "type", given)
+    return None

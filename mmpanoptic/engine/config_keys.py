@@ -120,10 +120,11 @@ def _python_names(file: str | None) -> tuple[set[str], set[str]]:
     inherited: set[str] = set()
     if path.suffix == ".py" and Config._is_lazy_import(str(path)):
         # Pure Python configs import their bases: every name is a Python variable.
-        return set(Config.fromfile(path)), set()
+        return set(Config.fromfile(path, import_custom_modules=False)), set()
     text = path.read_text(encoding="utf-8")
     for name in Config._get_base_files(str(path)):
-        inherited |= set(Config.fromfile(Config._get_cfg_path(name, str(path))[0]))
+        base = Config._get_cfg_path(name, str(path))[0]
+        inherited |= set(Config.fromfile(base, import_custom_modules=False))
     if path.suffix != ".py":
         return set(), inherited
     names = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)]

@@ -12,7 +12,7 @@ from mmengine.runner import BaseLoop, Runner
 from ..datasets import PanopticDataset
 from ..datasets.data_errors import explain_missing_folder
 from ..utils.format_errors import PanopticFormatError
-from .argument_names import check_against_model
+from .argument_names import check_against_model, check_log_names
 from .checkpoint_state import bare_model
 from .random_state import isolated_random_state
 
@@ -29,6 +29,8 @@ class PreflightHook(Hook):
     """
 
     priority = "HIGHEST"
+    _first: int | None = None
+    """Iteration that the run began with."""
 
     def before_run(self, runner: Runner) -> None:
         """Look at the data of the loops that will run.
@@ -51,6 +53,26 @@ class PreflightHook(Hook):
                     _look_at(dataset, runner.logger.warning if is_training else None)
             if is_training:
                 _compare_batch(loop.dataloader, runner.logger.warning)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Compare what the log is asked for with what the first iteration has logged.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Number of the batch.
+            data_batch: The batch.
+
+        Raises:
+            ConfigError: If a name is nearly one that was logged.
+        """
+        if self._first is None:
+            self._first = runner.iter
+        if runner.iter != self._first + 1:
+            return
+        logged = [name.partition("/")[2] for name in runner.message_hub.log_scalars]
+        asked = (runner.cfg.get("log_processor") or {}).get("custom_cfg") or ()
+        for note in check_log_names(asked, logged):
+            runner.logger.warning(note)
 
 
 def _leaves(dataset: Any) -> Iterator[PanopticDataset]:

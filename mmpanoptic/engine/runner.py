@@ -85,6 +85,7 @@ from .resume import ResumeMixin
 from .run_seed import give_positions, give_seed
 from .schedules import without_empty_warmups
 from .stop_hooks import StopSignalHook
+from .type_names import check_types
 from .workers import GuardedWorker, clear_worker_errors, count_workers
 
 install_safe_loading()
@@ -159,6 +160,7 @@ class PanopticRunner(ResumeMixin, Runner):
         source = cfg = copy.deepcopy(cfg if isinstance(cfg, Config) else Config(cfg))
         if next(placeholders(source._cfg_dict), None) is not None:  # else somebody filled them in
             check_keys(source)
+        check_types(source._cfg_dict)
         notes: list[str | None] = []
         if source.pop("auto_batch", False):
             notes.append(choose_batch(source, cls.build_dataloader).note)

@@ -72,7 +72,7 @@ def test_other_settings_than_those_of_the_run_are_found(folder):
 
 def test_infer_takes_the_folder_behind_the_images(folder, run_infer):
     done = run_infer("one.png", folder)
-    assert "1 images done" in done.out
+    assert "1 image done" in done.out
     assert f"model: {folder / 'mine.py'} with {folder / 'iter_4.pth'}" in done.err
     done = run_infer("one.png", CONFIG, folder)
     assert f"not the one of the run {folder}: {THRESHOLD} differ" in done.err

@@ -16,6 +16,7 @@ from mmpanoptic.engine.auto_scale import scale_to_batch
 from mmpanoptic.engine.config import resolve_config, resolve_variables
 from mmpanoptic.engine.config_keys import apply_options, check_keys
 from mmpanoptic.engine.runner import PanopticRunner
+from mmpanoptic.engine.type_names import check_types
 from mmpanoptic.registry import DATASETS, METRICS, MODELS, TRANSFORMS
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
@@ -87,7 +88,9 @@ def test_the_header_says_what_the_config_is(path):
 
 @each_leaf
 def test_something_reads_every_setting(path):
-    check_keys(Config.fromfile(path))
+    cfg = Config.fromfile(path)
+    check_keys(cfg)
+    check_types(cfg._cfg_dict)
 
 
 @each_leaf

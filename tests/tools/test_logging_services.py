@@ -5,7 +5,10 @@ import json
 import os
 import signal
 import struct
+import subprocess
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
@@ -17,6 +20,7 @@ from mmpanoptic.engine.non_finite import NonFiniteLossHook
 from mmpanoptic.registry import VISBACKENDS
 from tests.apis.tiny_model import CONFIG
 
+ROOT = str(Path(__file__).parents[2])
 BLOCK, WHOLE, LAST = 2**15, 1, 4
 """Size of a block of LevelDB's logs, and the kinds of records that end there."""
 
@@ -160,6 +164,69 @@ def test_wandb_goes_on_with_the_run_of_the_folder(interrupted):
     kept = json.loads((folder / "logged_runs.json").read_text())["WandbBackend"]["run"]
     files = sorted(path.name for path in folder.glob("*/vis_data/wandb/offline-run-*/*.wandb"))
     assert files == [f"run-{kept}.wandb"] * 3
+
+
+KILLED_ONCE = """
+import os, signal
+from pathlib import Path
+from mmengine.hooks import Hook
+from mmpanoptic.registry import HOOKS
+
+@HOOKS.register_module()
+class KilledOnce(Hook):
+    priority = "LOWEST"
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        mark = Path(runner.work_dir, "killed")
+        if runner.iter == 1 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture(scope="module")
+def killed(shapes_root, tmp_path_factory):
+    """A training that got SIGKILL behind its second iteration, and went on to its end."""
+    folder = tmp_path_factory.mktemp("logged")
+    (folder / "killed_once.py").write_text(KILLED_ONCE)
+    small = [f"data_root={shapes_root}", "max_iters=4", "batch_size=2", "num_workers=0"]
+    small += ["warmup_iters=1", "default_hooks.logger.interval=1", "checkpoint_interval=1"]
+    small += ["custom_imports.imports=killed_once", "custom_hooks=[{'type':'KilledOnce'}]"]
+    names = [name for name in installed() if name != "tensorboard"]
+    line = [
+        sys.executable,
+        f"{ROOT}/tools/train.py",
+        CONFIG,
+        "--work-dir",
+        "run",
+        "--no-validate",
+        "--resume",
+    ]
+    line += ["--log-to", *names, "--cfg-options", *small]
+    known = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    env = {**known, "WANDB_MODE": "offline", "PYTHONPATH": os.pathsep.join([str(folder), ROOT])}
+    for expected in (-signal.SIGKILL, 0):
+        done = subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True)
+        assert done.returncode == expected, done.stderr[-2000:]
+    return folder / "run"
+
+
+def test_mlflow_goes_on_after_a_kill(killed, monkeypatch):
+    pytest.importorskip("mlflow", reason="pip install mlflow-skinny")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    ((run, steps),) = mlflow_runs(killed)
+    assert run.info.status == "FINISHED"
+    assert steps == [1, 2, 3, 4]
+
+
+def test_wandb_goes_on_after_a_kill_and_keeps_what_was_logged(killed):
+    pytest.importorskip("wandb", reason="pip install wandb")
+    kept = json.loads((killed / "logged_runs.json").read_text())["WandbBackend"]["run"]
+    files = sorted(killed.glob("*/vis_data/wandb/offline-run-*/*.wandb"))
+    assert [path.name for path in files] == [f"run-{kept}.wandb"] * 2
+    steps = [[rows["iteration"] for rows in records(path) if "loss" in rows] for path in files]
+    assert steps[1] == [3, 4]
+    assert steps[0] == [1, 2][: len(steps[0])]  # a kill may take the last lines from its buffer
 
 
 def test_a_run_that_somebody_deleted_begins_anew(tmp_path):

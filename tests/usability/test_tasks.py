@@ -180,13 +180,13 @@ def test_segmenting_with_a_run(mmpanoptic, made):
 def test_segmenting_with_a_run_that_is_named_in_front(mmpanoptic, made):
     done = mmpanoptic("infer", "--model", made.run, "photo.jpg", "--device", "cpu")
     assert done.status == 0, done.err
-    assert "1 images done" in done.out
+    assert "1 image done" in done.out
 
 
 def test_segmenting_with_the_model_in_the_box(mmpanoptic):
     done = mmpanoptic("infer", "photo.jpg", "--model", "nuclei", "--device", "cpu")
     assert done.status == 0, done.err
-    assert "1 images done" in done.out
+    assert "1 image done" in done.out
 
 
 def test_segmenting_a_video(mmpanoptic, made):

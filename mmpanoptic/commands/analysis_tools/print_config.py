@@ -118,7 +118,7 @@ class Origins:
 def _load(path: Path) -> Config:
     from mmengine.config import Config  # imports torch: --help is answered without it
 
-    return Config.fromfile(path)
+    return Config.fromfile(path, import_custom_modules=False)
 
 
 def _bases(path: Path) -> list[Path]:

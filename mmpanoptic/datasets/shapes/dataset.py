@@ -17,4 +17,4 @@ class ShapesDataset(PanopticDataset):
     """
 
     METAINFO = {"name": "shapes", **SHAPES_TABLE.to_metainfo()}
-    ANN_FILE_HINT = "make it with: python tools/dataset_converters/shapes.py DATA_ROOT"
+    ANN_FILE_HINT = "make it with: mmpanoptic convert shapes DATA_ROOT"
