@@ -16,6 +16,7 @@ from .runs import (
     flat_runs,
     joint_color_runs,
     lookup_sorted,
+    plain_png_colors,
     segment_statistics,
     sorted_unique,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "flat_runs",
     "joint_color_runs",
     "lookup_sorted",
+    "plain_png_colors",
     "segment_statistics",
     "sorted_unique",
     "SegmentInfo",

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "_png.h"
+
 #define CHANNELS 3
 
 typedef struct {
@@ -349,9 +351,14 @@ static PyMethodDef methods[] = {
      "Fill a map by runs: out, starts as int64, values, bytes of a value."},
     {"paint_columns", paint_columns, METH_VARARGS,
      "Fill a float32 map with goal - column: out, starts as int64, goals as float64, width."},
+    {"png_colors", png_colors, METH_VARARGS,
+     "Decode a plain 8-bit RGB PNG into a bytearray; None for all other files, broken ones too."},
     {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, "_runs", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit__runs(void) { return PyModule_Create(&definition); }
+PyMODINIT_FUNC PyInit__runs(void) {
+    png_prepare();
+    return PyModule_Create(&definition);
+}

@@ -106,6 +106,21 @@ def joint_color_runs(one: np.ndarray, two: np.ndarray) -> tuple[FlatRuns, FlatRu
     return FlatRuns(shape, start, first), FlatRuns(shape, start, second)
 
 
+def plain_png_colors(data: bytes, shape: tuple[int, int]) -> np.ndarray | None:
+    """Decode a whole, plain 8-bit RGB PNG by the compiled decoder, which is made for maps.
+
+    Args:
+        data (bytes): Content of the file.
+        shape (tuple[int, int]): ``(H, W)`` by its header.
+
+    Returns:
+        np.ndarray | None: uint8 ``(H, W, 3)``; None where another decoder has to look: unusual or
+        broken files, or nothing is compiled.
+    """
+    found = _runs.png_colors(data) if hasattr(_runs, "png_colors") else None
+    return None if found is None else np.frombuffer(found, np.uint8).reshape(*shape, 3)
+
+
 def _compiled_runs(color: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     start, value = _runs.color_runs(color)
     return np.frombuffer(start, np.int64), np.frombuffer(value, np.int32)
