@@ -313,7 +313,7 @@ static void undo_by_left(uint8_t *out, const uint8_t *in, const uint8_t *up, siz
 static int undo_filter(uint8_t *out, const uint8_t *in, const uint8_t *up, size_t size) {
     const int filter = *in++;
     switch (filter) {
-    case 0: memcpy(out, in, size); return 1;
+    case 0: memmove(out, in, size); return 1;
     case 1: undo_by_left(out, in, NULL, size); return 1;
     case 2:
         for (size_t i = 0; i < size; ++i) out[i] = (uint8_t)(in[i] + up[i]);
@@ -329,46 +329,124 @@ static int undo_filter(uint8_t *out, const uint8_t *in, const uint8_t *up, size_
 
 /* ---- both together ---- */
 
-static int decode(const uint8_t *file, size_t size, uint8_t *pixels, size_t height, size_t row) {
-    const size_t filtered = height * (row + 1);
-    uint8_t *data = malloc(size);
-    uint8_t *bytes = malloc(filtered + MARGIN);
-    uint8_t *above = calloc(row, 1);
-    int good = data && bytes && above;
-    const size_t length = good ? join_data(file, size, data) : 0;
-    good = length && inflate_all(data, length, bytes, filtered);
-    for (size_t y = 0; good && y < height; ++y)
-        good = undo_filter(pixels + y * row, bytes + y * (row + 1),
-                           y ? pixels + (y - 1) * row : above, row);
-    free(data);
-    free(bytes);
-    free(above);
-    return good;
+/* Memory that is kept for the next call, since fresh pages cost as much as decoding into them. */
+static struct {
+    uint8_t *bytes;
+    size_t size;
+} kept[4];
+enum { KEPT = sizeof kept / sizeof *kept, LARGEST_KEPT = 1 << 26 };
+
+/* Both with the GIL held. */
+static uint8_t *take_room(size_t size, size_t *got) {
+    for (int i = 0; i < KEPT; ++i) {
+        if (kept[i].size < size) continue;
+        uint8_t *bytes = kept[i].bytes;
+        *got = kept[i].size;
+        kept[i].size = 0;
+        return bytes;
+    }
+    *got = size;
+    return malloc(size);
+}
+
+static void give_room(uint8_t *bytes, size_t size) {
+    int least = 0;
+    for (int i = 1; i < KEPT; ++i)
+        if (kept[i].size < kept[least].size) least = i;
+    if (!bytes || size > LARGEST_KEPT || size <= kept[least].size) {
+        free(bytes);
+        return;
+    }
+    if (kept[least].size) free(kept[least].bytes);
+    kept[least].bytes = bytes;
+    kept[least].size = size;
+}
+
+typedef struct {
+    size_t height, row; /* of bytes */
+} Shape;
+
+/* Whether a file may be one of ours: RGB of 8 bits without interlacing, of a size that it can hold. */
+static int read_shape(const Py_buffer *file, Shape *shape) {
+    static const uint8_t plain[5] = {8, 2, 0, 0, 0};
+    const uint8_t *bytes = file->buf;
+    if (file->len < 33 || memcmp(bytes, "\x89PNG\r\n\x1a\n", 8) || big_endian(bytes + 8) != 13 ||
+        memcmp(bytes + 24, plain, sizeof plain))
+        return 0;
+    const size_t width = big_endian(bytes + 16);
+    shape->height = big_endian(bytes + 20);
+    shape->row = CHANNELS * width;
+    return width && shape->height && width <= 1 << 20 && shape->height <= (1 << 28) / width &&
+           shape->height * shape->row / 1033 <= (size_t)file->len;
+}
+
+static size_t room_of(const Py_buffer *file, Shape shape) {
+    return shape.height * (shape.row + 1) + MARGIN + shape.row + (size_t)file->len;
+}
+
+/* Decode to `pixels`, or to the start of the room if that is NULL: rows move down in it. */
+static int decode(const Py_buffer *file, Shape shape, uint8_t *room, uint8_t *pixels) {
+    const size_t filtered = shape.height * (shape.row + 1);
+    uint8_t *above = room + filtered + MARGIN, *data = above + shape.row;
+    const size_t length = join_data(file->buf, (size_t)file->len, data);
+    if (!length || !inflate_all(data, length, room, filtered)) return 0;
+    if (!pixels) pixels = room;
+    memset(above, 0, shape.row);
+    for (size_t y = 0; y < shape.height; ++y) {
+        if (!undo_filter(pixels + y * shape.row, room + y * (shape.row + 1),
+                         y ? pixels + (y - 1) * shape.row : above, shape.row))
+            return 0;
+    }
+    return 1;
 }
 
 PyObject *png_colors(PyObject *module, PyObject *arguments) {
     Py_buffer file;
+    Shape shape;
     PyObject *result = NULL;
     (void)module;
     if (!PyArg_ParseTuple(arguments, "y*:png_colors", &file)) return NULL;
-    const uint8_t *header = file.buf;
-    /* 8 bits of RGB, one way of compression and of filtering, no interlacing. */
-    if (file.len < 33 || big_endian(header + 8) != 13 || memcmp(header + 24, "\10\2\0\0\0", 5))
-        goto other;
-    const size_t width = big_endian(header + 16), height = big_endian(header + 20);
-    if (!width || !height || width > (1u << 20) || height > (1u << 28) / width) goto other;
-    result = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)(CHANNELS * width * height));
-    if (!result) goto done;
-    uint8_t *pixels = (uint8_t *)PyByteArray_AS_STRING(result);
-    int good;
-    Py_BEGIN_ALLOW_THREADS
-    good = decode(header, (size_t)file.len, pixels, height, CHANNELS * width);
-    Py_END_ALLOW_THREADS
-    if (good) goto done;
-    Py_DECREF(result);
-other:
-    result = Py_NewRef(Py_None);
-done:
+    int good = read_shape(&file, &shape);
+    if (good) {
+        size_t size;
+        uint8_t *room = take_room(room_of(&file, shape), &size);
+        result = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)(shape.height * shape.row));
+        if (room && result) {
+            uint8_t *pixels = (uint8_t *)PyByteArray_AS_STRING(result);
+            Py_BEGIN_ALLOW_THREADS
+            good = decode(&file, shape, room, pixels);
+            Py_END_ALLOW_THREADS
+        } else {
+            Py_CLEAR(result);
+            PyErr_NoMemory();
+        }
+        give_room(room, size);
+    }
+    if (!good) {
+        Py_XDECREF(result);
+        result = Py_NewRef(Py_None);
+    }
     PyBuffer_Release(&file);
     return result;
+}
+
+int png_pair(const Py_buffer files[2], PngPair *pair) {
+    Shape shape, other;
+    pair->room[0] = pair->room[1] = NULL;
+    pair->size[0] = pair->size[1] = 0;
+    if (!read_shape(&files[0], &shape) || !read_shape(&files[1], &other) ||
+        shape.height != other.height || shape.row != other.row)
+        return 0;
+    pair->height = shape.height;
+    pair->width = shape.row / CHANNELS;
+    for (int i = 0; i < 2; ++i) pair->room[i] = take_room(room_of(&files[i], shape), &pair->size[i]);
+    int good = pair->room[0] && pair->room[1];
+    Py_BEGIN_ALLOW_THREADS
+    for (int i = 0; i < 2; ++i) good = good && decode(&files[i], shape, pair->room[i], NULL);
+    Py_END_ALLOW_THREADS
+    return good;
+}
+
+void png_release(PngPair *pair) {
+    for (int i = 0; i < 2; ++i) give_room(pair->room[i], pair->size[i]);
 }

@@ -99,10 +99,31 @@ def joint_color_runs(one: np.ndarray, two: np.ndarray) -> tuple[FlatRuns, FlatRu
     if _runs is None:
         return color_runs(one), color_runs(two)
     found = _runs.color_pairs(np.ascontiguousarray(one), np.ascontiguousarray(two))
+    return _joint((one.shape[0], one.shape[1]), found)
+
+
+def joint_png_runs(one: bytes, two: bytes) -> tuple[FlatRuns, FlatRuns] | None:
+    """Do what :func:`joint_color_runs` does from the contents of two PNGs, without Python's memory.
+
+    Args:
+        one (bytes): Content of a file.
+        two (bytes): Of the other.
+
+    Returns:
+        tuple[FlatRuns, FlatRuns] | None: Of int32 ids; None where the files have to be looked at
+        one by one, see :func:`plain_png_colors`, and where their sizes differ.
+    """
+    found = _runs.png_pairs(one, two) if hasattr(_runs, "png_pairs") else None
+    return None if found is None else _joint(*found)
+
+
+def _joint(
+    shape: tuple[int, int], found: tuple[bytearray, bytearray, bytearray]
+) -> tuple[FlatRuns, FlatRuns]:
+    """Give each pair of ids one run in both maps."""
     length = np.frombuffer(found[2], np.int64)
     start = np.cumsum(length) - length
     first, second = (np.frombuffer(ids, np.int32) for ids in found[:2])
-    shape = (one.shape[0], one.shape[1])
     return FlatRuns(shape, start, first), FlatRuns(shape, start, second)
 
 

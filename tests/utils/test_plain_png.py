@@ -8,7 +8,7 @@ import kornia_rs.io as kornia
 import numpy as np
 import pytest
 
-from mmpanoptic.structures import plain_png_colors
+from mmpanoptic.structures import joint_color_runs, joint_png_runs, plain_png_colors
 from mmpanoptic.structures import runs as runs_module
 
 pytestmark = pytest.mark.skipif(runs_module._runs is None, reason="nothing is compiled")
@@ -137,3 +137,24 @@ def test_damaged_streams_are_refused_or_read_as_by_the_other_decoder():
             continue
         np.testing.assert_array_equal(found, kornia.decode_image_png_u8(data, shape, "rgb"))
     assert 0 < refused < 3000
+
+
+def test_pairs_of_files_count_as_pairs_of_colors():
+    shape = (40, 64)
+    images = [make_map(*shape, seed) for seed in (5, 6)]
+    kinds = [n % 5 for n in range(shape[0])]
+    files = [make_png(shape, deflate(apply_filter(image, kinds))) for image in images]
+    for _ in range(2):  # the second time in memory that the first has left
+        found = joint_png_runs(*files)
+        for got, expected in zip(found, joint_color_runs(*images), strict=True):
+            assert got.shape == expected.shape
+            np.testing.assert_array_equal(got.start, expected.start)
+            np.testing.assert_array_equal(got.value, expected.value)
+
+
+def test_unequal_sizes_and_broken_files_make_no_pair():
+    one, two = (make_png(s, deflate(bytes(s[0] * (3 * s[1] + 1)))) for s in ((4, 6), (6, 4)))
+    assert joint_png_runs(one, one) is not None
+    assert joint_png_runs(one, two) is None
+    assert joint_png_runs(one, one[:-20]) is None
+    assert joint_png_runs(b"", one) is None
