@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "_png.h"
+
 #define CHANNELS 3
 
 typedef struct {
@@ -210,6 +212,32 @@ static PyObject *color_pairs(PyObject *module, PyObject *colors) {
     return result;
 }
 
+static PyObject *png_pairs(PyObject *module, PyObject *arguments) {
+    Py_buffer files[2];
+    PngPair maps;
+    PyObject *result = NULL, *found = NULL;
+    Pairs pairs = {NULL, NULL, 0, 0};
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "y*y*:png_pairs", &files[0], &files[1])) return NULL;
+    if (png_pair(files, &maps)) {
+        int enough;
+        Py_BEGIN_ALLOW_THREADS
+        enough = count_all(maps.room[0], maps.room[1], maps.height * maps.width, &pairs);
+        Py_END_ALLOW_THREADS
+        found = enough ? list_pairs(&pairs) : PyErr_NoMemory();
+        if (found)
+            result = Py_BuildValue("((nn)N)", (Py_ssize_t)maps.height, (Py_ssize_t)maps.width, found);
+    } else {
+        result = Py_NewRef(Py_None);
+    }
+    png_release(&maps);
+    free(pairs.key);
+    free(pairs.pixels);
+    PyBuffer_Release(&files[0]);
+    PyBuffer_Release(&files[1]);
+    return result;
+}
+
 /* Stretches of equal numbers inside the rows of maps of int32. */
 static int find_in_rows(const int32_t *index, size_t pixels, size_t width, Runs *runs) {
     if (!grow(runs, 4096)) return 0;
@@ -349,9 +377,16 @@ static PyMethodDef methods[] = {
      "Fill a map by runs: out, starts as int64, values, bytes of a value."},
     {"paint_columns", paint_columns, METH_VARARGS,
      "Fill a float32 map with goal - column: out, starts as int64, goals as float64, width."},
+    {"png_colors", png_colors, METH_VARARGS,
+     "Decode a plain 8-bit RGB PNG into a bytearray; None for all other files, broken ones too."},
+    {"png_pairs", png_pairs, METH_VARARGS,
+     "Shape and color_pairs of two plain PNGs of one size; None for all other files."},
     {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, "_runs", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit__runs(void) { return PyModule_Create(&definition); }
+PyMODINIT_FUNC PyInit__runs(void) {
+    png_prepare();
+    return PyModule_Create(&definition);
+}

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mmpanoptic.structures import plain_png_colors
+
 from .archives import read_bytes
 from .format_errors import format_error
 
@@ -121,6 +123,11 @@ def decode_pixels(data: bytes, path: str | os.PathLike[str]) -> np.ndarray:
     kinds = check_whole(data, path)
     _check_size(data, header, path)
     mode = _MODES.get((header.depth, header.color_type))
+    if (
+        mode == "rgb"
+        and (colors := plain_png_colors(data, (header.height, header.width))) is not None
+    ):
+        return colors
     if mode is None or header.interlaced or b"tRNS" in kinds:
         return _decode_by_opencv(data, path)
     import kornia_rs.io as kornia
