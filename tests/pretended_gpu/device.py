@@ -271,6 +271,9 @@ def run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     inner_args, inner_kwargs = tree_map(_inner, tree_unflatten(leaves, structure))
     if made_here:
         inner_kwargs["device"] = torch.device("cpu")
+    if name in ("_softmax", "_log_softmax") and inner_args[2]:
+        # From float16 to float32 in one kernel, which CPUs do not have.
+        inner_args = [inner_args[0].float(), inner_args[1], False]
     result = inner_args[0].item() if name == "_local_scalar_dense" else None
     if result is None:
         result = func(*inner_args, **inner_kwargs)
