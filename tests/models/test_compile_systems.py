@@ -14,10 +14,15 @@ CONFIGS = {
     "EfficientPS with Mask R-CNN": "efficientps-maskrcnn_b0-tiny_1xb8-600_shapes",
     "SOLOv2": "solov2_r18-tiny_1xb8-1k_shapes",
     "Panoptic FPN": "panoptic-fpn_r18-tiny_1xb8-1k_shapes",
+    "RAP": "rap_r18-tiny_relation-finetune_1xb8-2k_shapes",
+    "OCFusion": "rap_r18-tiny_ocfusion-finetune_1xb8-2k_shapes",
     "Auto-Panoptic": "auto-panoptic_tiny_1xb8-500_shapes",
     "DeepLabV3+": "deeplabv3plus_r18-tiny_1xb8-1k_shapes",
 }
 QUICK = ("COPS", "EfficientPS with SOLOv2", "Panoptic FPN", "Auto-Panoptic")
+
+
+TWO_STAGE = ("EfficientPS with Mask R-CNN", "Panoptic FPN", "RAP", "OCFusion", "Auto-Panoptic")
 
 
 class DenseNetwork(nn.Module):
@@ -63,6 +68,29 @@ def test_no_graph_breaks(system):
     with torch.no_grad():
         found = torch._dynamo.explain(network)(inputs)
         assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
+
+
+@pytest.mark.usefixtures("fresh_dynamo")
+@pytest.mark.parametrize("system", TWO_STAGE)
+def test_no_graph_breaks_behind_the_boxes(system):
+    """Box head, mask head and the heads of relations and occlusion, on boxes that were found."""
+    pytest.importorskip("onnxscript")
+    from mmpanoptic.deployment.detection import BoxHead, MaskHead, OcclusionPairs
+
+    roi_head = network_of(system).model.roi_head
+    boxes, masks = (
+        torch.rand(3, extractor.out_channels, *extractor.roi_layers[0].output_size)
+        for extractor in (roi_head.bbox_roi_extractor, roi_head.mask_roi_extractor)
+    )
+    labels, mask_head = torch.zeros(3, dtype=torch.int64), MaskHead(roi_head)
+    networks = [(BoxHead(roi_head.bbox_head), (boxes,)), (mask_head, (masks, labels))]
+    with torch.no_grad():
+        if system == "OCFusion":
+            halves = mask_head(masks, labels)[-2:]
+            networks.append((OcclusionPairs(roi_head.occlusion_head), halves))
+        for network, inputs in networks:
+            found = torch._dynamo.explain(network.eval())(*inputs)
+            assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
 
 
 @pytest.mark.slow
