@@ -79,7 +79,11 @@ def test_no_mask_of_the_full_size_is_ever_stored(ori_shape):
     masks = random_queries(count=100, cells=(160, 160))[1]
     with LargestTensor() as largest:
         fused(classes, masks, (640, 640), (480, 640), ori_shape)
-    bound = max(100 * 160 * 160, mask_set.block_elements(torch.device("cpu")), 2 * ori_shape[0] * ori_shape[1])
+    bound = max(
+        100 * 160 * 160,
+        mask_set.block_elements(torch.device("cpu")),
+        2 * ori_shape[0] * ori_shape[1],
+    )
     assert 0 < largest.elements <= bound
     assert bound < 100 * ori_shape[0] * ori_shape[1] / 10, "the bound says something"
 
