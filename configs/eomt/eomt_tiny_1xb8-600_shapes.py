@@ -16,7 +16,7 @@ _base_ = [
 ]
 
 max_iters = 600
-val_interval = "$max_iters*1/3"
+val_interval = "$max_iters*1/4"
 checkpoint_interval = 100
 warmup_iters = 40
 base_lr = 1.5e-3
