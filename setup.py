@@ -117,12 +117,7 @@ class ReproducibleArchive(sdist):
         return name
 
 
-RUNS = Extension(
-    "mmpanoptic.structures._runs",
-    ["mmpanoptic/structures/_runs.c", "mmpanoptic/structures/_png.c"],
-    depends=["mmpanoptic/structures/_png.h"],
-    optional=True,
-)
+RUNS = Extension("mmpanoptic.structures._runs", ["mmpanoptic/structures/_runs.c"], optional=True)
 
 
 def solver_extension():

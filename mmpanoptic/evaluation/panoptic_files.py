@@ -12,7 +12,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from mmpanoptic.structures import FlatRuns, joint_color_runs
+from mmpanoptic.structures import joint_color_runs
 from mmpanoptic.utils import read_json
 from mmpanoptic.utils.files import is_file_name, is_inside
 from mmpanoptic.utils.format_errors import (
@@ -22,7 +22,7 @@ from mmpanoptic.utils.format_errors import (
     describe_problems,
 )
 from mmpanoptic.utils.jobs import usable_cpus
-from mmpanoptic.utils.panoptic_png import read_joint_runs, read_panoptic_colors
+from mmpanoptic.utils.panoptic_png import read_panoptic_colors
 
 from .panoptic_checks import (
     ProblemLog,
@@ -383,10 +383,15 @@ def _evaluate_image(
     gt_problems, pred_problems = (
         job.problems.at(str(path), job.problems.image_id) for path in paths
     )
-    runs = read_joint_runs(*paths) or _read_each(paths, (gt_problems, pred_problems))
-    if runs is None:
+    colors = []
+    for path, problems in zip(paths, (gt_problems, pred_problems), strict=True):
+        try:
+            colors.append(read_panoptic_colors(path))
+        except PanopticFormatError as error:
+            problems.adopt(error)
+    if len(colors) < 2 or not check_sizes(colors[0].shape[:2], colors[1].shape[:2], pred_problems):
         return None
-    gt_runs, pred_runs = runs
+    gt_runs, pred_runs = joint_color_runs(*colors)
     gt = ground_truth_map(gt_runs, job.gt["segments_info"], categories, gt_problems)
     pred = prediction_map(pred_runs, job.pred["segments_info"], categories, pred_problems)
     if job.problems.errors:
@@ -394,21 +399,6 @@ def _evaluate_image(
     match = match_segments(gt, pred)
     check_overlap(match, gt_problems)
     return match, look(job.gt, job.pred, gt, pred) if look else None
-
-
-def _read_each(
-    paths: Sequence[Path], logs: Sequence[ProblemLog]
-) -> tuple[FlatRuns, FlatRuns] | None:
-    """Read two maps one by one, and note what is wrong with either."""
-    colors = []
-    for path, problems in zip(paths, logs, strict=True):
-        try:
-            colors.append(read_panoptic_colors(path))
-        except PanopticFormatError as error:
-            problems.adopt(error)
-    if len(colors) < 2 or not check_sizes(colors[0].shape[:2], colors[1].shape[:2], logs[1]):
-        return None
-    return joint_color_runs(*colors)
 
 
 def collect(

@@ -15,11 +15,10 @@ from .runs import (
     find_runs,
     flat_runs,
     joint_color_runs,
-    joint_png_runs,
     lookup_sorted,
-    plain_png_colors,
     segment_statistics,
     sorted_unique,
+    undo_png_filters,
 )
 
 if TYPE_CHECKING:
@@ -65,11 +64,10 @@ __all__ = [
     "find_runs",
     "flat_runs",
     "joint_color_runs",
-    "joint_png_runs",
     "lookup_sorted",
-    "plain_png_colors",
     "segment_statistics",
     "sorted_unique",
+    "undo_png_filters",
     "SegmentInfo",
     "index_lookup",
     "make_panoptic_data",

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "_png.h"
-
 #define CHANNELS 3
 
 typedef struct {
@@ -212,32 +210,6 @@ static PyObject *color_pairs(PyObject *module, PyObject *colors) {
     return result;
 }
 
-static PyObject *png_pairs(PyObject *module, PyObject *arguments) {
-    Py_buffer files[2];
-    PngPair maps;
-    PyObject *result = NULL, *found = NULL;
-    Pairs pairs = {NULL, NULL, 0, 0};
-    (void)module;
-    if (!PyArg_ParseTuple(arguments, "y*y*:png_pairs", &files[0], &files[1])) return NULL;
-    if (png_pair(files, &maps)) {
-        int enough;
-        Py_BEGIN_ALLOW_THREADS
-        enough = count_all(maps.room[0], maps.room[1], maps.height * maps.width, &pairs);
-        Py_END_ALLOW_THREADS
-        found = enough ? list_pairs(&pairs) : PyErr_NoMemory();
-        if (found)
-            result = Py_BuildValue("((nn)N)", (Py_ssize_t)maps.height, (Py_ssize_t)maps.width, found);
-    } else {
-        result = Py_NewRef(Py_None);
-    }
-    png_release(&maps);
-    free(pairs.key);
-    free(pairs.pixels);
-    PyBuffer_Release(&files[0]);
-    PyBuffer_Release(&files[1]);
-    return result;
-}
-
 /* Stretches of equal numbers inside the rows of maps of int32. */
 static int find_in_rows(const int32_t *index, size_t pixels, size_t width, Runs *runs) {
     if (!grow(runs, 4096)) return 0;
@@ -366,6 +338,85 @@ static PyObject *paint_columns(PyObject *module, PyObject *arguments) {
     return result;
 }
 
+/* ---- filters of PNG rows, section 9 of the standard ---- */
+
+static uint8_t paeth(int left, int up, int corner) {
+    const int to_left = abs(up - corner), to_up = abs(left - corner);
+    const int to_corner = abs(left + up - 2 * corner);
+    if (to_left <= to_up && to_left <= to_corner) return (uint8_t)left;
+    return (uint8_t)(to_up <= to_corner ? up : corner);
+}
+
+/* Whether eight pixels are 0. */
+static int all_zero(const uint8_t *bytes) {
+    return !(load(bytes) | load(bytes + 8) | load(bytes + 16));
+}
+
+static void fill(uint8_t *to, const uint8_t *pixel) {
+    for (int i = 0; i < 8; ++i) memcpy(to + CHANNELS * i, pixel, CHANNELS);
+}
+
+/* Undo Sub (up is NULL) or Paeth. Where the differences of eight pixels are 0, and those above are
+ * of one colour, all repeat the pixel before: maps are mostly that. */
+static void undo_by_left(uint8_t *out, const uint8_t *in, const uint8_t *up, size_t size) {
+    for (size_t i = 0; i < size; ++i) {
+        while (i >= CHANNELS && i % CHANNELS == 0 && size - i >= 24 && all_zero(in + i) &&
+               (!up || all_repeat(up + i))) {
+            fill(out + i, out + i - CHANNELS);
+            i += 24;
+        }
+        if (i == size) break;
+        const int left = i < CHANNELS ? 0 : out[i - CHANNELS];
+        const int corner = up && i >= CHANNELS ? up[i - CHANNELS] : 0;
+        out[i] = (uint8_t)(in[i] + (up ? paeth(left, up[i], corner) : left));
+    }
+}
+
+/* Row by row; `out` may lie below `in`, and `up` is the row before or zeros. */
+static int undo_filter(uint8_t *out, const uint8_t *in, const uint8_t *up, size_t size) {
+    const int filter = *in++;
+    switch (filter) {
+    case 0: memmove(out, in, size); return 1;
+    case 1: undo_by_left(out, in, NULL, size); return 1;
+    case 2:
+        for (size_t i = 0; i < size; ++i) out[i] = (uint8_t)(in[i] + up[i]);
+        return 1;
+    case 3:
+        for (size_t i = 0; i < size; ++i)
+            out[i] = (uint8_t)(in[i] + ((i < CHANNELS ? 0 : out[i - CHANNELS]) + up[i]) / 2);
+        return 1;
+    case 4: undo_by_left(out, in, up, size); return 1;
+    default: return 0;
+    }
+}
+
+static PyObject *undo_filters(PyObject *module, PyObject *arguments) {
+    Py_buffer rows;
+    Py_ssize_t row;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "w*n:undo_filters", &rows, &row)) return NULL;
+    PyObject *result = NULL;
+    uint8_t *above = NULL;
+    if (row < CHANNELS || row % CHANNELS || row >= rows.len || rows.len % (row + 1)) {
+        PyErr_SetString(PyExc_ValueError, "a row is a filter and its pixels");
+    } else if (!(above = calloc((size_t)row, 1))) {
+        PyErr_NoMemory();
+    } else {
+        uint8_t *bytes = rows.buf;
+        const size_t size = (size_t)row, height = (size_t)(rows.len / (row + 1));
+        int good = 1;
+        Py_BEGIN_ALLOW_THREADS
+        for (size_t y = 0; good && y < height; ++y)
+            good = undo_filter(bytes + y * size, bytes + y * (size + 1),
+                               y ? bytes + (y - 1) * size : above, size);
+        Py_END_ALLOW_THREADS
+        result = PyBool_FromLong(good);
+    }
+    free(above);
+    PyBuffer_Release(&rows);
+    return result;
+}
+
 static PyMethodDef methods[] = {
     {"color_runs", color_runs, METH_O,
      "Find the runs of RGB pixels in a buffer: starts as int64 and ids as int32, two bytearrays."},
@@ -377,16 +428,12 @@ static PyMethodDef methods[] = {
      "Fill a map by runs: out, starts as int64, values, bytes of a value."},
     {"paint_columns", paint_columns, METH_VARARGS,
      "Fill a float32 map with goal - column: out, starts as int64, goals as float64, width."},
-    {"png_colors", png_colors, METH_VARARGS,
-     "Decode a plain 8-bit RGB PNG into a bytearray; None for all other files, broken ones too."},
-    {"png_pairs", png_pairs, METH_VARARGS,
-     "Shape and color_pairs of two plain PNGs of one size; None for all other files."},
+    {"undo_filters", undo_filters, METH_VARARGS,
+     "Turn filtered rows of an RGB PNG into pixels, which then begin the buffer: rows, bytes of a "
+     "row of pixels. False where a filter is unknown."},
     {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, "_runs", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit__runs(void) {
-    png_prepare();
-    return PyModule_Create(&definition);
-}
+PyMODINIT_FUNC PyInit__runs(void) { return PyModule_Create(&definition); }

@@ -99,47 +99,27 @@ def joint_color_runs(one: np.ndarray, two: np.ndarray) -> tuple[FlatRuns, FlatRu
     if _runs is None:
         return color_runs(one), color_runs(two)
     found = _runs.color_pairs(np.ascontiguousarray(one), np.ascontiguousarray(two))
-    return _joint((one.shape[0], one.shape[1]), found)
-
-
-def joint_png_runs(one: bytes, two: bytes) -> tuple[FlatRuns, FlatRuns] | None:
-    """Do what :func:`joint_color_runs` does from the contents of two PNGs, without Python's memory.
-
-    Args:
-        one (bytes): Content of a file.
-        two (bytes): Of the other.
-
-    Returns:
-        tuple[FlatRuns, FlatRuns] | None: Of int32 ids; None where the files have to be looked at
-        one by one, see :func:`plain_png_colors`, and where their sizes differ.
-    """
-    found = _runs.png_pairs(one, two) if hasattr(_runs, "png_pairs") else None
-    return None if found is None else _joint(*found)
-
-
-def _joint(
-    shape: tuple[int, int], found: tuple[bytearray, bytearray, bytearray]
-) -> tuple[FlatRuns, FlatRuns]:
-    """Give each pair of ids one run in both maps."""
     length = np.frombuffer(found[2], np.int64)
     start = np.cumsum(length) - length
     first, second = (np.frombuffer(ids, np.int32) for ids in found[:2])
+    shape = (one.shape[0], one.shape[1])
     return FlatRuns(shape, start, first), FlatRuns(shape, start, second)
 
 
-def plain_png_colors(data: bytes, shape: tuple[int, int]) -> np.ndarray | None:
-    """Decode a whole, plain 8-bit RGB PNG by the compiled decoder, which is made for maps.
+def undo_png_filters(rows: bytearray, shape: tuple[int, int]) -> np.ndarray | None:
+    """Turn the filtered rows of an RGB PNG into pixels, long stretches of one colour at once.
 
     Args:
-        data (bytes): Content of the file.
-        shape (tuple[int, int]): ``(H, W)`` by its header.
+        rows (bytearray): Each row's filter and differences; overwritten.
+        shape (tuple[int, int]): ``(H, W)``.
 
     Returns:
-        np.ndarray | None: uint8 ``(H, W, 3)``; None where another decoder has to look: unusual or
-        broken files, or nothing is compiled.
+        np.ndarray | None: uint8 ``(H, W, 3)`` in the memory of the rows; None where a filter is
+        unknown, or nothing is compiled.
     """
-    found = _runs.png_colors(data) if hasattr(_runs, "png_colors") else None
-    return None if found is None else np.frombuffer(found, np.uint8).reshape(*shape, 3)
+    if not hasattr(_runs, "undo_filters") or not _runs.undo_filters(rows, 3 * shape[1]):
+        return None
+    return np.frombuffer(rows, np.uint8, 3 * shape[0] * shape[1]).reshape(*shape, 3)
 
 
 def _compiled_runs(color: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

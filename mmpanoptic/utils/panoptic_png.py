@@ -7,9 +7,9 @@ import os
 
 import numpy as np
 
-from mmpanoptic.structures import FlatRuns, color_runs, id2rgb, joint_png_runs, rgb2id
+from mmpanoptic.structures import FlatRuns, color_runs, id2rgb, rgb2id
 
-from .format_errors import PanopticFormatError, format_error
+from .format_errors import format_error
 from .png_bytes import RGB, RGBA, decode_pixels, read_header, read_png
 
 
@@ -59,25 +59,6 @@ def read_panoptic_runs(path: str | os.PathLike[str]) -> FlatRuns:
         PanopticFormatError: As :func:`read_panoptic_png`.
     """
     return color_runs(read_panoptic_colors(path))
-
-
-def read_joint_runs(
-    one: str | os.PathLike[str], two: str | os.PathLike[str]
-) -> tuple[FlatRuns, FlatRuns] | None:
-    """Read two plain panoptic PNGs of one size for counting areas and common pixels.
-
-    Args:
-        one: As for :func:`read_panoptic_png`.
-        two: Likewise.
-
-    Returns:
-        tuple[FlatRuns, FlatRuns] | None: As of :func:`~mmpanoptic.structures.joint_color_runs`;
-        None where :func:`read_panoptic_colors` has to say what each file is.
-    """
-    try:
-        return joint_png_runs(read_png(one), read_png(two))
-    except PanopticFormatError:
-        return None
 
 
 def decode_panoptic_png(data: bytes, path: str | os.PathLike[str] = "<memory>") -> np.ndarray:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import zlib
 from typing import NamedTuple
 
 import numpy as np
 
-from mmpanoptic.structures import plain_png_colors
+from mmpanoptic.structures import undo_png_filters
 
 from .archives import read_bytes
 from .format_errors import format_error
@@ -19,6 +20,7 @@ _CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, 4: 2, RGBA: 4}
 _LARGEST_RATIO = 1033  # of deflate
 _MODES = {(8, GREY): "mono", (16, GREY): "mono", (8, RGB): "rgb", (8, RGBA): "rgba"}
 """What kornia_rs decodes, three to six times as fast as OpenCV, by depth and colour type."""
+_PLAIN = {b"IHDR", b"IDAT", b"IEND"}
 _COLOR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey + alpha", 6: "RGBA"}
 
 
@@ -123,11 +125,10 @@ def decode_pixels(data: bytes, path: str | os.PathLike[str]) -> np.ndarray:
     kinds = check_whole(data, path)
     _check_size(data, header, path)
     mode = _MODES.get((header.depth, header.color_type))
-    if (
-        mode == "rgb"
-        and (colors := plain_png_colors(data, (header.height, header.width))) is not None
-    ):
-        return colors
+    if mode == "rgb" and not header.interlaced and kinds == _PLAIN:
+        colors = _decode_plain(data, (header.height, header.width))
+        if colors is not None:
+            return colors
     if mode is None or header.interlaced or b"tRNS" in kinds:
         return _decode_by_opencv(data, path)
     import kornia_rs.io as kornia
@@ -139,6 +140,36 @@ def decode_pixels(data: bytes, path: str | os.PathLike[str]) -> np.ndarray:
         detail = f"the PNG's pixel data are damaged ({error})"
         raise format_error("corrupt_png", detail, path) from error
     return image[..., 0] if mode == "mono" and image.ndim == 3 else image
+
+
+def _decode_plain(data: bytes, shape: tuple[int, int]) -> np.ndarray | None:
+    """Decode a whole RGB PNG of IHDR, IDATs and IEND, twice as fast as the general decoder.
+
+    Returns:
+        np.ndarray | None: uint8 ``(H, W, 3)``; None where the general decoder has to look.
+    """
+    import deflate
+
+    size = shape[0] * (3 * shape[1] + 1)
+    bodies = _sound_bodies(data)
+    try:
+        rows = deflate.zlib_decompress(b"".join(bodies), size) if bodies else b""
+    except deflate.DeflateError:
+        return None
+    return undo_png_filters(rows, shape) if len(rows) == size else None
+
+
+def _sound_bodies(data: bytes) -> list[bytes]:
+    """List the bodies of the IDATs; none of them if the sum of a chunk is wrong."""
+    bodies, position = [], len(_SIGNATURE)
+    while (kind := data[position + 4 : position + 8]) != b"IEND":
+        end = position + 8 + int.from_bytes(data[position : position + 4], "big")
+        if zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            return []
+        if kind == b"IDAT":
+            bodies.append(data[position + 8 : end])
+        position = end + 4
+    return bodies
 
 
 def _check_size(data: bytes, header: PngHeader, path: str | os.PathLike[str]) -> None:

@@ -1,15 +1,18 @@
-"""The compiled decoder of plain PNGs: what it reads, and that it leaves the rest to the other."""
+"""The fast way to the pixels of plain PNGs: what goes there, and what is left to the decoder."""
 
 from __future__ import annotations
 
 import zlib
+from contextlib import suppress
 
 import kornia_rs.io as kornia
 import numpy as np
 import pytest
 
-from mmpanoptic.structures import joint_color_runs, joint_png_runs, plain_png_colors
 from mmpanoptic.structures import runs as runs_module
+from mmpanoptic.structures import undo_png_filters
+from mmpanoptic.utils.format_errors import PanopticFormatError
+from mmpanoptic.utils.png_bytes import decode_pixels
 
 pytestmark = pytest.mark.skipif(runs_module._runs is None, reason="nothing is compiled")
 
@@ -66,95 +69,82 @@ def deflate(raw, way="best"):
     return packer.compress(raw) + packer.flush()
 
 
+@pytest.fixture
+def asked(monkeypatch):
+    """Files that the general decoder was asked for."""
+    files, decode = [], kornia.decode_image_png_u8
+
+    def ask(data, *others):
+        files.append(data)
+        return decode(data, *others)
+
+    monkeypatch.setattr(kornia, "decode_image_png_u8", ask)
+    return files
+
+
 @pytest.mark.parametrize("way", DEFLATE)
 @pytest.mark.parametrize("shape", SIZES, ids=str)
 @pytest.mark.parametrize("filters", ["0", "1", "2", "3", "4", "mixed"])
-def test_all_filters_and_ways_to_deflate_are_read(shape, filters, way):
+def test_all_filters_and_ways_to_deflate_are_read(shape, filters, way, asked):
     image = make_map(*shape, seed=shape[0])
     kinds = [n % 5 for n in range(shape[0])] if filters == "mixed" else [int(filters)] * shape[0]
     data = make_png(shape, deflate(apply_filter(image, kinds), way))
-    found = plain_png_colors(data, shape)
-    assert found is not None
+    found = decode_pixels(data, "a.png")
+    assert not asked
+    assert found.flags.writeable
     np.testing.assert_array_equal(found, image)
     np.testing.assert_array_equal(kornia.decode_image_png_u8(data, shape, "rgb"), image)
 
 
-def test_long_codes_and_several_blocks_are_read():
-    """Steeply falling frequencies make codes of up to 15 bits, which no table of 10 bits holds."""
-    rng = np.random.default_rng(0)
-    values = np.minimum(rng.geometric(0.4, 300 * 200 * 3) - 1, 255).astype(np.uint8)
-    image = values.reshape(300, 200, 3)
-    for way in ("huffman", "best"):
-        stream = deflate(apply_filter(image, [0] * 300), way)
-        found = plain_png_colors(make_png((300, 200), stream), (300, 200))
-        np.testing.assert_array_equal(found, image)
-
-
-def test_data_in_pieces_are_joined():
+def test_data_in_pieces_are_joined(asked):
     image = make_map(40, 64, 1)
     stream = deflate(apply_filter(image, [2] * 40))
     pieces = [stream[i : i + 7] for i in range(0, len(stream), 7)]
-    np.testing.assert_array_equal(plain_png_colors(make_png((40, 64), *pieces), (40, 64)), image)
+    np.testing.assert_array_equal(decode_pixels(make_png((40, 64), *pieces), "a.png"), image)
+    assert not asked
 
 
-def test_what_is_unusual_or_broken_is_left_to_the_other_decoder():
-    shape = (40, 64)
-    raw = apply_filter(make_map(*shape, 2), [1] * 40)
-    stream = deflate(raw)
-    whole = make_png(shape, stream)
-    assert plain_png_colors(whole, shape) is not None
-    broken = {
-        "a wrong sum": whole[:60] + bytes([whole[60] ^ 1]) + whole[61:],
-        "no end": whole[:-12],
-        "no data": make_png(shape),
-        "a chunk more": make_png(shape, stream, between=chunk(b"tEXt", b"a\0b")),
-        "an unknown filter": make_png(shape, deflate(b"\5" + raw[1:])),
-        "too little": make_png(shape, deflate(raw[:-1])),
-        "too much": make_png(shape, deflate(raw + b"0")),
-        "a cut stream": make_png(shape, stream[: len(stream) // 2]),
-        "no zlib": make_png(shape, b"\x79" + stream[1:]),
-        "interlaced": whole.replace(b"\x08\x02\0\0\0", b"\x08\x02\0\0\1"),
-        "nothing": b"",
-    }
-    read = [name for name, data in broken.items() if plain_png_colors(data, shape) is not None]
-    assert not read
+SHAPE = (40, 64)
+RAW = apply_filter(make_map(*SHAPE, 2), [1] * 40)
+STREAM = deflate(RAW)
+WHOLE = make_png(SHAPE, STREAM)
+OTHERS = {
+    "a wrong sum of a chunk": WHOLE[:60] + bytes([WHOLE[60] ^ 1]) + WHOLE[61:],
+    "a wrong sum of the stream": make_png(SHAPE, STREAM[:-1] + bytes([STREAM[-1] ^ 1])),
+    "no data": make_png(SHAPE),
+    "a chunk more": make_png(SHAPE, STREAM, between=chunk(b"tEXt", b"a\0b")),
+    "an unknown filter": make_png(SHAPE, deflate(b"\5" + RAW[1:])),
+    "too little": make_png(SHAPE, deflate(RAW[:-1])),
+    "too much": make_png(SHAPE, deflate(RAW + b"0")),
+    "a cut stream": make_png(SHAPE, STREAM[: len(STREAM) // 2]),
+    "no zlib": make_png(SHAPE, b"\x79" + STREAM[1:]),
+}
 
 
-def test_damaged_streams_are_refused_or_read_as_by_the_other_decoder():
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_unusual_or_broken_is_left_to_the_general_decoder(name, asked):
+    with suppress(PanopticFormatError):
+        decode_pixels(OTHERS[name], "a.png")
+    assert asked == [OTHERS[name]]
+
+
+def test_damaged_streams_are_refused_or_read_as_by_the_general_decoder(asked):
     shape = (13, 21)
     image = make_map(*shape, 3)
     streams = [deflate(apply_filter(image, [n % 5 for n in range(13)]), way) for way in DEFLATE]
     rng = np.random.default_rng(4)
-    refused = 0
-    for turn in range(3000):
+    for turn in range(1000):
         stream = bytearray(streams[turn % len(streams)])
         for place in rng.integers(0, len(stream) - 4, rng.integers(1, 4)):
             stream[place] = rng.integers(0, 256)
         data = make_png(shape, bytes(stream))
-        found = plain_png_colors(data, shape)
-        if found is None:
-            refused += 1
-            continue
-        np.testing.assert_array_equal(found, kornia.decode_image_png_u8(data, shape, "rgb"))
-    assert 0 < refused < 3000
+        with suppress(PanopticFormatError):
+            decode_pixels(data, "a.png")
+    # The sum of the stream finds the damage, unless the bytes stayed what they were.
+    assert 900 < len(asked) < 1000
 
 
-def test_pairs_of_files_count_as_pairs_of_colors():
-    shape = (40, 64)
-    images = [make_map(*shape, seed) for seed in (5, 6)]
-    kinds = [n % 5 for n in range(shape[0])]
-    files = [make_png(shape, deflate(apply_filter(image, kinds))) for image in images]
-    for _ in range(2):  # the second time in memory that the first has left
-        found = joint_png_runs(*files)
-        for got, expected in zip(found, joint_color_runs(*images), strict=True):
-            assert got.shape == expected.shape
-            np.testing.assert_array_equal(got.start, expected.start)
-            np.testing.assert_array_equal(got.value, expected.value)
-
-
-def test_unequal_sizes_and_broken_files_make_no_pair():
-    one, two = (make_png(s, deflate(bytes(s[0] * (3 * s[1] + 1)))) for s in ((4, 6), (6, 4)))
-    assert joint_png_runs(one, one) is not None
-    assert joint_png_runs(one, two) is None
-    assert joint_png_runs(one, one[:-20]) is None
-    assert joint_png_runs(b"", one) is None
+@pytest.mark.parametrize("rows", [b"", b"\0" * 7, b"\0" * 12])
+def test_rows_of_another_length_are_an_error(rows):
+    with pytest.raises(ValueError, match="a filter and its pixels"):
+        undo_png_filters(bytearray(rows), (2, 3))
