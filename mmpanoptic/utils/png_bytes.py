@@ -151,10 +151,9 @@ def _decode_plain(data: bytes, shape: tuple[int, int]) -> np.ndarray | None:
     import deflate
 
     size = shape[0] * (3 * shape[1] + 1)
-    bodies = _sound_bodies(data)
     try:
-        rows = deflate.zlib_decompress(b"".join(bodies), size) if bodies else b""
-    except deflate.DeflateError:
+        rows = deflate.zlib_decompress(b"".join(_sound_bodies(data)), size)
+    except deflate.DeflateError:  # nothing is no stream either
         return None
     return undo_png_filters(rows, shape) if len(rows) == size else None
 
