@@ -55,7 +55,7 @@ AUGMENTED = (
 FROZEN = ("rap, relation", "rap, ocfusion", "cops, second stage")
 """Systems whose backbone is not trained, so that it keeps no activations."""
 NOT_SCALED = ("mask2former",)
-"""Systems that meet an operator which CPUs lack in float16; tests of a GPU train them in it."""
+"""Systems whose backward pass meets a kernel that takes no float16 beside float32 on a CPU."""
 SERIAL = {"num_workers": 0, "persistent_workers": False, "batch_size": 2}
 """Options of data loaders that read in the process at hand."""
 
