@@ -26,7 +26,7 @@ SYSTEMS = {
         *("score_thr", "overlap_thr", "area_order_thr", "stuff_area", "min_visible"),
     },
     "deeplabv3plus_r18-tiny_1xb8-1k_shapes": set(),
-    "eomt_tiny_1xb8-600_shapes": {"score_thr", "mask_thr", "overlap_thr"},
+    "eomt_tiny_1xb8-1k_shapes": {"score_thr", "mask_thr", "overlap_thr"},
 }
 IMAGE = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
 

@@ -239,7 +239,7 @@ def test_padding_that_depends_on_open_sizes_is_refused():
 
 
 def test_models_without_a_way_are_refused():
-    model = init_model("eomt_tiny_1xb8-600_shapes", None, "cpu", NO_DATA) if _guests() else None
+    model = init_model("eomt_tiny_1xb8-1k_shapes", None, "cpu", NO_DATA) if _guests() else None
     if model is None:
         pytest.skip("transformers is not installed")
     with pytest.raises(ExportError, match=r"MaskSetFusionHead .* has no counterpart"):

@@ -15,7 +15,7 @@ SOLO = "efficientps-solov2_b0-tiny_1xb8-600_shapes"
 FPN = "panoptic-fpn_r18-tiny_1xb8-1k_shapes"
 RAP = "rap_r18-tiny_relation-finetune_1xb8-2k_shapes"
 OCFUSION = "rap_r18-tiny_ocfusion-finetune_1xb8-2k_shapes"
-EOMT = "eomt_tiny_1xb8-600_shapes"
+EOMT = "eomt_tiny_1xb8-1k_shapes"
 MASK2FORMER = "mask2former_r18-tiny_1xb8-800_shapes"
 
 

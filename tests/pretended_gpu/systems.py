@@ -39,7 +39,7 @@ TINY = {
     "solov2": "solov2/solov2_r18-tiny_1xb8-1k_shapes",
     "auto-panoptic, supernet": "auto_panoptic/auto-panoptic_tiny-supernet_1xb4-300_shapes",
     "auto-panoptic": "auto_panoptic/auto-panoptic_tiny_1xb8-500_shapes",
-    "eomt": "eomt/eomt_tiny_1xb8-600_shapes",
+    "eomt": "eomt/eomt_tiny_1xb8-1k_shapes",
     "mask2former": "mask2former/mask2former_r18-tiny_1xb8-800_shapes",
 }
 OPTIONS = {"panoptic-deeplab, all centers": {"model.fusion_head.top_k": None}}

@@ -19,7 +19,7 @@ SYSTEMS = {
     "EfficientPS with SOLOv2": "efficientps-solov2_b0-tiny_1xb8-600_shapes",
     "SOLOv2": "solov2_r18-tiny_1xb8-1k_shapes",
     "Auto-Panoptic": "auto-panoptic_tiny_1xb8-500_shapes",
-    "EoMT": "eomt_tiny_1xb8-600_shapes",
+    "EoMT": "eomt_tiny_1xb8-1k_shapes",
     "Mask2Former": "mask2former_r18-tiny_1xb8-800_shapes",
 }
 METRICS = dict.fromkeys(SYSTEMS, "coco_panoptic/PQ")

@@ -17,7 +17,7 @@ from .load_tool import TOOLS, load_tool
 STEPS = 4
 GUESTS = {
     "EoMT": (
-        "eomt_tiny_1xb8-600_shapes",
+        "eomt_tiny_1xb8-1k_shapes",
         "num_queries=8",
         "model.network.hidden_size=32",
         "model.network.train_num_points=64",

@@ -5,7 +5,7 @@ Reproduces: nothing published; shows that the whole chain learns
 Published: -
 Measured: see configs/eomt/README.md
 Hardware: 2 CPU cores
-Command: python tools/train.py configs/eomt/eomt_tiny_1xb8-600_shapes.py
+Command: python tools/train.py configs/eomt/eomt_tiny_1xb8-1k_shapes.py
 """
 
 _base_ = [
@@ -15,7 +15,7 @@ _base_ = [
     "./eomt.py",
 ]
 
-max_iters = 600
+max_iters = 1000
 val_interval = "$max_iters*1/4"
 checkpoint_interval = 100
 warmup_iters = 40
