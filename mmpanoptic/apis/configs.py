@@ -6,6 +6,7 @@ import difflib
 import importlib.util
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -121,6 +122,8 @@ def import_custom_modules(cfg: Config) -> None:
     check_custom_imports(settings)
     names = settings.get("imports") or ()
     for name in [names] if isinstance(names, str) else names:
+        if _is_running(name):
+            continue  # what it registers would be registered twice
         try:
             importlib.import_module(name)
         except ImportError as error:
@@ -128,6 +131,19 @@ def import_custom_modules(cfg: Config) -> None:
             if not settings.get("allow_failed_imports"):
                 raise ConfigError(text) from error
             warnings.warn(text, stacklevel=2)
+
+
+def _is_running(name: str) -> bool:
+    """Tell whether a module is the script that runs, which has another name then."""
+    running = getattr(sys.modules["__main__"], "__file__", None)
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # importing it says what is wrong
+        return False
+    origin = found.origin if found else None
+    if running is None or origin is None:
+        return False
+    return Path(running).resolve() == Path(origin).resolve()
 
 
 def differing_settings(cfg: Config, folder: str | os.PathLike[str]) -> list[str]:

@@ -11,10 +11,10 @@ from .tiny_data import dataset_args, write_dataset
 HINTS = {
     "PanopticDataset": "own_data.py",
     "CocoPanopticDataset": "panoptic_annotations_trainval2017.zip",
-    "CityscapesPanopticDataset": "cityscapes.py",
-    "ADE20KPanopticDataset": "ade20k.py",
-    "MapillaryPanopticDataset": "mapillary.py",
-    "ShapesDataset": "shapes.py",
+    "CityscapesPanopticDataset": "mmpanoptic convert cityscapes",
+    "ADE20KPanopticDataset": "mmpanoptic convert ade20k",
+    "MapillaryPanopticDataset": "mmpanoptic convert mapillary",
+    "ShapesDataset": "mmpanoptic convert shapes",
 }
 
 
@@ -39,7 +39,7 @@ def test_an_unset_variable_in_front_of_the_root_is_explained(tmp_path):
 
 def test_so_does_reading_the_classes_alone(tmp_path):
     config = {"type": "ADE20KPanopticDataset", "ann_file": str(tmp_path / "nothing.json")}
-    with pytest.raises(PanopticFormatError, match=r"ade20k\.py"):
+    with pytest.raises(PanopticFormatError, match="convert ade20k"):
         read_label_table(config)
 
 
@@ -50,9 +50,9 @@ def test_a_missing_folder_of_pngs_names_the_command_too(tmp_path):
     (tmp_path / "maps" / "map_3.png").unlink()
     with pytest.raises(PanopticFormatError, match=r"map_3\.png") as caught:
         data[0]
-    assert "ade20k.py" not in str(caught.value)
+    assert "convert ade20k" not in str(caught.value)
     shutil.rmtree(tmp_path / "maps")
-    with pytest.raises(PanopticFormatError, match=r"no folder .*maps: make it.*ade20k\.py"):
+    with pytest.raises(PanopticFormatError, match=r"no folder .*maps: make it.*convert ade20k"):
         data[0]
 
 

@@ -203,7 +203,9 @@ def killed(shapes_root, tmp_path_factory):
         "--resume",
     ]
     line += ["--log-to", *names, "--cfg-options", *small]
-    known = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    # Not the service of a wandb in this process: it would outlive the training.
+    others = ("MLFLOW_", "WANDB_")
+    known = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     env = {**known, "WANDB_MODE": "offline", "PYTHONPATH": os.pathsep.join([str(folder), ROOT])}
     for expected in (-signal.SIGKILL, 0):
         done = subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True)
