@@ -156,7 +156,7 @@ class RankWatch:
         interpreter's lock, and would stand in the way of the end.
         """
         self._stopped.set()
-        self._thread.join(self.timeout)
+        self._thread.join(_SILENT_BEATS * _BEAT_SECONDS)
 
     # ---- the thread --------------------------------------------------------------------------
 

@@ -151,6 +151,8 @@ def _decode_plain(data: bytes, shape: tuple[int, int]) -> np.ndarray | None:
     import deflate
 
     size = shape[0] * (3 * shape[1] + 1)
+    if 0 in shape:
+        return None
     try:
         rows = deflate.zlib_decompress(b"".join(_sound_bodies(data)), size)
     except deflate.DeflateError:  # nothing is no stream either

@@ -112,6 +112,8 @@ OTHERS = {
     "a wrong sum of a chunk": WHOLE[:60] + bytes([WHOLE[60] ^ 1]) + WHOLE[61:],
     "a wrong sum of the stream": make_png(SHAPE, STREAM[:-1] + bytes([STREAM[-1] ^ 1])),
     "no data": make_png(SHAPE),
+    "no columns": make_png((2, 0), deflate(b"\0\0")),
+    "no rows": make_png((0, 2), deflate(b"")),
     "a chunk more": make_png(SHAPE, STREAM, between=chunk(b"tEXt", b"a\0b")),
     "an unknown filter": make_png(SHAPE, deflate(b"\5" + RAW[1:])),
     "too little": make_png(SHAPE, deflate(RAW[:-1])),
