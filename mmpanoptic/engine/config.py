@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 import traceback
@@ -22,7 +21,7 @@ from ..datasets.label_tables import merge_metainfo, table_from_metainfo
 from ..structures import LabelTable
 from ..utils.format_errors import PanopticFormatError
 from .argument_names import taken_by
-from .config_keys import did_you_mean
+from .config_keys import did_you_mean, in_place_of
 from .feature_maps import FEATURE_MAPS, measure_feature_maps
 from .size_settings import SIZE_SETTINGS, SizeChoice, choose_sizes
 from .type_names import LOADERS, unknown_kind
@@ -343,9 +342,8 @@ def _class_in(frames: Sequence[FrameType], name: str) -> type | None:
 
 
 def _explain_lack(owner: str, name: str, given: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, [*map(str, given)], n=1)
-    hint = f"; did you mean {name} in place of {near[0]}?" if near else ""
-    return f"{owner} needs {name}{hint or ', it has ' + ', '.join(map(str, given))}"
+    hint = in_place_of(name, given) or ", it has " + ", ".join(map(str, given))
+    return f"{owner} needs {name}{hint}"
 
 
 def _explain_kind(registry: Registry, kind: Any, given: Any) -> str | None:

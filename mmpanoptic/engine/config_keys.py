@@ -112,6 +112,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def in_place_of(name: str, given: Iterable[Any]) -> str:
+    """Say which given name may be a slip for a needed one, as the end of a message; or nothing."""
+    near = difflib.get_close_matches(name, [*map(str, given)], n=1)
+    return f"; did you mean {name} in place of {near[0]}?" if near else ""
+
+
 def _python_names(file: str | None) -> tuple[set[str], set[str]]:
     """List the names that a config file uses as Python variables, and those of its bases."""
     if file is None or not Path(file).is_file():

@@ -17,7 +17,7 @@ from mmengine.registry import Registry
 
 from mmpanoptic.registry import MODELS, ConfigError, placeholders
 
-from .config_keys import did_you_mean
+from .config_keys import did_you_mean, in_place_of
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _LAYERS = frozenset({"norm_cfg", "conv_cfg", "act_cfg", "upsample_cfg", "padding_cfg"})
@@ -38,7 +38,7 @@ def check_types(cfg: Mapping[str, Any]) -> None:
     for place, node in _mappings(cfg, ""):
         near = difflib.get_close_matches("type", [*map(str, node)], n=1, cutoff=_NEAR_TYPE)
         if place and "type" not in node and near not in ([], ["dtype"]):
-            raise ConfigError(f"{place} has no type; did you mean type in place of {near[0]}?")
+            raise ConfigError(f"{place} has no type{in_place_of('type', near)}")
         name = place.rpartition(".")[2]
         if name in _LAYERS:
             _check_layer(node, place)
@@ -69,9 +69,7 @@ def parts_of(node: Any) -> Iterable[tuple[Any, Any]]:
 
 def _require(node: Any, name: str, place: str) -> None:
     if isinstance(node, Mapping) and name not in node:
-        near = difflib.get_close_matches(name, [*map(str, node)], n=1)
-        hint = f"; did you mean {name} in place of {near[0]}?" if near else ""
-        raise ConfigError(f"{place} has no {name}{hint}")
+        raise ConfigError(f"{place} has no {name}{in_place_of(name, node)}")
 
 
 def _written_kind(node: Any) -> str | None:
