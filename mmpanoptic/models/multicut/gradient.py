@@ -39,7 +39,7 @@ class SolvedImage(NamedTuple):
         label (Tensor): int64 ``(P,)``, class of each channel.
         kind (Tensor): int64 ``(h, w)``, number of each cell's kind.
         mask_grad (Tensor): ``(K, P or more)``, loss gradient at the channels' masks in a cell of
-            each kind.
+            each kind; one for all images of a batch.
         steps (np.ndarray): ``(S,)``, lengths of the perturbations.
     """
 
@@ -77,23 +77,19 @@ def estimate_gradients(images: Sequence[SolvedImage], solver: MulticutModule) ->
 
 def _estimate_group(images: Sequence[SolvedImage], solver: MulticutModule) -> list[CutGradient]:
     # Costs lie on the host already; what the steps have in common is sent once, not once a step.
-    sent = HostCopies(
-        [
-            part
-            for one in images
-            for part in (one.label, one.kind.int(), one.mask_grad[:, : len(one.label)])
-        ]
-    ).wait()
+    batch = images[0].mask_grad
+    parts = [part for one in images for part in (one.label, one.kind.int())]
+    mask_grad, *sent = HostCopies([batch, *parts]).wait()
     owners: list[np.ndarray] = []
     problems: list[HostProblem] = []
-    for one, label, kind, mask_grad in zip(images, sent[::3], sent[1::3], sent[2::3], strict=True):
-        owner, direction = _columns(label, kind, mask_grad, len(one.problem.node))
+    for one, label, kind in zip(images, sent[::2], sent[1::2], strict=True):
+        owner, direction = _columns(label, kind, mask_grad[:, : len(label)], len(one.problem.node))
         owners.append(owner)
         for step in one.steps:
             costs = one.problem.node[owner]
             costs[len(costs) - len(direction) :] += np.float32(step) * direction
             problems.append(HostProblem(costs, one.problem.edges))
-    solved = iter(solver.solve_symmetric(problems, images[0].mask_grad))
+    solved = iter(solver.solve_symmetric(problems, batch))
     gradients = []
     for one, owner in zip(images, owners, strict=True):
         columns = torch.stack([next(solved).labels for _ in one.steps])
